@@ -1,0 +1,48 @@
+/* ext4 file systems built by libext2fs: no root, no loop device, no mount. Entries are applied in any order a tar stream has. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct ext4_xattr {
+	const char *name; /* "security.capability" */
+	const void *value;
+	size_t len;
+};
+
+struct ext4_entry {
+	const char
+		*path; /* relative, checked: no "..", no empty component; parents are made (0755 root) when missing */
+	mode_t mode;   /* with type */
+	uint32_t uid, gid;
+	uint64_t mtime_ns;
+	uint64_t size;    /* regular files */
+	const char *link; /* symbolic link's target */
+	uint32_t rdev_major, rdev_minor;
+	const struct ext4_xattr *xattrs;
+	size_t n_xattrs;
+};
+
+struct ext4;
+/* Formats @fd (an empty file, made @bytes long, sparse). @uuid and @hash_seed: 16 bytes each, @time_s: every time stamp that the entry does not
+ * give; so that equal input gives equal bytes. @journal: with one. Growable on line (resize inode, 64bit). */
+int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16], const uint8_t hash_seed[16],
+		uint64_t time_s, bool journal, struct ext4 **ret, struct error *err);
+/* Adds anything but a regular file's content and hard links. An existing entry is replaced (directories merge). For a regular file:
+ * ext4_write() follows, in ascending offsets (gaps are holes), then ext4_end_file(). */
+int ext4_add(struct ext4 *x, const struct ext4_entry *e, struct error *err);
+int ext4_write(struct ext4 *x, uint64_t offset, const void *p, size_t n, struct error *err);
+int ext4_end_file(struct ext4 *x, struct error *err);
+/* Hard link. Errors: -ENOENT when @target is missing, -EINVAL for a directory. */
+int ext4_link(struct ext4 *x, const char *path, const char *target, struct error *err);
+/* Removes a tree (a whiteout). -ENOENT is success. */
+int ext4_remove(struct ext4 *x, const char *path, struct error *err);
+/* Does it exist, and with which mode? -ENOENT. */
+int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode);
+/* Writes everything out. After it only ext4_free() may follow. */
+int ext4_finish(struct ext4 *x, struct error *err);
+struct ext4 *ext4_free(struct ext4 *x);

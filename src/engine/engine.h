@@ -1,0 +1,131 @@
+/* What executes a machine. An engine is one struct of functions; adding one is a new file and one line in engine.c's table.
+ *
+ * Planning is pure: engine_request in, argv and a list of descriptors out. The monitor opens the descriptors, starts the program, and
+ * hands the connected control channel back to the engine. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "base/memory.h"
+#include "engine/accel.h"
+
+enum engine_shape { SHAPE_MICRO, SHAPE_FULL, SHAPE_MAX };
+
+struct engine_disk {
+	const char *id;     /* "system", "home": also the virtio-blk serial in the guest */
+	const char *path;   /* absolute */
+	const char *format; /* "qcow2" or "raw" */
+	bool read_only;
+	const char *backing_path; /* NULL = none; opened read-only */
+	const char *backing_format;
+};
+
+enum engine_nic_kind { NIC_USER, NIC_STREAM, NIC_TAP };
+
+struct engine_nic {
+	const char *mac;
+	enum engine_nic_kind kind;
+	/* NIC_USER: QEMU's own user networking */
+	const char *const *host_forwards; /* "tcp:127.0.0.1:8080-:80" each */
+	size_t n_host_forwards;
+	/* NIC_STREAM and NIC_TAP take one descriptor from the monitor: ENGINE_FD_NIC, index = position in nics */
+};
+
+/* All borrowed for the duration of the call. */
+struct engine_request {
+	const char *name; /* machine name, for -name */
+	const char *uuid;
+	enum engine_shape shape;
+	enum accel accel;      /* resolved: never AUTO */
+	const char *cpu_model; /* from accel_probe(): "host", "host,-arch-capabilities", "max" */
+	uint32_t cpus;
+	uint64_t memory_bytes;
+	bool shared_memory;
+	const char *kernel_path; /* direct boot; NULL = firmware */
+	const char *initrd_path;
+	const char *command_line; /* extra words after the engine's own (console and so on) */
+	bool kernel_modular;      /* command lines differ for the distribution kernel (see kernel/README.md) */
+	const struct engine_disk *disks;
+	size_t n_disks;
+	const struct engine_nic *nics;
+	size_t n_nics;
+	uint32_t vsock_cid;  /* 0 = agent over virtio-serial */
+	const char *run_dir; /* absolute */
+	bool sandbox;
+};
+
+enum engine_fd_kind {
+	ENGINE_FD_OPEN,   /* open(path, flags) */
+	ENGINE_FD_LISTEN, /* listening unix socket run_dir/path, mode 0600 */
+	ENGINE_FD_BOOT,   /* memfd with the boot configuration */
+	ENGINE_FD_NIC,    /* what the network mode of nics[index] gives */
+	ENGINE_FD_VHOST_VSOCK,
+};
+
+struct engine_fd {
+	int number; /* in the engine's process; >= 10 */
+	enum engine_fd_kind kind;
+	char *path; /* owned */
+	int flags;
+	size_t index;
+};
+
+struct engine_plan {
+	struct strv argv;
+	struct engine_fd *fds; /* owned */
+	size_t n_fds;
+	bool power_button;      /* the shape has one */
+	bool reboot_powers_off; /* BootConfig.reboot_to_power_off */
+};
+void engine_plan_done(struct engine_plan *p);
+
+enum engine_event {
+	ENGINE_EVENT_STARTED,  /* vCPUs run */
+	ENGINE_EVENT_SHUTDOWN, /* the guest powered off, or reset where a reset ends it */
+	ENGINE_EVENT_RESET,
+	ENGINE_EVENT_PANIC,
+	ENGINE_EVENT_PAUSED,
+	ENGINE_EVENT_RESUMED,
+	ENGINE_EVENT_DISCONNECTED, /* the control channel ended */
+};
+
+struct engine_vm; /* a control connection to a running engine */
+
+/* @detail may be NULL; for SHUTDOWN it tells who asked ("guest-shutdown", "host-qmp-quit"). */
+typedef void (*engine_event_fn)(enum engine_event ev, const char *detail, void *data);
+/* @err NULL on success. @value: as the call says. */
+typedef void (*engine_done_fn)(const struct error *err, uint64_t value, void *data);
+
+struct engine {
+	const char *name; /* "qemu" */
+	/* Full path of the program, owned by the caller. Errors: kind UNAVAILABLE with an install hint. */
+	int (*find_program)(char **ret, struct error *err);
+	/* Pure. Errors: kind CONFIG naming the setting that this engine or shape cannot do. */
+	int (*plan)(const struct engine_request *req, const char *program, struct engine_plan *ret, struct error *err);
+	/* Takes the connected control socket @fd (owned from now on) in the loop; greets; calls @fn for events until vm_free.
+	 * @ready is called once, with an error or when commands may be sent (deadline inside: 30 s). */
+	int (*connect)(struct loop *loop, int fd, engine_event_fn fn, engine_done_fn ready, void *data,
+		       struct engine_vm **ret, struct error *err);
+	const char *control_socket; /* name in run_dir: "qmp.sock" */
+	const char *console_socket; /* "console-engine.sock" */
+	const char *agent_socket;   /* "agent.sock" */
+	/* Asynchronous; each answers @done exactly once (an error when the connection ends first); NULL @done = don't care. */
+	void (*power_button)(struct engine_vm *vm, engine_done_fn done, void *data);
+	void (*quit)(struct engine_vm *vm, engine_done_fn done, void *data);
+	void (*pause)(struct engine_vm *vm, engine_done_fn done, void *data);
+	void (*resume)(struct engine_vm *vm, engine_done_fn done, void *data);
+	void (*balloon_bytes)(struct engine_vm *vm, engine_done_fn done, void *data); /* value = memory the guest has */
+	void (*block_stats)(struct engine_vm *vm, engine_done_fn done,
+			    void *data); /* value = read MiB << 32 | written MiB */
+	struct engine_vm *(*vm_free)(struct engine_vm *vm);
+};
+
+/* By name; NULL when there is none. engine_at: for listing, NULL at the end. */
+const struct engine *engine_find(const char *name);
+const struct engine *engine_at(size_t i);
+const char *engine_shape_name(enum engine_shape s); /* "micro", "full" */
+int engine_shape_parse(const char *s, enum engine_shape *ret);

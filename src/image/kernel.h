@@ -1,0 +1,45 @@
+/* Kernels that machines boot: kernels/NAME/{vmlinux or bzImage, config, modules/…, meta.json, initrd}. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+struct kernel_meta {
+	char *name;
+	char *release; /* "6.1.0-40-cloud-amd64" from the image itself */
+	char *file;    /* "vmlinux" or "bzImage" */
+	char *source;  /* "import /path", "package linux-image-…", "build linux-source-6.1 …" */
+	char *digest;  /* of the file */
+	bool modular;  /* has modules that go into its initrd */
+	bool built;    /* by `skerry kernel build` */
+	uint64_t bytes;
+	uint64_t created_ns;
+	char *initrd_key; /* digest of what the initrd was made from (guest binary + modules list) */
+};
+void kernel_meta_done(struct kernel_meta *m);
+
+/* By name. Errors: -ENOENT (kind NOT_FOUND). */
+int kernel_find(const struct store *s, const char *name, struct kernel_meta *ret, struct error *err);
+/* The one to use when nothing is asked for: the newest built one, else "debian", else any. -ENOENT with hint `skerry kernel import debian`. */
+int kernel_default(const struct store *s, struct kernel_meta *ret, struct error *err);
+int kernel_names(const struct store *s, struct strv *ret, struct error *err);
+/* Absolute paths, owned by the caller. kernel_initrd_path makes the initrd first when it is missing or older than @guest_path (the skerry-init
+ * binary): written under a temporary name, renamed; deterministic. */
+char *kernel_file_path(const struct store *s, const struct kernel_meta *m);
+int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
+		       struct error *err);
+
+/* Imports a vmlinux (ELF64 x86-64), a bzImage (unpacked to vmlinux when it has the PVH note, else kept), or a Debian kernel package (.deb, with
+ * the modules that a guest needs). Errors: kind DATA for what is none of these; EXISTS unless @replace. Heavy: linked into skerry-image only. */
+int kernel_import(const struct store *s, const char *path, const char *name, const char *source, bool replace,
+		  struct error *err);
+/* Fetches Debian's linux-image-cloud package with apt-get download (no root), imports it as @name. */
+int kernel_import_debian(const struct store *s, const char *name, struct error *err);
+/* Builds from linux-source with @config_path by @script_path (kernel/build.sh); cached by source version and config. */
+int kernel_build(const struct store *s, const char *name, const char *config_path, const char *script_path, int log_fd,
+		 struct error *err);
+int kernel_delete(const struct store *s, const char *name, int (*in_use)(const char *kernel, char **ret_by, void *data),
+		  void *data, struct error *err);
