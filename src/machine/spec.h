@@ -1,0 +1,55 @@
+/* What the user asked for: machines/NAME/machine.json. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/engine.h"
+#include "json/json.h"
+#include "store/name.h"
+#include "store/store.h"
+
+enum restart_policy { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS, RESTART_MAX };
+
+struct machine_spec {
+	char *name;
+	char *id;           /* 32 hex digits, random; MAC and engine UUID come from it; chosen by machine_create() */
+	char *image;        /* as asked for: "debian:latest" */
+	char *image_digest; /* what it meant then; chosen by machine_create() */
+	char *home_digest;  /* blank file system under the home disk; NULL = no home disk */
+	uint64_t cpus;
+	uint64_t memory_bytes;
+	uint64_t disk_bytes;  /* 0 = the image's size */
+	uint64_t home_bytes;  /* 0 = no home disk */
+	char *kernel;         /* NULL = the default one at each start */
+	int shape;            /* enum engine_shape */
+	int accel;            /* enum accel */
+	char *net;            /* mode name */
+	struct strv publish;  /* "[IP:]HOST:GUEST[/udp]" */
+	struct strv ssh_keys; /* authorized_keys lines, besides skerry's own client key */
+	char *user;           /* NULL = the image's */
+	int restart;          /* enum restart_policy */
+	uint64_t restart_max; /* ON_FAILURE: tries, 0 = no limit */
+	struct strv env;      /* K=V */
+	struct strv labels;   /* K=V */
+	struct strv command;  /* main process; empty = none: the machine runs until it is stopped */
+	bool terminal;        /* main process has a terminal */
+	bool interactive;     /* main process has standard input */
+	bool remove;          /* --rm: delete when it has stopped */
+	uint64_t created_ns;
+};
+
+extern const struct json_field machine_spec_fields[];
+
+/* Defaults: 1 CPU, micro, auto, user, no restart, memory 0 (= the image's default, else 512 MiB). */
+void machine_spec_init(struct machine_spec *s);
+void machine_spec_done(struct machine_spec *s);
+#define _cleanup_spec_ _cleanup_(machine_spec_done)
+
+/* Checks every value against itself and the host: cpus 1..host's (hint), memory >= 64 MiB and <= the host's, publish forms, labels and
+ * environment K=V, net mode exists. Errors: kind USAGE naming the option. */
+int machine_spec_check(const struct machine_spec *s, struct error *err);
+int restart_policy_parse(const char *s, int *ret, uint64_t *ret_max); /* "no", "on-failure[:N]", "always" */
+char *restart_policy_format(int policy, uint64_t max);                /* owned by the caller */
