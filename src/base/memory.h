@@ -15,7 +15,7 @@ char *xstrdup(const char *s);                         /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 void *xmemdup(const void *p, size_t n);
 char *xasprintf(const char *fmt, ...) _printf_(1, 2);
-char *xvasprintf(const char *fmt, va_list ap);
+char *xvasprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 
 #define xnew(T)      ((T *)xcalloc(1, sizeof(T)))
 #define xnew_n(T, n) ((T *)xcalloc((n), sizeof(T)))
