@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "store/store.h"
 
@@ -32,6 +33,16 @@ char *kernel_file_path(const struct store *s, const struct kernel_meta *m);
 int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
 		       struct error *err);
 
+int kernel_delete(const struct store *s, const char *name, int (*in_use)(const char *kernel, char **ret_by, void *data),
+		  void *data, struct error *err);
+
+/* For whoever writes kernels: the lock of kernels/ (as lock_acquire()), one kernel's directory, its record, and the initrd's bytes: skerry-init
+ * (@guest_fd) as /init, /dev/console and, where @modular, /modules/load with the modules that it lists. */
+int kernels_lock(const struct store *s, struct error *err);
+int kernel_open_dir(const struct store *s, const char *name, struct error *err);
+int kernel_meta_write(int kernel_fd, const struct kernel_meta *m, struct error *err);
+int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *out, struct error *err);
+
 /* Imports a vmlinux (ELF64 x86-64), a bzImage (unpacked to vmlinux when it has the PVH note, else kept), or a Debian kernel package (.deb, with
  * the modules that a guest needs). Errors: kind DATA for what is none of these; EXISTS unless @replace. Heavy: linked into skerry-image only. */
 int kernel_import(const struct store *s, const char *path, const char *name, const char *source, bool replace,
@@ -41,5 +52,3 @@ int kernel_import_debian(const struct store *s, const char *name, struct error *
 /* Builds from linux-source with @config_path by @script_path (kernel/build.sh); cached by source version and config. */
 int kernel_build(const struct store *s, const char *name, const char *config_path, const char *script_path, int log_fd,
 		 struct error *err);
-int kernel_delete(const struct store *s, const char *name, int (*in_use)(const char *kernel, char **ret_by, void *data),
-		  void *data, struct error *err);
