@@ -19,7 +19,7 @@ typedef void (*rpc_request_fn)(struct rpc *r, uint32_t stream_id, const struct t
 /* The connection ended (once); every pending call was answered before. */
 typedef void (*rpc_closed_fn)(struct rpc *r, int num, void *data);
 
-/* Owns @fd. @on_request NULL: requests are answered UNIMPLEMENTED. @even: our calls use even stream ids (not used by ttrpc itself). */
+/* Owns @fd. @on_request NULL: requests are answered UNIMPLEMENTED. */
 int rpc_new(struct loop *l, int fd, rpc_request_fn on_request, rpc_closed_fn on_closed, void *data, struct rpc **ret);
 struct rpc *
 rpc_free(struct rpc *r); /* pending calls are answered -ECONNRESET; accepts NULL; may be called in any callback */
@@ -32,5 +32,7 @@ int rpc_call(struct rpc *r, const char *service, const char *method, const void 
 void rpc_cancel(struct rpc *r, int stream_id);
 void rpc_reply(struct rpc *r, uint32_t stream_id, const void *payload, size_t len);
 void rpc_reply_error(struct rpc *r, uint32_t stream_id, int num, const char *message);
+/* Bytes that belong to the connection but were read before it was made. */
+void rpc_feed(struct rpc *r, const void *p, size_t n);
 /* Bytes queued to be written. */
 size_t rpc_backlog(const struct rpc *r);

@@ -1,0 +1,456 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/spawn.h"
+#include "machine/monitor.h"
+#include "machine/record.h"
+
+/* Engines started by root run as a user of their own, without any file in the system: one number a machine, far above what
+ * distributions hand out, so that no two machines can touch each other. */
+#define ENGINE_UID_BASE 0x7e000000u
+#define ENGINE_UID_MASK 0x00ffffffu
+
+static uid_t engine_uid(const char *machine_id)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (const char *p = machine_id; *p; p++)
+		h = (h ^ (uint8_t)*p) * 16777619u;
+	return ENGINE_UID_BASE + (h & ENGINE_UID_MASK);
+}
+
+int monitor_save_state(struct monitor *m, struct error *err)
+{
+	_cleanup_free_ char *what = xasprintf("run/%s/state.json", m->name.s);
+
+	return record_write(m->run_fd, "state.json", what, machine_state_fields, &m->state, &m->state_tree, 0, err);
+}
+
+/* Saves the record, and passes the fault points before and after it. */
+static int record_step(struct monitor *m, const char *label, struct error *err)
+{
+	_cleanup_free_ char *before = xasprintf("start.%s.record", label),
+			    *after = xasprintf("start.%s.acquire", label);
+	int r = fault_point(before);
+
+	if (r < 0)
+		return error_set_errno(err, r, "machine '%s': cannot record", m->name.s);
+	r = monitor_save_state(m, err);
+	if (r < 0)
+		return r;
+	r = fault_point(after);
+	return r < 0 ? error_set_errno(err, r, "machine '%s': cannot start", m->name.s) : 0;
+}
+
+static int begin_record(struct monitor *m, struct error *err)
+{
+	struct process_id self;
+	int r = process_identify(getpid(), &self);
+
+	if (r < 0)
+		return error_set_errno(err, r, "cannot identify this process");
+	free(m->state.boot_id);
+	m->state.boot_id = xstrdup(boot_id());
+	m->state.monitor_pid = (uint64_t)self.pid;
+	m->state.monitor_start = self.start_time;
+	return 0;
+}
+
+static void set_string(char **to, const char *s)
+{
+	free(*to);
+	*to = xstrdup(s);
+}
+
+static int resolve_ports(struct monitor *m, struct error *err)
+{
+	strv_done(&m->state.publish);
+	m->state.publish = (struct strv){};
+	for (size_t i = 0; i < m->facts.n_publish; i++) {
+		int r = net_publish_resolve(&m->facts.publish[i], err);
+
+		if (r < 0)
+			return r;
+		strv_take(&m->state.publish, net_publish_format(&m->facts.publish[i]));
+	}
+	return 0;
+}
+
+static int read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err)
+{
+	_cleanup_free_ char *private_path = NULL;
+	int r;
+
+	if (getrandom(b->token, sizeof(b->token), 0) != (ssize_t)sizeof(b->token) ||
+	    getrandom(b->seed, sizeof(b->seed), 0) != (ssize_t)sizeof(b->seed))
+		return error_set_errno(err, EIO, "no random numbers");
+	b->realtime_ns = clock_realtime_ns();
+	if (!m->facts.image.ssh)
+		return 0;
+	r = file_read_at(m->machine_fd, "ssh/ssh_host_ed25519_key", 8192, &b->host_key);
+	if (r >= 0)
+		r = file_read_at(m->machine_fd, "ssh/ssh_host_ed25519_key.pub", 8192, &b->host_key_public);
+	if (r < 0)
+		return error_set_errno(err, r, "machine '%s': cannot read its ssh host key", m->name.s);
+	return machine_ssh_key(&m->store, &private_path, &b->client_key, err);
+}
+
+static int boot_memfd(struct monitor *m, struct error *err)
+{
+	_cleanup_(boot_secrets_done) struct boot_secrets secrets = {};
+	_cleanup_close_ int fd = -EBADF;
+	_cleanup_buf_ struct buf packed = {};
+	struct buf hex = {};
+	int r = read_secrets(m, &secrets, err);
+
+	if (r < 0)
+		return r;
+	memcpy(m->token, secrets.token, sizeof(m->token));
+	for (size_t i = 0; i < sizeof(m->token); i++)
+		buf_addf(&hex, "%02x", m->token[i]);
+	free(m->state.token);
+	m->state.token = buf_take(&hex);
+	plan_boot_config(&m->spec, &m->facts, &m->plan, &secrets, &packed);
+	fd = memfd_create("skerry-boot", MFD_CLOEXEC);
+	r = fd < 0 ? -errno : write_full(fd, packed.p, packed.len);
+	explicit_bzero(packed.p, packed.len);
+	if (r < 0)
+		return error_set_errno(err, r, "cannot hold the boot configuration");
+	return TAKE_FD(fd);
+}
+
+struct held_fds {
+	struct spawn_fd *fds; /* owned, and so is each .from */
+	size_t n;
+};
+
+static void held_fds_done(struct held_fds *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		safe_close(h->fds[i].from);
+	free(h->fds);
+}
+
+static int open_one(struct monitor *m, const struct engine_fd *f, int *nic_fd, struct error *err)
+{
+	int fd;
+
+	switch (f->kind) {
+	case ENGINE_FD_OPEN:
+		fd = open(f->path, f->flags | O_CLOEXEC | O_NOCTTY);
+		return fd < 0 ? error_set_errno(err, errno, "machine '%s': cannot open %s", m->name.s, f->path) : fd;
+	case ENGINE_FD_LISTEN:
+		fd = unix_listen_at(m->run_fd, f->path, 4);
+		return fd < 0 ? error_set_errno(err, fd, "machine '%s': cannot listen on %s", m->name.s, f->path) : fd;
+	case ENGINE_FD_BOOT: return boot_memfd(m, err);
+	case ENGINE_FD_NIC:
+		if (*nic_fd < 0)
+			return error_set(err, EINVAL, "the network gave no descriptor");
+		return TAKE_FD(*nic_fd);
+	case ENGINE_FD_VHOST_VSOCK:
+		fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
+		return fd < 0 ? error_set_errno(err, errno, "cannot open /dev/vhost-vsock") : fd;
+	}
+	return error_set(err, EINVAL, "unknown kind of descriptor");
+}
+
+static int open_fds(struct monitor *m, int *nic_fd, struct held_fds *h, struct error *err)
+{
+	h->fds = xnew_n(struct spawn_fd, m->plan.exec.n_fds + 1);
+	for (size_t i = 0; i < m->plan.exec.n_fds; i++) {
+		int fd = open_one(m, &m->plan.exec.fds[i], nic_fd, err);
+
+		if (fd < 0)
+			return fd;
+		h->fds[h->n++] = (struct spawn_fd){ fd, m->plan.exec.fds[i].number };
+	}
+	return 0;
+}
+
+static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
+{
+	pid_t pid = 0;
+	struct process_id id;
+	int r;
+
+	*ret_fd = -EBADF;
+	set_string(&m->state.net, m->plan.net->name);
+	r = record_step(m, "network", err);
+	if (r < 0)
+		return r;
+	m->plan.net_request.log_fd = m->log_fd;
+	r = m->plan.net->prepare(&m->plan.net_request, &m->plan.net_plan, ret_fd, &pid, &m->helper_pidfd, err);
+	if (r < 0)
+		return r;
+	/* Between its start and this record the helper needs none: it ends when our end of its socket does. */
+	if (pid > 0 && process_identify(pid, &id) >= 0) {
+		m->state.helper_pid = (uint64_t)id.pid;
+		m->state.helper_start = id.start_time;
+	}
+	if (m->helper_pidfd >= 0)
+		(void)loop_add_child(m->loop, &m->helper_source, m->helper_pidfd, monitor_helper_exited, m);
+	return 0;
+}
+
+/* The engine is held at its first instruction until its pid is on record. */
+static int record_engine(pid_t pid, void *data)
+{
+	struct monitor *m = data;
+	struct process_id id;
+	int r = process_identify(pid, &id);
+
+	if (r < 0)
+		return r;
+	m->state.engine_pid = (uint64_t)id.pid;
+	m->state.engine_start = id.start_time;
+	return record_step(m, "engine", NULL);
+}
+
+static void choose_user(struct monitor *m, struct spawn *sp, gid_t *kvm_group)
+{
+	struct stat st;
+
+	if (geteuid() != 0)
+		return;
+	sp->uid = engine_uid(m->spec.id);
+	sp->gid = sp->uid;
+	sp->drop_privileges = true;
+	if (m->facts.accel != ACCEL_KVM || stat("/dev/kvm", &st) < 0 || (st.st_mode & 0006) == 0006)
+		return;
+	if ((st.st_mode & 0060) == 0060) {
+		*kvm_group = st.st_gid;
+		sp->groups = kvm_group;
+		sp->n_groups = 1;
+	} else {
+		log_warning("/dev/kvm is open to root only: the engine runs as root");
+		sp->drop_privileges = false;
+	}
+}
+
+static int spawn_engine(struct monitor *m, const struct held_fds *h, struct error *err)
+{
+	struct spawn sp = SPAWN_INIT;
+	gid_t kvm_group;
+	int r;
+
+	sp.argv = (const char *const *)m->plan.exec.argv.items;
+	sp.stdio[1] = m->log_fd;
+	sp.stdio[2] = m->log_fd;
+	sp.fds = h->fds;
+	sp.n_fds = h->n;
+	sp.cwd = "/";
+	sp.new_session = true;
+	sp.on_pid = record_engine;
+	sp.on_pid_data = m;
+	choose_user(m, &sp, &kvm_group);
+	m->state.uid = sp.drop_privileges ? sp.uid : 0;
+	r = spawn_start(&sp, NULL, &m->engine_pidfd, err);
+	if (r < 0)
+		return error_prefix(err, "machine '%s'", m->name.s);
+	m->engine_is_child = true;
+	return 0;
+}
+
+static int connect_socket(struct monitor *m, const char *name, struct error *err)
+{
+	int fd = unix_connect_at(m->run_fd, name);
+
+	return fd < 0 ? error_set_errno(err, fd, "machine '%s': cannot connect to %s", m->name.s, name) : fd;
+}
+
+/* The sockets exist and listen from before the engine's start, so connecting never waits for it. */
+static int connect_engine(struct monitor *m, struct error *err)
+{
+	const struct engine *e = m->facts.engine;
+	int fd, r;
+
+	fd = connect_socket(m, e->control_socket, err);
+	if (fd < 0)
+		return fd;
+	r = e->connect(m->loop, fd, monitor_engine_event, monitor_engine_ready, m, &m->vm, err);
+	if (r < 0)
+		return r;
+	fd = connect_socket(m, e->console_socket, err);
+	if (fd < 0)
+		return fd;
+	r = console_new(m->loop, fd, m->machine_fd, m->run_fd, &m->console);
+	if (r < 0)
+		return error_set_errno(err, r, "machine '%s': cannot serve its console", m->name.s);
+	fd = connect_socket(m, e->agent_socket, err);
+	if (fd < 0)
+		return fd;
+	r = agent_link_new(m->loop, fd, m->token, &monitor_agent_events, m, &m->agent);
+	if (r < 0)
+		return error_set_errno(err, r, "machine '%s': cannot reach the agent's socket", m->name.s);
+	return 0;
+}
+
+/* Fires when the host's clock is set or the host wakes up from sleep, and at no other time (timerfd_create(2), ECANCELED). */
+static int watch_clock(struct monitor *m)
+{
+	struct itimerspec never = { .it_value = { .tv_sec = INT32_MAX } };
+	int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	m->clock_fd = fd;
+	if (timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0)
+		return -errno;
+	return loop_add_fd(m->loop, &m->clock_source, fd, EPOLLIN, monitor_clock_changed, m);
+}
+
+static int open_run_dir(struct monitor *m, struct error *err)
+{
+	m->run_fd = store_machine_run_dir(&m->store, &m->name, err);
+	return m->run_fd < 0 ? m->run_fd : 0;
+}
+
+static int watch_engine(struct monitor *m, struct error *err)
+{
+	int r = loop_add_child(m->loop, &m->engine_source, m->engine_pidfd, monitor_engine_exited, m);
+
+	if (r >= 0)
+		r = watch_clock(m);
+	if (r >= 0 && !m->control)
+		r = control_new(m->loop, m->run_fd, &monitor_control_handler, m, &m->control);
+	return r < 0 ? error_set_errno(err, r, "machine '%s': cannot watch its engine", m->name.s) : 0;
+}
+
+static int make_plan(struct monitor *m, bool resolve, struct error *err)
+{
+	int r = plan_facts_gather(&m->store, &m->spec, &m->facts, err);
+
+	if (r >= 0 && resolve)
+		r = resolve_ports(m, err);
+	if (r >= 0)
+		r = plan_make(&m->spec, &m->facts, &m->plan, err);
+	return r;
+}
+
+int monitor_acquire(struct monitor *m, struct error *err)
+{
+	_cleanup_(held_fds_done) struct held_fds h = {};
+	_cleanup_close_ int nic_fd = -EBADF;
+	int r = begin_record(m, err);
+
+	if (r >= 0)
+		r = make_plan(m, true, err);
+	if (r >= 0)
+		r = open_run_dir(m, err);
+	if (r < 0)
+		return r;
+	m->state.status = MACHINE_STARTING;
+	m->state.started_ns = clock_realtime_ns();
+	m->state.ready_ns = 0;
+	set_string(&m->state.engine, m->facts.engine->name);
+	set_string(&m->state.accel, accel_name(m->facts.accel));
+	set_string(&m->state.accel_why, m->facts.accel_why);
+	set_string(&m->state.shape, engine_shape_name(m->plan.shape));
+	set_string(&m->state.kernel, m->facts.kernel.name);
+	r = prepare_network(m, &nic_fd, err);
+	if (r >= 0)
+		r = open_fds(m, &nic_fd, &h, err);
+	if (r >= 0)
+		r = record_step(m, "sockets", err);
+	if (r >= 0)
+		r = spawn_engine(m, &h, err);
+	if (r >= 0)
+		r = watch_engine(m, err);
+	if (r >= 0)
+		r = connect_engine(m, err);
+	return r;
+}
+
+static int decode_token(struct monitor *m)
+{
+	const char *s = m->state.token;
+
+	if (!s || strlen(s) != 2 * sizeof(m->token))
+		return -EBADMSG;
+	for (size_t i = 0; i < sizeof(m->token); i++) {
+		static const char digits[] = "0123456789abcdef";
+		const char *hi = memchr(digits, s[2 * i], 16), *lo = memchr(digits, s[2 * i + 1], 16);
+
+		if (!hi || !lo)
+			return -EBADMSG;
+		m->token[i] = (uint8_t)((hi - digits) << 4 | (lo - digits));
+	}
+	return 0;
+}
+
+int monitor_adopt(struct monitor *m, struct error *err)
+{
+	struct process_id id;
+	int r = machine_state_load(&m->store, m->name.s, &m->state, err);
+
+	if (r >= 0)
+		r = make_plan(m, false, err);
+	if (r >= 0)
+		r = open_run_dir(m, err);
+	if (r >= 0)
+		r = begin_record(m, err);
+	if (r < 0)
+		return r;
+	if (decode_token(m) < 0)
+		return error_set_kind(err, ERROR_DATA, EBADMSG, "run/%s/state.json: token: damaged", m->name.s);
+	id = machine_process(m->state.engine_pid, m->state.engine_start);
+	m->engine_pidfd = process_open(&id);
+	if (m->engine_pidfd < 0)
+		return error_set_errno(err, m->engine_pidfd, "machine '%s': its engine has ended", m->name.s);
+	if (m->state.helper_pid) {
+		id = machine_process(m->state.helper_pid, m->state.helper_start);
+		m->helper_pidfd = process_open(&id);
+	}
+	m->state.agent_ready = false;
+	r = record_step(m, "adopt", err);
+	if (r >= 0)
+		r = watch_engine(m, err);
+	if (r >= 0)
+		r = connect_engine(m, err);
+	return r;
+}
+
+static void end_pidfd(int pidfd, bool child)
+{
+	if (pidfd < 0)
+		return;
+	(void)pidfd_kill(pidfd, SIGKILL);
+	(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC);
+	if (child)
+		(void)pidfd_reap(pidfd, NULL);
+}
+
+void monitor_release(struct monitor *m)
+{
+	m->stop_timer = loop_source_free(m->stop_timer);
+	m->end_timer = loop_source_free(m->end_timer);
+	m->engine_source = loop_source_free(m->engine_source);
+	m->helper_source = loop_source_free(m->helper_source);
+	m->clock_source = loop_source_free(m->clock_source);
+	m->clock_fd = safe_close(m->clock_fd);
+	m->agent = agent_link_free(m->agent);
+	if (m->vm)
+		m->vm = m->facts.engine->vm_free(m->vm);
+	if (!m->engine_gone)
+		end_pidfd(m->engine_pidfd, m->engine_is_child);
+	m->engine_pidfd = safe_close(m->engine_pidfd);
+	m->console = console_free(m->console);
+	end_pidfd(m->helper_pidfd, true);
+	m->helper_pidfd = safe_close(m->helper_pidfd);
+	if (m->plan.net)
+		m->plan.net->release(&m->plan.net_request, &m->plan.net_plan);
+	plan_done(&m->plan);
+	plan_facts_done(&m->facts);
+	(void)fault_point("stop.release");
+	m->run_fd = safe_close(m->run_fd);
+}

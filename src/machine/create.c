@@ -1,0 +1,254 @@
+/* Making machines: built below a temporary name and renamed, so that one exists whole or not at all. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/lock.h"
+#include "base/parse.h"
+#include "base/spawn.h"
+#include "disk/qcow2.h"
+#include "image/image.h"
+#include "machine/machine.h"
+#include "machine/record.h"
+#include "store/paths.h"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#endif
+
+/* The smallest home: the blank file system that bigger ones grow from, inside the guest. */
+#define BLANK_IMAGE "skerry-blank:latest"
+
+static char *random_hex(size_t bytes)
+{
+	uint8_t raw[32];
+	struct buf b = {};
+
+	if (bytes > sizeof(raw) || getrandom(raw, bytes, 0) != (ssize_t)bytes)
+		abort(); /* 32 bytes never fail once the pool is ready */
+	for (size_t i = 0; i < bytes; i++)
+		buf_addf(&b, "%02x", raw[i]);
+	return buf_take(&b);
+}
+
+/* ssh-keygen in @dir_path; the comment names the machine, not the host. */
+static int make_key(const char *dir_path, const char *file, const char *comment, struct error *err)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", dir_path, file);
+	const char *argv[] = { "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path, NULL };
+	struct spawn sp = SPAWN_INIT;
+	int r;
+
+	sp.argv = argv;
+	r = spawn_check(&sp, NULL, NULL, 4096, 30 * NS_PER_SEC, err);
+	if (r == -ENOENT)
+		error_hint(err, "apt install openssh-client");
+	return r;
+}
+
+static int make_host_key(int dir, const char *dir_path, const char *name, struct error *err)
+{
+	_cleanup_free_ char *ssh_dir = xasprintf("%s/ssh", dir_path);
+	_cleanup_buf_ struct buf public = {}, line = {};
+	int r = fault_point("create.ssh");
+
+	if (r >= 0 && mkdirat(dir, "ssh", 0700) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_set_errno(err, r, "cannot create %s", ssh_dir);
+	r = make_key(ssh_dir, "ssh_host_ed25519_key", name, err);
+	if (r < 0)
+		return r;
+	r = file_read_at(dir, "ssh/ssh_host_ed25519_key.pub", 4096, &public);
+	if (r >= 0) {
+		buf_addf(&line, "%s %s", name, public.p);
+		r = file_write_at(dir, "ssh/known_hosts", line.p, line.len, 0600, 0);
+	}
+	return r < 0 ? error_set_errno(err, r, "cannot write %s/known_hosts", ssh_dir) : 0;
+}
+
+/* The blank file system below home disks is an image like any other; it is built at first need. */
+static int find_blank(const struct store *s, struct image_meta *ret, struct error *err)
+{
+	_cleanup_free_ char *program = NULL;
+	const char *argv[] = { NULL, "build-image", "blank", "--name", BLANK_IMAGE, NULL };
+	struct spawn sp = SPAWN_INIT;
+	int r = image_find(s, BLANK_IMAGE, ret, NULL);
+
+	if (r != -ENOENT)
+		return r < 0 ? error_set_errno(err, r, "cannot read image '" BLANK_IMAGE "'") : 0;
+	program = libexec_path("skerry-image");
+	if (!program)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed beside skerry");
+	argv[0] = program;
+	sp.argv = argv;
+	r = spawn_check(&sp, NULL, NULL, 4096, 120 * NS_PER_SEC, err);
+	if (r < 0)
+		return error_prefix(err, "home disk");
+	return image_find(s, BLANK_IMAGE, ret, err);
+}
+
+static int make_disk(const struct store *s, int dir, const char *file, const char *digest, uint64_t image_bytes,
+		     uint64_t bytes, bool durable, struct error *err)
+{
+	_cleanup_free_ char *backing = image_disk_path(s, digest), *label = xasprintf("create.%s", file);
+	char a[16];
+	int r;
+
+	if (bytes && bytes < image_bytes)
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "%s: smaller than the image's %s",
+				      streq(file, "home.qcow2") ? "--home" : "--disk",
+				      format_bytes(image_bytes, a, sizeof(a)));
+	r = fault_point(label);
+	if (r < 0)
+		return error_set_errno(err, r, "cannot create %s", file);
+	return qcow2_create(dir, file, bytes ? bytes : image_bytes, backing, "raw", durable, err);
+}
+
+static int fill(const struct store *s, int dir, const char *dir_path, struct machine_spec *spec,
+		const struct image_meta *image, bool durable, struct error *err)
+{
+	_cleanup_json_ struct json *tree = NULL;
+	_cleanup_(image_meta_done) struct image_meta blank = {};
+	int r;
+
+	r = make_disk(s, dir, "system.qcow2", image->digest, image->virtual_bytes, spec->disk_bytes, durable, err);
+	if (r >= 0 && spec->home_bytes) {
+		r = find_blank(s, &blank, err);
+		if (r >= 0) {
+			spec->home_digest = xstrdup(blank.digest);
+			r = make_disk(s, dir, "home.qcow2", blank.digest, blank.virtual_bytes, spec->home_bytes,
+				      durable, err);
+		}
+	}
+	if (r >= 0 && image->ssh)
+		r = make_host_key(dir, dir_path, spec->name, err);
+	if (r < 0)
+		return r;
+	r = fault_point("create.lock");
+	if (r >= 0) {
+		/* So that nobody has to create it in a directory that is about to be renamed away. */
+		_cleanup_close_ int fd = openat(dir, "lock", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+
+		r = fd < 0 ? -errno : fault_point("create.record");
+	}
+	if (r < 0)
+		return error_set_errno(err, r, "cannot write %s", dir_path);
+	return record_write(dir, "machine.json", "machine.json", machine_spec_fields, spec, &tree,
+			    durable ? RECORD_DURABLE : 0, err);
+}
+
+/* What killed commands left. Only the holder of the names lock may look. */
+static void collect_leftovers(const struct store *s)
+{
+	_cleanup_close_ int fd = openat(s->machines_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *de;
+
+	if (!d)
+		return;
+	fd = -EBADF;
+	while ((de = readdir(d)))
+		if (after_prefix(de->d_name, ".tmp-"))
+			(void)remove_tree_at(s->machines_fd, de->d_name);
+	closedir(d);
+}
+
+int machine_create(const struct store *s, struct machine_spec *spec, bool durable, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta image = {};
+	_cleanup_free_ char *hex = random_hex(8), *tmp = xasprintf(".tmp-create-%s", hex), *path = NULL;
+	_cleanup_close_ int lock = -EBADF, dir = -EBADF;
+	struct name name;
+	int r;
+
+	r = name_parse(spec->name, "machine name", &name, err);
+	if (r >= 0)
+		r = machine_spec_check(spec, err);
+	if (r < 0)
+		return r;
+	lock = store_names_lock(s, 30 * NS_PER_SEC, err);
+	if (lock < 0)
+		return lock;
+	if (faccessat(s->machines_fd, name.s, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return error_set_kind(err, ERROR_EXISTS, EEXIST, "a machine named '%s' exists already", name.s);
+	r = image_find(s, spec->image, &image, err);
+	if (r < 0)
+		return r;
+	collect_leftovers(s);
+	free(spec->id);
+	spec->id = random_hex(16);
+	free(spec->image_digest);
+	spec->image_digest = xstrdup(image.digest);
+	spec->created_ns = clock_realtime_ns();
+	if (!spec->command.n)
+		strv_copy(&spec->command, &image.command);
+	path = xasprintf("%s/machines/%s", s->home_path, tmp);
+	r = fault_point("create.directory");
+	if (r >= 0 && mkdirat(s->machines_fd, tmp, 0700) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_set_errno(err, r, "cannot create %s", path);
+	dir = openat(s->machines_fd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = dir < 0 ? error_set_errno(err, errno, "cannot open %s", path)
+		    : fill(s, dir, path, spec, &image, durable, err);
+	if (r >= 0) {
+		r = fault_point("create.rename");
+		if (r >= 0 && syscall(SYS_renameat2, s->machines_fd, tmp, s->machines_fd, name.s, RENAME_NOREPLACE) < 0)
+			r = -errno;
+		if (r >= 0 && durable)
+			r = fsync_dir(s->machines_fd);
+		if (r < 0)
+			error_set_errno(err, r, "cannot create machine '%s'", name.s);
+	}
+	if (r < 0)
+		(void)remove_tree_at(s->machines_fd, tmp);
+	return r;
+}
+
+int machine_ssh_key(const struct store *s, char **ret_private_path, char **ret_public_line, struct error *err)
+{
+	_cleanup_free_ char *dir_path = xasprintf("%s/ssh", s->home_path), *tmp = NULL, *hex = NULL;
+	_cleanup_close_ int dir = dir_open_create(dir_path, 0700), lock = -EBADF;
+	_cleanup_buf_ struct buf public = {};
+	int r;
+
+	if (dir < 0)
+		return error_set_errno(err, dir, "cannot create %s", dir_path);
+	r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
+	if (r == -ENOENT) {
+		lock = lock_acquire(dir, "lock", "skerry's ssh key", 30 * NS_PER_SEC, err);
+		if (lock < 0)
+			return lock;
+		r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
+	}
+	if (r == -ENOENT) {
+		/* The public half arrives last: it is what says that the key is there. */
+		_cleanup_free_ char *tmp_public = NULL;
+
+		hex = random_hex(4);
+		tmp = xasprintf(".tmp-%s", hex);
+		tmp_public = xasprintf("%s.pub", tmp);
+		r = make_key(dir_path, tmp, "skerry", err);
+		if (r < 0)
+			return r;
+		if (renameat(dir, tmp, dir, "id_ed25519") < 0 || renameat(dir, tmp_public, dir, "id_ed25519.pub") < 0)
+			return error_set_errno(err, errno, "cannot write %s/id_ed25519", dir_path);
+		r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
+	}
+	if (r < 0)
+		return error_set_errno(err, r, "cannot read %s/id_ed25519.pub", dir_path);
+	while (public.len && public.p[public.len - 1] == '\n')
+		buf_truncate(&public, public.len - 1);
+	if (ret_private_path)
+		*ret_private_path = xasprintf("%s/id_ed25519", dir_path);
+	if (ret_public_line)
+		*ret_public_line = buf_take(&public);
+	return 0;
+}

@@ -1,0 +1,297 @@
+#include "machine/monitor.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/timerfd.h>
+
+#include "agent.pb-c.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "machine/client.h"
+#include "machine/record.h"
+#include "machine/report.h"
+#include "monitor.pb-c.h"
+
+void monitor_report(struct monitor *m, const struct error *err)
+{
+	if (m->report_fd < 0)
+		return;
+	report_send(m->report_fd, err);
+	m->report_fd = safe_close(m->report_fd);
+}
+
+static void save_or_log(struct monitor *m)
+{
+	_cleanup_error_ struct error e = {};
+
+	if (monitor_save_state(m, &e) < 0)
+		log_warning("%s, ignoring", e.msg);
+}
+
+/* Answers the waits whose event has come. The end is answered in monitor_conclude(). */
+void monitor_wake_waits(struct monitor *m)
+{
+	for (struct wait_ticket **p = &m->waits; *p;) {
+		struct wait_ticket *w = *p;
+		bool running = m->state.status == MACHINE_RUNNING || m->state.status == MACHINE_PAUSED;
+		bool come = (w->event == SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING && running) ||
+			    (w->event == SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT && m->state.agent_ready);
+
+		if (!come) {
+			p = &w->next;
+			continue;
+		}
+		*p = w->next;
+		control_reply(m->control, w->ticket, NULL, 0);
+		free(w);
+	}
+}
+
+void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
+{
+	struct monitor *m = data;
+
+	(void)value;
+	if (err) {
+		/* The engine's exit tells more; without one it is of no use. */
+		log_error("engine: %s", err->msg);
+		monitor_kill(m);
+		return;
+	}
+	if (m->state.status == MACHINE_STARTING)
+		m->state.status = MACHINE_RUNNING;
+	if (fault_point("start.ready") >= 0)
+		save_or_log(m);
+	monitor_report(m, NULL);
+	monitor_wake_waits(m);
+}
+
+void monitor_engine_event(enum engine_event ev, const char *detail, void *data)
+{
+	struct monitor *m = data;
+
+	switch (ev) {
+	case ENGINE_EVENT_SHUTDOWN:
+		if (detail && streq(detail, "guest-reset"))
+			m->guest_reset = true;
+		else if (detail && streq(detail, "guest-shutdown"))
+			m->guest_shut_down = true;
+		else if (detail && streq(detail, "guest-panic"))
+			m->guest_panicked = true;
+		break;
+	case ENGINE_EVENT_PANIC: m->guest_panicked = true; break;
+	case ENGINE_EVENT_PAUSED:
+	case ENGINE_EVENT_RESUMED:
+		if (m->state.status == MACHINE_RUNNING || m->state.status == MACHINE_PAUSED) {
+			m->state.status = ev == ENGINE_EVENT_PAUSED ? MACHINE_PAUSED : MACHINE_RUNNING;
+			save_or_log(m);
+		}
+		break;
+	case ENGINE_EVENT_STARTED:
+	case ENGINE_EVENT_RESET:
+	case ENGINE_EVENT_DISCONNECTED: break;
+	}
+}
+
+static void agent_ready(const char *version, const char *error, void *data)
+{
+	struct monitor *m = data;
+
+	log_info("agent %s answered", version);
+	if (*error)
+		log_warning("guest: %s", error);
+	m->state.agent_ready = true;
+	m->state.ready_ns = clock_realtime_ns();
+	save_or_log(m);
+	monitor_start_main(m);
+	monitor_wake_waits(m);
+}
+
+static void agent_ending(enum agent_ending how, void *data)
+{
+	struct monitor *m = data;
+
+	m->guest_ending = true;
+	m->guest_reboots = how == AGENT_ENDING_REBOOT;
+}
+
+static void agent_lost(void *data)
+{
+	struct monitor *m = data;
+
+	m->state.agent_ready = false;
+	if (!m->engine_gone)
+		log_debug("the agent's pipe ended");
+}
+
+const struct agent_link_events monitor_agent_events = {
+	.ready = agent_ready,
+	.ending = agent_ending,
+	.lost = agent_lost,
+};
+
+int monitor_clock_changed(struct loop_source *s, int fd, uint32_t events, void *data)
+{
+	struct monitor *m = data;
+	struct rpc *agent = agent_link_rpc(m->agent);
+	struct itimerspec never = { .it_value = { .tv_sec = INT32_MAX } };
+	Skerry__Agent__V1__SetTimeRequest req = SKERRY__AGENT__V1__SET_TIME_REQUEST__INIT;
+	uint8_t packed[32];
+	uint64_t n;
+
+	(void)s;
+	(void)events;
+	(void)!read(fd, &n, sizeof(n));
+	(void)timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL);
+	if (!agent)
+		return 0;
+	log_info("the host's clock was set, or the host slept: setting the guest's");
+	req.realtime_ns = clock_realtime_ns();
+	(void)rpc_call(agent, AGENT_SERVICE, "SetTime", packed, skerry__agent__v1__set_time_request__pack(&req, packed),
+		       UINT64_MAX, NULL, NULL, NULL);
+	return 0;
+}
+
+int monitor_helper_exited(struct loop_source *s, int pidfd, void *data)
+{
+	struct monitor *m = data;
+
+	(void)s;
+	(void)pidfd_reap(pidfd, NULL);
+	if (!m->engine_gone && m->stop == STOP_NONE)
+		log_error("the network's helper has ended: the guest is off the network until it is restarted");
+	m->helper_source = loop_source_free(m->helper_source);
+	m->helper_pidfd = safe_close(m->helper_pidfd);
+	m->state.helper_pid = 0;
+	return 0;
+}
+
+static int on_last_round(struct loop_source *s, void *data)
+{
+	struct monitor *m = data;
+
+	if (m->last_rounds-- > 0)
+		return loop_set_deadline(s, 0);
+	loop_exit(m->loop, 0);
+	return 0;
+}
+
+int monitor_engine_exited(struct loop_source *s, int pidfd, void *data)
+{
+	struct monitor *m = data;
+
+	(void)s;
+	m->engine_gone = true;
+	m->engine_status = -1;
+	if (m->engine_is_child)
+		(void)pidfd_reap(pidfd, &m->engine_status);
+	m->engine_source = loop_source_free(m->engine_source);
+	/* The last words are still in the sockets: events on the control channel, the guest's notice on the agent's. Two rounds of the
+	 * loop hand out all that is readable now. */
+	m->last_rounds = 2;
+	if (loop_add_timer(m->loop, &m->end_timer, 0, on_last_round, m) < 0)
+		loop_exit(m->loop, 0);
+	return 0;
+}
+
+/* The last line that the engine itself wrote, for an error that says why. Owned by the caller; NULL when there is none. */
+static char *engine_last_words(struct monitor *m)
+{
+	_cleanup_close_ int fd = openat(m->machine_fd, "engine.log", O_RDONLY | O_CLOEXEC);
+	char raw[1024];
+	off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	ssize_t n =
+		size <= 0 ? -1 : pread(fd, raw, sizeof(raw), size > (off_t)sizeof(raw) ? size - (off_t)sizeof(raw) : 0);
+
+	while (n > 0) {
+		ssize_t from;
+
+		while (n > 0 && raw[n - 1] == '\n')
+			n--;
+		for (from = n; from > 0 && raw[from - 1] != '\n'; from--)
+			;
+		if (n - from > 0 && n - from < 400) {
+			_cleanup_free_ char *line = xstrndup(raw + from, (size_t)(n - from));
+
+			/* Our own lines in that file begin with the time. */
+			if (strstr(line, "qemu"))
+				return TAKE_PTR(line);
+		}
+		n = from;
+	}
+	return NULL;
+}
+
+static char *engine_death(struct monitor *m)
+{
+	_cleanup_free_ char *words = NULL;
+	char how[64];
+
+	if (!m->engine_is_child || m->engine_status == -1)
+		return xasprintf("%s ended", m->facts.engine->name);
+	words = WIFSIGNALED(m->engine_status) ? NULL : engine_last_words(m);
+	return xasprintf("%s: %s%s%s", m->facts.engine->name, wait_status_text(m->engine_status, how, sizeof(how)),
+			 words ? ": " : "", words ? words : "");
+}
+
+static void conclude_reason(struct monitor *m)
+{
+	bool clean_exit = !m->engine_is_child || m->engine_status == 0;
+
+	free(m->exit_reason);
+	m->exit_reason = NULL;
+	m->exit_failed = false;
+	m->restart_wanted = false;
+	if (m->stop != STOP_NONE) {
+		if (m->main_exited)
+			m->exit_reason = xasprintf("its process ended with status %d", m->main_status);
+		else
+			m->exit_reason = xasprintf("stopped (%s)", m->stop_how);
+	} else if (m->guest_panicked) {
+		m->exit_reason = xstrdup("the guest's kernel panicked");
+		m->exit_failed = true;
+	} else if (m->guest_ending && clean_exit) {
+		m->exit_reason = xstrdup(m->guest_reboots ? "rebooted by the guest" : "powered off by the guest");
+		m->restart_wanted = m->guest_reboots;
+	} else if (m->guest_shut_down) {
+		m->exit_reason = xstrdup("powered off by the guest");
+	} else if (m->guest_reset && m->plan.exec.reboot_powers_off) {
+		/* No notice came before it, so nobody meant it. */
+		m->exit_reason = xstrdup("the guest reset itself (a kernel panic?)");
+		m->exit_failed = true;
+	} else if (m->guest_reset) {
+		m->exit_reason = xstrdup("rebooted by the guest");
+		m->restart_wanted = true;
+	} else {
+		m->exit_reason = engine_death(m);
+		m->exit_failed = true;
+	}
+}
+
+void monitor_conclude(struct monitor *m)
+{
+	struct machine_exit e = { .started_ns = m->state.started_ns, .ended_ns = clock_realtime_ns() };
+	_cleanup_error_ struct error err = {};
+	bool policy;
+
+	conclude_reason(m);
+	e.reason = m->exit_reason;
+	e.failed = m->exit_failed;
+	e.has_status = m->main_exited;
+	e.status = m->main_exited ? (uint64_t)m->main_status : 0;
+	log_info("%s", m->exit_reason);
+	policy =
+		m->spec.restart == RESTART_ALWAYS ||
+		(m->spec.restart == RESTART_ON_FAILURE && (m->exit_failed || (m->main_exited && m->main_status != 0)) &&
+		 (!m->spec.restart_max || m->state.restarts < m->spec.restart_max));
+	/* Somebody asked for the end (and it was not just the main process that ended): no policy overrules that. */
+	if (m->stop != STOP_NONE && !m->main_exited)
+		policy = false;
+	m->restart_wanted = m->restart_wanted || policy;
+	if (m->spec.remove && !m->restart_wanted)
+		return;
+	if (fault_point("stop.exit") < 0 || machine_exit_save(m->machine_fd, m->name.s, &e, &err) < 0)
+		log_error("how the run ended was not recorded: %s", err.msg ? err.msg : "fault");
+}

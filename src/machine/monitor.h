@@ -1,0 +1,104 @@
+/* The monitor: the one small process that owns a running machine (design: "Processes").
+ *
+ * monitor_main.c   arguments, signals, the loop, restarts
+ * acquire.c        everything a run needs, in order, each recorded before it is acquired; and its release in reverse
+ * monitor.c        what happens meanwhile: the engine's events, the guest's, the end
+ * stop.c           ending a machine, from polite to final
+ * main_process.c   the process that the machine was made for
+ * requests.c       what commands ask
+ *
+ * It holds the machine's lock from before the first acquisition to after the last release: "who owns this machine" is one question to
+ * the kernel. All of it runs in one loop, without threads, and sleeps when nothing happens. */
+#pragma once
+
+#include "machine/agent_link.h"
+#include "machine/console.h"
+#include "machine/control.h"
+#include "machine/machine.h"
+#include "machine/plan.h"
+
+enum stop_step { STOP_NONE, STOP_ASK, STOP_QUIT, STOP_TERMINATE, STOP_KILL };
+
+struct wait_ticket {
+	uint64_t ticket;
+	int event;
+	struct wait_ticket *next;
+};
+
+struct monitor {
+	struct store store;
+	struct name name;
+	int lock_fd, report_fd; /* owned; report_fd is closed once the outcome was reported */
+	int machine_fd, run_fd; /* owned */
+	int log_fd;             /* owned: engine.log */
+	struct machine_spec spec;
+	struct plan_facts facts;
+	struct plan plan;
+	struct loop *loop;
+
+	struct machine_state state;
+	struct json *state_tree;
+	uint8_t token[SYNC_TOKEN_SIZE];
+
+	int engine_pidfd;
+	bool engine_is_child; /* else adopted: its exit status can't be known */
+	struct loop_source *engine_source, *helper_source, *clock_source, *term_source, *int_source;
+	int helper_pidfd, clock_fd;
+	struct engine_vm *vm;
+	struct console *console;
+	struct agent_link *agent;
+	struct control *control;
+
+	/* How it ends. */
+	enum stop_step stop;
+	const char *stop_how; /* which step did it, for the record */
+	uint64_t stop_deadline_ns;
+	struct loop_source *stop_timer;
+	bool guest_ending, guest_reboots, guest_panicked, guest_reset, guest_shut_down;
+	bool forget; /* --rm and the main process is done: nothing on the disks matters */
+	bool restart_wanted;
+	bool engine_gone;
+	unsigned last_rounds;
+	struct loop_source *end_timer;
+	int engine_status; /* wait status when engine_is_child */
+	char *exit_reason;
+	bool exit_failed;
+
+	/* The main process. */
+	bool attach; /* a command said that it will read its output */
+	bool main_started, main_exited;
+	int main_status;
+	bool draining[3]; /* a Read of stream 1 or 2 is on its way */
+
+	struct wait_ticket *waits;
+};
+
+/* acquire.c */
+int monitor_acquire(struct monitor *m, struct error *err);
+int monitor_adopt(struct monitor *m, struct error *err);
+/* Releases what the run holds, in reverse, and forgets the record. Idempotent. */
+void monitor_release(struct monitor *m);
+int monitor_save_state(struct monitor *m, struct error *err);
+
+/* monitor.c */
+extern const struct agent_link_events monitor_agent_events;
+void monitor_engine_event(enum engine_event ev, const char *detail, void *data);
+void monitor_engine_ready(const struct error *err, uint64_t value, void *data);
+int monitor_engine_exited(struct loop_source *s, int pidfd, void *data);
+int monitor_helper_exited(struct loop_source *s, int pidfd, void *data);
+int monitor_clock_changed(struct loop_source *s, int fd, uint32_t events, void *data);
+void monitor_report(struct monitor *m, const struct error *err);
+void monitor_wake_waits(struct monitor *m);
+/* After the loop has ended with the engine gone: what to write down. */
+void monitor_conclude(struct monitor *m);
+
+/* stop.c */
+void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns);
+void monitor_kill(struct monitor *m);
+
+/* main_process.c */
+void monitor_start_main(struct monitor *m);
+void monitor_main_released(struct monitor *m);
+
+/* requests.c */
+extern const struct control_handler monitor_control_handler;

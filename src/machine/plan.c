@@ -1,0 +1,290 @@
+#include "machine/plan.h"
+
+#include "agent.pb-c.h"
+#include "base/process.h"
+#include "store/paths.h"
+#include "wire/sync.h"
+
+void plan_facts_done(struct plan_facts *f)
+{
+	free(f->program);
+	free(f->accel_why);
+	image_meta_done(&f->image);
+	kernel_meta_done(&f->kernel);
+	free(f->kernel_path);
+	free(f->initrd_path);
+	free(f->image_disk);
+	free(f->home_base);
+	free(f->machine_dir);
+	free(f->run_dir);
+	free(f->publish);
+	*f = (struct plan_facts){};
+}
+
+static int gather_kernel(const struct store *s, const struct machine_spec *spec, struct plan_facts *f,
+			 struct error *err)
+{
+	_cleanup_free_ char *guest = libexec_path("skerry-init");
+	int r;
+
+	if (!guest)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-init: not installed beside skerry");
+	r = spec->kernel ? kernel_find(s, spec->kernel, &f->kernel, err) : kernel_default(s, &f->kernel, err);
+	if (r < 0)
+		return r;
+	f->kernel_path = kernel_file_path(s, &f->kernel);
+	return kernel_initrd_path(s, &f->kernel, guest, &f->initrd_path, err);
+}
+
+static int gather_accel(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
+{
+	struct accel_probe probe = {};
+	int r;
+
+	if (spec->accel != ACCEL_TCG)
+		accel_probe(s->cache_fd, f->program, &probe);
+	r = accel_resolve((enum accel)spec->accel, &probe, &f->accel, err);
+	if (r < 0)
+		return r;
+	if (f->accel == ACCEL_KVM)
+		memcpy(f->cpu_model, probe.cpu_model, sizeof(f->cpu_model));
+	else
+		f->accel_why = xstrdup(spec->accel == ACCEL_TCG ? "asked for" : probe.why);
+	return 0;
+}
+
+int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
+{
+	int r;
+
+	*f = (struct plan_facts){ .engine = engine_find("qemu") };
+	r = f->engine->find_program(&f->program, err);
+	if (r >= 0)
+		r = image_find(s, spec->image_digest, &f->image, err);
+	if (r >= 0)
+		r = gather_kernel(s, spec, f, err);
+	if (r >= 0)
+		r = gather_accel(s, spec, f, err);
+	if (r < 0)
+		return r;
+	f->image_disk = image_disk_path(s, spec->image_digest);
+	if (spec->home_digest)
+		f->home_base = image_disk_path(s, spec->home_digest);
+	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
+	f->run_dir = xasprintf("%s/%s", s->run_path, spec->name);
+	f->publish = xnew_n(struct net_publish, spec->publish.n + 1);
+	for (size_t i = 0; i < spec->publish.n; i++) {
+		r = net_publish_parse(spec->publish.items[i], &f->publish[i], err);
+		if (r < 0)
+			return r;
+		f->n_publish++;
+	}
+	return 0;
+}
+
+void plan_done(struct plan *p)
+{
+	engine_plan_done(&p->exec);
+	net_plan_done(&p->net_plan);
+	*p = (struct plan){};
+}
+
+int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *p, struct error *err)
+{
+	_cleanup_free_ char *system_path = xasprintf("%s/system.qcow2", f->machine_dir);
+	_cleanup_free_ char *home_path = xasprintf("%s/home.qcow2", f->machine_dir);
+	_cleanup_free_ char *uuid = NULL;
+	struct engine_disk disks[2] = {
+		{ .id = "system",
+		  .path = system_path,
+		  .format = "qcow2",
+		  .backing_path = f->image_disk,
+		  .backing_format = "raw" },
+		{ .id = "home",
+		  .path = home_path,
+		  .format = "qcow2",
+		  .backing_path = f->home_base,
+		  .backing_format = "raw" },
+	};
+	struct engine_nic nic = {};
+	struct engine_request req;
+	int r;
+
+	*p = (struct plan){ .shape = (enum engine_shape)spec->shape, .net = net_mode_find(spec->net) };
+	/* The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
+	if (f->kernel.modular)
+		p->shape = SHAPE_FULL;
+	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
+			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
+							  : UINT64_C(512) << 20;
+	if (!p->net)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL, "net '%s': no such mode", spec->net);
+	p->net_request = (struct net_request){ .machine_id = spec->id,
+					       .publish = f->publish,
+					       .n_publish = f->n_publish,
+					       .run_dir = f->run_dir,
+					       .log_fd = -1 };
+	r = p->net->plan(&p->net_request, &p->net_plan, err);
+	if (r < 0)
+		return r;
+	nic = (struct engine_nic){
+		.mac = p->net_plan.mac,
+		.kind = p->net_plan.kind == NET_ATTACH_STREAM ? NIC_STREAM
+			: p->net_plan.kind == NET_ATTACH_TAP  ? NIC_TAP
+							      : NIC_USER,
+		.host_forwards = (const char *const *)p->net_plan.host_forwards.items,
+		.n_host_forwards = p->net_plan.host_forwards.n,
+	};
+	uuid = xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", spec->id, spec->id + 8, spec->id + 12, spec->id + 16,
+			 spec->id + 20);
+	req = (struct engine_request){
+		.name = spec->name,
+		.uuid = uuid,
+		.shape = p->shape,
+		.accel = f->accel,
+		.cpu_model = f->cpu_model[0] ? f->cpu_model : "max",
+		.cpus = (uint32_t)spec->cpus,
+		.memory_bytes = p->memory_bytes,
+		.kernel_path = f->kernel_path,
+		.initrd_path = f->initrd_path,
+		.kernel_modular = f->kernel.modular,
+		.disks = disks,
+		.n_disks = f->home_base ? 2 : 1,
+		.nics = &nic,
+		.n_nics = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1,
+		.run_dir = f->run_dir,
+		.sandbox = true,
+	};
+	return f->engine->plan(&req, f->program, &p->exec, err);
+}
+
+static struct json *strings_json(const struct strv *v)
+{
+	struct json *a = json_array();
+
+	for (size_t i = 0; i < v->n; i++)
+		json_append_string(a, v->items[i]);
+	return a;
+}
+
+struct json *plan_json(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p)
+{
+	static const char *const kinds[] = { [ENGINE_FD_OPEN] = "open",
+					     [ENGINE_FD_LISTEN] = "listen",
+					     [ENGINE_FD_BOOT] = "boot-config",
+					     [ENGINE_FD_NIC] = "network",
+					     [ENGINE_FD_VHOST_VSOCK] = "vhost-vsock" };
+	struct json *o = json_object(), *fds = json_array(), *net = json_object();
+
+	json_set_string(o, "machine", spec->name);
+	json_set_string(o, "engine", f->engine->name);
+	json_set_string(o, "shape", engine_shape_name(p->shape));
+	json_set_string(o, "accel", accel_name(f->accel));
+	if (f->accel_why)
+		json_set_string(o, "accel_why", f->accel_why);
+	json_set_string(o, "kernel", f->kernel.name);
+	json_set_u64(o, "memory_bytes", p->memory_bytes);
+	json_set(o, "argv", strings_json(&p->exec.argv));
+	for (size_t i = 0; i < p->exec.n_fds; i++) {
+		const struct engine_fd *fd = &p->exec.fds[i];
+		struct json *e = json_object();
+
+		json_set_u64(e, "number", (uint64_t)fd->number);
+		json_set_string(e, "kind", kinds[fd->kind]);
+		if (fd->path)
+			json_set_string(e, "path", fd->path);
+		json_append(fds, e);
+	}
+	json_set(o, "descriptors", fds);
+	json_set_string(net, "mode", p->net->name);
+	json_set_string(net, "mac", p->net_plan.mac);
+	json_set(net, "addresses", strings_json(&p->net_plan.addresses));
+	json_set_string(net, "gateway", p->net_plan.gateway);
+	json_set(net, "dns", strings_json(&p->net_plan.dns));
+	if (p->net_plan.helper_argv.n)
+		json_set(net, "helper", strings_json(&p->net_plan.helper_argv));
+	json_set(o, "network", net);
+	return o;
+}
+
+void boot_secrets_done(struct boot_secrets *b)
+{
+	buf_done(&b->host_key);
+	buf_done(&b->host_key_public);
+	free(b->client_key);
+	explicit_bzero(b, sizeof(*b));
+}
+
+void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
+		      const struct boot_secrets *secrets, struct buf *out)
+{
+	typedef Skerry__Agent__V1__Disk Disk;
+	Skerry__Agent__V1__BootConfig c = SKERRY__AGENT__V1__BOOT_CONFIG__INIT;
+	Disk system = SKERRY__AGENT__V1__DISK__INIT, home = SKERRY__AGENT__V1__DISK__INIT;
+	Disk *disks[2] = { &system, &home };
+	Skerry__Agent__V1__Interface iface = SKERRY__AGENT__V1__INTERFACE__INIT, *ifaces[1] = { &iface };
+	Skerry__Agent__V1__User user = SKERRY__AGENT__V1__USER__INIT, *users[1] = { &user };
+	Skerry__Agent__V1__SshHostKey key = SKERRY__AGENT__V1__SSH_HOST_KEY__INIT, *keys[1] = { &key };
+	_cleanup_strv_ struct strv authorized = {};
+	char root_user[] = "root", slash[] = "/", slash_home[] = "/home", ext4[] = "ext4", system_id[] = "system",
+	     home_id[] = "home", key_name[] = "ssh_host_ed25519_key";
+	size_t n;
+
+	c.token = (ProtobufCBinaryData){ sizeof(secrets->token), xmemdup(secrets->token, sizeof(secrets->token)) };
+	c.random_seed = (ProtobufCBinaryData){ sizeof(secrets->seed), xmemdup(secrets->seed, sizeof(secrets->seed)) };
+	c.hostname = spec->name;
+	c.machine_id = spec->id;
+	system.serial = system_id;
+	system.mount = slash;
+	system.fstype = f->image.fstype ? f->image.fstype : ext4;
+	system.grow = true;
+	home.serial = home_id;
+	home.mount = slash_home;
+	home.fstype = ext4;
+	home.grow = true;
+	c.disks = disks;
+	c.n_disks = f->home_base ? 2 : 1;
+	iface.mac = xstrdup(p->net_plan.mac);
+	iface.addresses = p->net_plan.addresses.items;
+	iface.n_addresses = p->net_plan.addresses.n;
+	iface.gateway = xstrdup(p->net_plan.gateway);
+	iface.gateway6 = xstrdup(p->net_plan.gateway6);
+	iface.mtu = p->net_plan.mtu;
+	c.interfaces = ifaces;
+	c.n_interfaces = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1;
+	c.dns_servers = p->net_plan.dns.items;
+	c.n_dns_servers = p->net_plan.dns.n;
+	c.dns_search = p->net_plan.search.items;
+	c.n_dns_search = p->net_plan.search.n;
+	strv_copy(&authorized, &spec->ssh_keys);
+	if (secrets->client_key)
+		strv_add(&authorized, secrets->client_key);
+	user.name = spec->user ? spec->user : f->image.user ? f->image.user : root_user;
+	user.create = spec->user != NULL;
+	user.sudo = spec->user != NULL;
+	user.authorized_keys = authorized.items;
+	user.n_authorized_keys = authorized.n;
+	c.users = users;
+	c.n_users = f->image.ssh ? 1 : 0;
+	key.name = key_name;
+	key.private_key = (ProtobufCBinaryData){ secrets->host_key.len, (uint8_t *)secrets->host_key.p };
+	key.public_key = (ProtobufCBinaryData){ secrets->host_key_public.len, (uint8_t *)secrets->host_key_public.p };
+	c.ssh_host_keys = keys;
+	c.n_ssh_host_keys = secrets->host_key.len ? 1 : 0;
+	c.environment = spec->env.items;
+	c.n_environment = spec->env.n;
+	c.realtime_ns = secrets->realtime_ns;
+	c.init = f->image.init == IMAGE_INIT_SYSTEM ? SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE
+						    : SKERRY__AGENT__V1__BOOT_CONFIG__INIT__AGENT;
+	c.reboot_to_power_off = p->exec.reboot_powers_off;
+	n = skerry__agent__v1__boot_config__get_packed_size(&c);
+	skerry__agent__v1__boot_config__pack(&c, buf_reserve(out, n));
+	buf_commit(out, n);
+	explicit_bzero(c.token.data, c.token.len);
+	free(c.token.data);
+	explicit_bzero(c.random_seed.data, c.random_seed.len);
+	free(c.random_seed.data);
+	free(iface.mac);
+	free(iface.gateway);
+	free(iface.gateway6);
+}

@@ -1,0 +1,56 @@
+/* The pure translation of spec + image + host facts into what will be executed. */
+#pragma once
+
+#include "image/image.h"
+#include "image/kernel.h"
+#include "machine/spec.h"
+#include "net/net.h"
+
+/* What has to be known about the host and the store before a plan can be made. */
+struct plan_facts {
+	const struct engine *engine;
+	char *program;    /* owned: the engine's */
+	enum accel accel; /* resolved */
+	char *accel_why;  /* owned: why not KVM, NULL under KVM */
+	char cpu_model[64];
+	struct image_meta image;
+	struct kernel_meta kernel;
+	char *kernel_path, *initrd_path; /* owned */
+	char *image_disk, *home_base;    /* owned; home_base NULL without a home disk */
+	char *machine_dir, *run_dir;     /* owned, absolute */
+	struct net_publish *publish;     /* owned; as asked for, or resolved by the monitor */
+	size_t n_publish;
+};
+
+/* Finds everything out. Writes only caches: the kernel's initrd when it is missing, the result of the KVM probe. */
+int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *ret,
+		      struct error *err);
+void plan_facts_done(struct plan_facts *f);
+#define _cleanup_facts_ _cleanup_(plan_facts_done)
+
+struct plan {
+	enum engine_shape shape; /* in effect */
+	uint64_t memory_bytes;
+	const struct net_mode *net;
+	struct net_request net_request; /* borrows from facts and spec */
+	struct net_plan net_plan;
+	struct engine_plan exec;
+};
+/* Pure. Everything borrowed must outlive @ret. Errors: kind CONFIG naming the setting. */
+int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *ret, struct error *err);
+void plan_done(struct plan *p);
+#define _cleanup_plan_ _cleanup_(plan_done)
+struct json *plan_json(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p);
+
+/* What only a start knows. */
+struct boot_secrets {
+	uint8_t token[16];
+	uint8_t seed[32];
+	uint64_t realtime_ns;
+	struct buf host_key, host_key_public; /* owned; empty when the image has no ssh server */
+	char *client_key;                     /* owned: authorized_keys line, may be NULL */
+};
+void boot_secrets_done(struct boot_secrets *b);
+/* Appends the packed BootConfig. */
+void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
+		      const struct boot_secrets *secrets, struct buf *out);

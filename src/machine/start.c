@@ -1,0 +1,176 @@
+/* Starting and deleting: what a command does with a machine's lock in hand. */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/spawn.h"
+#include "machine/client.h"
+#include "machine/machine.h"
+#include "machine/record.h"
+#include "machine/report.h"
+#include "store/paths.h"
+
+/* How long a monitor may take until the engine runs: QEMU's start on a loaded host, a disk that sleeps. */
+#define MONITOR_READY_NS (60 * NS_PER_SEC)
+
+int monitor_spawn(const struct name *name, int lock_fd, bool adopt, bool attach, struct error *err)
+{
+	enum { CHILD_LOCK = 3, CHILD_REPORT = 4 };
+	_cleanup_free_ char *program = libexec_path("skerry-monitor");
+	const char *argv[5] = { program, name->s };
+	_cleanup_close_ int rd = -EBADF, wr = -EBADF;
+	struct spawn sp = SPAWN_INIT;
+	struct spawn_fd fds[2];
+	int p[2], r, n = 2;
+
+	if (!program)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-monitor: not installed beside skerry");
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_set_errno(err, errno, "cannot create a pipe");
+	rd = p[0];
+	wr = p[1];
+	if (adopt)
+		argv[n++] = "--adopt";
+	if (attach)
+		argv[n++] = "--attach";
+	fds[0] = (struct spawn_fd){ lock_fd, CHILD_LOCK };
+	fds[1] = (struct spawn_fd){ wr, CHILD_REPORT };
+	sp.argv = argv;
+	sp.fds = fds;
+	sp.n_fds = 2;
+	sp.cwd = "/";
+	sp.new_session = true;
+	r = fault_point("start.monitor");
+	if (r < 0)
+		return error_set_errno(err, r, "cannot start a monitor");
+	r = spawn_start(&sp, NULL, NULL, err);
+	if (r < 0)
+		return r;
+	wr = safe_close(wr);
+	r = report_receive(rd, clock_monotonic_ns() + MONITOR_READY_NS, err);
+	return r;
+}
+
+int machine_start(const struct store *s, const struct name *name, const struct start_options *o, bool *ret_already,
+		  struct error *err)
+{
+	_cleanup_error_ struct error busy = {};
+	_cleanup_close_ int dir = -EBADF, lock = -EBADF;
+	enum recovery found;
+	int r;
+
+	*ret_already = false;
+	dir = store_machine_open(s, name, err);
+	if (dir < 0)
+		return dir;
+	lock = store_machine_lock(s, name, o->lock_wait_ns, &busy);
+	if (lock < 0) {
+		struct machine_info info;
+
+		/* A live monitor holds the lock for as long as its machine runs. */
+		if (lock == -EBUSY && machine_info_load(s, name, &info, NULL) >= 0) {
+			*ret_already =
+				info.monitor_alive && (info.status == MACHINE_RUNNING || info.status == MACHINE_PAUSED);
+			machine_info_done(&info);
+		}
+		return *ret_already ? 0 : error_move(err, &busy);
+	}
+	/* The directory may have been deleted while the lock was waited for. */
+	dir = safe_close(dir);
+	dir = store_machine_open(s, name, err);
+	if (dir < 0)
+		return dir;
+	r = machine_recover(s, name, dir, &found, err);
+	if (r < 0)
+		return r;
+	r = monitor_spawn(name, lock, found == RECOVERY_ADOPT, o->hold_main, err);
+	if (r >= 0 && found == RECOVERY_ADOPT)
+		*ret_already = true;
+	return r;
+}
+
+/* Asks the monitor to end the machine; success also when it goes away meanwhile. */
+static int stop_for_delete(const struct store *s, const struct name *name, struct error *err)
+{
+	_cleanup_client_ struct client c = {};
+	_cleanup_error_ struct error e = {};
+	int r = client_connect(s, name, &c, &e);
+
+	if (r == -ESRCH)
+		return 0;
+	if (r < 0)
+		return error_move(err, &e);
+	(void)client_call(&c, MONITOR_SERVICE, "Kill", NULL, 10 * NS_PER_SEC, NULL, NULL);
+	return 0;
+}
+
+/* Takes the lock of a machine that nobody runs any more. */
+static int lock_for_delete(const struct store *s, const struct name *name, bool force, uint64_t wait_ns,
+			   struct error *err)
+{
+	_cleanup_error_ struct error busy = {};
+	struct machine_info info;
+	bool running;
+	int lock = store_machine_lock(s, name, 0, &busy);
+
+	if (lock != -EBUSY)
+		return lock < 0 ? error_move(err, &busy) : lock;
+	running = machine_info_load(s, name, &info, NULL) >= 0 && info.monitor_alive;
+	machine_info_done(&info);
+	if (running && !force) {
+		error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is running", name->s);
+		return error_hint(err, "`skerry stop %s` first, or `skerry delete --force %s`", name->s, name->s);
+	}
+	if (running) {
+		int r = stop_for_delete(s, name, err);
+
+		if (r < 0)
+			return r;
+	}
+	return store_machine_lock(s, name, running ? 30 * NS_PER_SEC : wait_ns, err);
+}
+
+int machine_delete(const struct store *s, const struct name *name, bool force, uint64_t lock_wait_ns, struct error *err)
+{
+	_cleanup_close_ int names = -EBADF, dir = -EBADF, lock = -EBADF;
+	enum recovery found;
+	int r;
+
+	dir = store_machine_open(s, name, err);
+	if (dir < 0)
+		return dir;
+	lock = lock_for_delete(s, name, force, lock_wait_ns, err);
+	if (lock < 0)
+		return lock;
+	dir = safe_close(dir);
+	dir = store_machine_open(s, name, err);
+	if (dir < 0)
+		return dir;
+	r = machine_recover(s, name, dir, &found, err);
+	if (r < 0)
+		return r;
+	if (found == RECOVERY_ADOPT) {
+		struct machine_state st;
+
+		if (!force) {
+			error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is running", name->s);
+			return error_hint(err, "`skerry stop %s` first, or `skerry delete --force %s`", name->s,
+					  name->s);
+		}
+		if (machine_state_load(s, name->s, &st, NULL) >= 0) {
+			struct process_id id = machine_process(st.engine_pid, st.engine_start);
+			_cleanup_close_ int pidfd = process_open(&id);
+
+			if (pidfd >= 0 && pidfd_kill(pidfd, SIGKILL) >= 0)
+				(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC);
+			machine_state_done(&st);
+		}
+		r = machine_recover(s, name, dir, &found, err);
+		if (r < 0)
+			return r;
+	}
+	names = store_names_lock(s, 30 * NS_PER_SEC, err);
+	return names < 0 ? names : machine_remove_files(s, name, err);
+}

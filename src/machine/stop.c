@@ -1,0 +1,124 @@
+/* Ending a machine: the guest is asked (again each second), then the engine is told to quit, to terminate, and is killed. */
+#include <signal.h>
+
+#include "agent.pb-c.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "machine/client.h"
+#include "machine/monitor.h"
+
+#define QUIT_GRACE_NS      (5 * NS_PER_SEC)
+#define TERMINATE_GRACE_NS (3 * NS_PER_SEC)
+
+static void ask_guest(struct monitor *m)
+{
+	struct rpc *agent = agent_link_rpc(m->agent);
+
+	if (agent) {
+		Skerry__Agent__V1__ShutdownRequest req = SKERRY__AGENT__V1__SHUTDOWN_REQUEST__INIT;
+		uint8_t packed[16];
+
+		m->stop_how = "agent";
+		(void)rpc_call(agent, AGENT_SERVICE, "Shutdown", packed,
+			       skerry__agent__v1__shutdown_request__pack(&req, packed), UINT64_MAX, NULL, NULL, NULL);
+	} else if (m->plan.exec.power_button && m->vm) {
+		m->stop_how = "power button";
+		m->facts.engine->power_button(m->vm, NULL, NULL);
+	}
+}
+
+static void enter(struct monitor *m, enum stop_step step)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	m->stop = step;
+	switch (step) {
+	case STOP_QUIT:
+		m->stop_how = "quit";
+		m->stop_deadline_ns = now + QUIT_GRACE_NS;
+		if (m->vm) {
+			m->facts.engine->quit(m->vm, NULL, NULL);
+			break;
+		}
+		m->stop = STOP_TERMINATE;
+		/* fall through */
+	case STOP_TERMINATE:
+		m->stop_how = "terminate";
+		m->stop_deadline_ns = now + TERMINATE_GRACE_NS;
+		(void)pidfd_kill(m->engine_pidfd, SIGTERM);
+		break;
+	case STOP_KILL:
+		m->stop_how = "kill";
+		m->stop_deadline_ns = UINT64_MAX;
+		(void)pidfd_kill(m->engine_pidfd, SIGKILL);
+		break;
+	case STOP_NONE:
+	case STOP_ASK: break;
+	}
+}
+
+static int on_tick(struct loop_source *s, void *data)
+{
+	struct monitor *m = data;
+	uint64_t now = clock_monotonic_ns(), next = now + NS_PER_SEC;
+
+	if (m->engine_gone)
+		return 0;
+	if (now >= m->stop_deadline_ns)
+		enter(m, m->stop == STOP_ASK ? STOP_QUIT : m->stop == STOP_QUIT ? STOP_TERMINATE : STOP_KILL);
+	else if (m->stop == STOP_ASK)
+		ask_guest(m);
+	if (m->stop == STOP_KILL)
+		return 0;
+	return loop_set_deadline(s, next < m->stop_deadline_ns ? next : m->stop_deadline_ns);
+}
+
+static void begin(struct monitor *m, enum stop_step step, uint64_t deadline_ns)
+{
+	_cleanup_error_ struct error e = {};
+
+	if (m->stop == STOP_NONE) {
+		m->state.status = MACHINE_STOPPING;
+		if (fault_point("stop.record") < 0 || monitor_save_state(m, &e) < 0)
+			log_warning("%s, ignoring", e.msg ? e.msg : "fault");
+	}
+	m->stop = step;
+	m->stop_deadline_ns = deadline_ns;
+	if (!m->stop_timer)
+		(void)loop_add_timer(m->loop, &m->stop_timer, 0, on_tick, m);
+	else
+		(void)loop_set_deadline(m->stop_timer, 0);
+}
+
+void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns)
+{
+	uint64_t deadline = clock_monotonic_ns() + timeout_ns;
+
+	if (m->engine_pidfd < 0) {
+		/* Between two runs, waiting to restart. */
+		m->stop = STOP_ASK;
+		m->stop_how = "between two runs";
+		loop_exit(m->loop, 0);
+		return;
+	}
+	if (m->stop > STOP_ASK || (m->stop == STOP_ASK && m->stop_deadline_ns <= deadline))
+		return;
+	m->stop_how = "agent";
+	/* A stopped vCPU hears nobody. */
+	if (m->state.status == MACHINE_PAUSED && m->vm)
+		m->facts.engine->resume(m->vm, NULL, NULL);
+	begin(m, STOP_ASK, deadline);
+}
+
+void monitor_kill(struct monitor *m)
+{
+	if (m->engine_pidfd < 0) {
+		monitor_begin_stop(m, 0);
+		return;
+	}
+	if (m->stop == STOP_KILL || m->engine_gone)
+		return;
+	begin(m, STOP_KILL, UINT64_MAX);
+	enter(m, STOP_KILL);
+}
