@@ -11,3 +11,5 @@
  * Returns the descriptor that holds the lock (CLOEXEC), owned by the caller; it may be passed to a child, which then shares the lock.
  * Errors: -EBUSY with holder's pid and command in the message (exit 75); errno of open. */
 int lock_acquire(int dirfd, const char *name, const char *what, uint64_t wait_ns, struct error *err);
+/* Writes the calling process and its command into a lock that it was passed, instead of those who took it. */
+void lock_describe(int fd);

@@ -19,14 +19,15 @@ typedef int (*loop_child_fn)(struct loop_source *s, int pidfd, void *data);
 int loop_new(struct loop **ret);
 struct loop *loop_free(struct loop *l); /* sources must be gone; accepts NULL; returns NULL */
 
-/* @fd is borrowed and must stay open while the source lives; @events are EPOLLIN and so on (level triggered). */
+/* @fd is borrowed and must stay open while the source lives; @events are EPOLLIN and so on (level triggered). With events 0 nothing is
+ * reported, also no hang-up. A regular file, which epoll refuses, counts as always ready. */
 int loop_add_fd(struct loop *l, struct loop_source **ret, int fd, uint32_t events, loop_fd_fn fn, void *data);
 int loop_set_events(struct loop_source *s, uint32_t events);
 /* One shot at @deadline_ns of CLOCK_MONOTONIC (UINT64_MAX = not armed); loop_set_deadline arms it again. All timers share one
  * timerfd. */
 int loop_add_timer(struct loop *l, struct loop_source **ret, uint64_t deadline_ns, loop_timer_fn fn, void *data);
 int loop_set_deadline(struct loop_source *s, uint64_t deadline_ns);
-/* Blocks @sig and delivers it here. */
+/* Blocks @sig (for good: it stays blocked when the source is freed) and delivers it here, to every source of that signal. */
 int loop_add_signal(struct loop *l, struct loop_source **ret, int sig, loop_signal_fn fn, void *data);
 /* Fires once when the process behind @pidfd (borrowed) has exited; reaping is the callback's (pidfd_reap). */
 int loop_add_child(struct loop *l, struct loop_source **ret, int pidfd, loop_child_fn fn, void *data);
