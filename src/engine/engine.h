@@ -42,6 +42,7 @@ struct engine_request {
 	enum engine_shape shape;
 	enum accel accel;      /* resolved: never AUTO */
 	const char *cpu_model; /* from accel_probe(): "host", "host,-arch-capabilities", "max" */
+	uint32_t tsc_khz;      /* from accel_probe(); 0 = not known */
 	uint32_t cpus;
 	uint64_t memory_bytes;
 	bool shared_memory;
@@ -59,10 +60,10 @@ struct engine_request {
 };
 
 enum engine_fd_kind {
-	ENGINE_FD_OPEN,   /* open(path, flags) */
+	ENGINE_FD_OPEN, /* open(path, flags); kernel and initrd must be readable by the user that the engine runs as */
 	ENGINE_FD_LISTEN, /* listening unix socket run_dir/path, mode 0600 */
-	ENGINE_FD_BOOT,   /* memfd with the boot configuration */
-	ENGINE_FD_NIC,    /* what the network mode of nics[index] gives */
+	ENGINE_FD_BOOT, /* memfd with the boot configuration, likewise (0777 as memfd_create() makes it, or fchmod 0444) */
+	ENGINE_FD_NIC, /* what the network mode of nics[index] gives */
 	ENGINE_FD_VHOST_VSOCK,
 };
 

@@ -1,0 +1,490 @@
+#include "engine/qemu/argv.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/memory.h"
+#include "json/json.h"
+
+/* How this works: words are appended in a fixed order (machine, accelerator, memory, boot, channels, disks, networks, rest), so that two
+ * plans of one request are the same text and golden files can hold it. Whatever can be given as JSON is, because then nothing has to be
+ * escaped; what goes into QEMU's own "a=b,c=d" syntax is checked against a narrow alphabet and refused otherwise.
+ *
+ * QEMU opens no disk by path: each descriptor is added as an fd set and named /dev/fdset/N, which hands out duplicates, so the file may be
+ * unreadable for the user that QEMU runs as. Kernel, initrd and boot configuration have no such door: they are opened again through
+ * /proc/self/fd/N, which asks for read permission of the file itself (but not of the directories that lead to it). */
+
+#define FD_FIRST       10
+#define MICRO_SLOTS    8
+#define DISK_QUEUES    4
+#define ID_MAX         20 /* a virtio-blk serial is 20 bytes */
+#define NODE_MAX       31 /* a block node name */
+#define TCG_TB_SIZE    "128"
+#define MEMORY_QUANTUM (UINT64_C(1) << 20)
+
+struct builder {
+	const struct engine_request *req;
+	struct engine_plan *plan;
+	bool micro;
+	bool tcg;
+	bool acpi;
+};
+
+static void word(struct builder *b, const char *s)
+{
+	strv_add(&b->plan->argv, s);
+}
+
+static void option(struct builder *b, const char *name, const char *value)
+{
+	word(b, name);
+	word(b, value);
+}
+
+static void option_json(struct builder *b, const char *name, struct json *value /* consumed */)
+{
+	_cleanup_json_ struct json *j = value;
+	_cleanup_buf_ struct buf text = {};
+
+	json_render(j, false, &text);
+	word(b, name);
+	strv_take(&b->plan->argv, buf_take(&text));
+}
+
+static int add_fd(struct builder *b, enum engine_fd_kind kind, const char *path, int flags, size_t index)
+{
+	struct engine_plan *p = b->plan;
+	struct engine_fd *f;
+
+	p->fds = xrealloc_array(p->fds, p->n_fds + 1, sizeof(*p->fds));
+	f = &p->fds[p->n_fds];
+	*f = (struct engine_fd){
+		.number = FD_FIRST + (int)p->n_fds,
+		.kind = kind,
+		.path = xstrdup(path),
+		.flags = flags,
+		.index = index,
+	};
+	p->n_fds++;
+	return f->number;
+}
+
+static bool id_valid(const char *s)
+{
+	size_t n = s ? strlen(s) : 0;
+
+	if (n == 0 || n > ID_MAX || !islower((unsigned char)s[0]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!islower((unsigned char)s[i]) && !isdigit((unsigned char)s[i]) && s[i] != '-')
+			return false;
+	return true;
+}
+
+/* For values inside QEMU's comma syntax, and for whole words: no commas where they separate, no control characters anywhere. */
+static bool plain(const char *s, const char *also_refused)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f || strchr(also_refused, *s))
+			return false;
+	return true;
+}
+
+static bool mac_valid(const char *s)
+{
+	if (!s || strlen(s) != 17)
+		return false;
+	for (int i = 0; i < 17; i++)
+		if (i % 3 == 2 ? s[i] != ':' : !isxdigit((unsigned char)s[i]))
+			return false;
+	return true;
+}
+
+static bool uuid_valid(const char *s)
+{
+	if (!s || strlen(s) != 36)
+		return false;
+	for (int i = 0; i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
+			return false;
+	return true;
+}
+
+static int bad(struct error *err, const char *fmt, ...) _printf_(2, 3);
+static int bad(struct error *err, const char *fmt, ...)
+{
+	_cleanup_free_ char *msg = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	msg = xvasprintf(fmt, ap);
+	va_end(ap);
+	return error_set_kind(err, ERROR_CONFIG, EINVAL, "%s", msg);
+}
+
+static bool format_valid(const char *s)
+{
+	return s && (streq(s, "raw") || streq(s, "qcow2"));
+}
+
+static int check_disks(const struct engine_request *req, struct error *err)
+{
+	for (size_t i = 0; i < req->n_disks; i++) {
+		const struct engine_disk *d = &req->disks[i];
+
+		if (!id_valid(d->id))
+			return bad(err, "disk %zu: its id is not 1 to %d of a-z, 0-9 and '-'", i, ID_MAX);
+		for (size_t k = 0; k < i; k++)
+			if (streq(req->disks[k].id, d->id))
+				return bad(err, "disk '%s': given twice", d->id);
+		if (!d->path || d->path[0] != '/')
+			return bad(err, "disk '%s': its path is not absolute", d->id);
+		if (!format_valid(d->format))
+			return bad(err, "disk '%s': format '%s' is neither raw nor qcow2", d->id,
+				   d->format ? d->format : "");
+		if (!d->backing_path)
+			continue;
+		if (!streq(d->format, "qcow2"))
+			return bad(err, "disk '%s': only qcow2 can have a backing file", d->id);
+		if (d->backing_path[0] != '/' || !format_valid(d->backing_format))
+			return bad(err, "disk '%s': its backing file needs an absolute path and a format", d->id);
+	}
+	return 0;
+}
+
+static int check_nics(const struct engine_request *req, struct error *err)
+{
+	for (size_t i = 0; i < req->n_nics; i++) {
+		const struct engine_nic *n = &req->nics[i];
+
+		if (!mac_valid(n->mac))
+			return bad(err, "network %zu: '%s' is not a MAC address", i, n->mac ? n->mac : "");
+		for (size_t k = 0; k < n->n_host_forwards; k++)
+			if (n->kind != NIC_USER || !plain(n->host_forwards[k], ", "))
+				return bad(err, "network %zu: port forward '%s' cannot be used", i,
+					   n->host_forwards[k]);
+	}
+	return 0;
+}
+
+static int check_slots(const struct builder *b, struct error *err)
+{
+	const struct engine_request *req = b->req;
+	/* Console and agent share one device; then random numbers and the balloon. */
+	size_t n = 3 + req->n_disks + req->n_nics + (req->vsock_cid ? 1 : 0);
+
+	if (!b->micro || n <= MICRO_SLOTS)
+		return 0;
+	bad(err, "shape micro has %d device slots and this machine needs %zu", MICRO_SLOTS, n);
+	return error_hint(err, "use --shape full");
+}
+
+static int check(const struct builder *b, const char *program, struct error *err)
+{
+	const struct engine_request *req = b->req;
+	int r;
+
+	if ((unsigned)req->shape >= SHAPE_MAX)
+		return bad(err, "unknown machine shape %d", (int)req->shape);
+	if (req->accel != ACCEL_KVM && req->accel != ACCEL_TCG)
+		return bad(err, "the accelerator is not decided");
+	if (!program || program[0] != '/')
+		return bad(err, "the program's path is not absolute");
+	if (!req->name || !*req->name || !plain(req->name, ",="))
+		return bad(err, "the machine's name cannot be handed to QEMU");
+	if (!uuid_valid(req->uuid))
+		return bad(err, "'%s' is not a UUID", req->uuid ? req->uuid : "");
+	if (req->cpus < 1 || req->cpus > 255)
+		return bad(err, "cpus: %" PRIu32 " is outside 1 to 255", req->cpus);
+	if (req->memory_bytes < MEMORY_QUANTUM || req->memory_bytes % MEMORY_QUANTUM)
+		return bad(err, "memory: %" PRIu64 " bytes is not a number of whole MiB", req->memory_bytes);
+	if (req->cpu_model && (!*req->cpu_model || !plain(req->cpu_model, " ")))
+		return bad(err, "CPU model '%s' cannot be used", req->cpu_model);
+	if (!req->kernel_path && b->micro) {
+		bad(err, "shape micro boots a kernel directly, and there is none");
+		return error_hint(err, "use --shape full, or name a kernel");
+	}
+	if ((req->kernel_path && req->kernel_path[0] != '/') || (req->initrd_path && req->initrd_path[0] != '/'))
+		return bad(err, "kernel and initrd need absolute paths");
+	if (!req->kernel_path && (req->initrd_path || req->command_line))
+		return bad(err, "an initrd and a kernel command line need a kernel");
+	if (req->command_line && !plain(req->command_line, ""))
+		return bad(err, "the kernel command line has a control character");
+	r = check_disks(req, err);
+	if (r == 0)
+		r = check_nics(req, err);
+	return r < 0 ? r : check_slots(b, err);
+}
+
+static void add_machine(struct builder *b)
+{
+	const struct engine_request *req = b->req;
+	_cleanup_free_ char *name = xasprintf("guest=%s,debug-threads=on", req->name);
+	_cleanup_buf_ struct buf m = {};
+
+	word(b, "-nodefaults");
+	word(b, "-no-user-config");
+	option(b, "-display", "none");
+	word(b, "-no-reboot");
+	option(b, "-name", name);
+	option(b, "-uuid", req->uuid);
+	if (req->sandbox)
+		option(b, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	if (b->micro) {
+		/* Emulated, the only timer that ticks before the local APIC's is calibrated is the PIT; KVM guests have kvmclock. Without the
+		 * RTC the guest waits two seconds for one. */
+		buf_addf(&m, "microvm,acpi=%s,rtc=on,pit=%s,pic=%s,isa-serial=off,auto-kernel-cmdline=on",
+			 b->acpi ? "on" : "off", b->tcg ? "on" : "off", b->tcg ? "on" : "off");
+	} else {
+		buf_adds(&m, "q35,vmport=off,smm=off,sata=off,smbus=off,hpet=off");
+	}
+	buf_adds(&m, ",memory-backend=ram");
+	option(b, "-machine", m.p);
+	if (b->micro)
+		option(b, "-global", "virtio-mmio.force-legacy=false");
+}
+
+static void add_cpu_and_memory(struct builder *b)
+{
+	const struct engine_request *req = b->req;
+	_cleanup_free_ char *cpus = xasprintf("%" PRIu32, req->cpus);
+	_cleanup_free_ char *mem = xasprintf("%" PRIu64 "M", req->memory_bytes / MEMORY_QUANTUM);
+	struct json *ram = json_object();
+
+	option(b, "-accel", b->tcg ? "tcg,thread=multi,tb-size=" TCG_TB_SIZE : "kvm");
+	option(b, "-cpu", req->cpu_model ? req->cpu_model : b->tcg ? "max" : "host");
+	option(b, "-smp", cpus);
+	option(b, "-m", mem);
+	/* Private memory is anonymous: as fast to set up as a memfd, and the host may give it huge pages. */
+	json_set_string(ram, "qom-type", req->shared_memory ? "memory-backend-memfd" : "memory-backend-ram");
+	json_set_string(ram, "id", "ram");
+	json_set_u64(ram, "size", req->memory_bytes);
+	if (req->shared_memory)
+		json_set_bool(ram, "share", true);
+	option_json(b, "-object", ram);
+}
+
+static void add_command_line(struct builder *b)
+{
+	const struct engine_request *req = b->req;
+	_cleanup_buf_ struct buf c = {};
+
+	buf_adds(&c, "console=hvc0 panic=-1 quiet");
+	/* Without ACPI nothing but a triple fault ends the machine, and it is the fastest way on the other shape too. */
+	buf_adds(&c, " reboot=t");
+	if (b->tcg) {
+		/* Calibrations and patching that cost much and give nothing where every instruction is translated. */
+		buf_adds(&c, " no_timer_check");
+		if (req->cpus == 1)
+			buf_adds(&c, " nolapic_timer noreplace-smp");
+		if (req->tsc_khz)
+			buf_addf(&c, " tsc_early_khz=%" PRIu32, req->tsc_khz);
+	}
+	if (req->command_line && *req->command_line)
+		buf_addf(&c, " %s", req->command_line);
+	option(b, "-append", c.p);
+}
+
+static void add_file_by_fd(struct builder *b, const char *name, const char *path)
+{
+	int fd = add_fd(b, ENGINE_FD_OPEN, path, O_RDONLY, 0);
+	_cleanup_free_ char *link = xasprintf("/proc/self/fd/%d", fd);
+
+	option(b, name, link);
+}
+
+static void add_boot(struct builder *b)
+{
+	_cleanup_free_ char *fw = NULL;
+
+	if (b->req->kernel_path) {
+		add_file_by_fd(b, "-kernel", b->req->kernel_path);
+		if (b->req->initrd_path)
+			add_file_by_fd(b, "-initrd", b->req->initrd_path);
+		add_command_line(b);
+	}
+	fw = xasprintf("name=opt/skerry/boot,file=/proc/self/fd/%d", add_fd(b, ENGINE_FD_BOOT, NULL, O_RDONLY, 0));
+	option(b, "-fw_cfg", fw);
+}
+
+static struct json *device(struct builder *b, const char *mmio, const char *pci)
+{
+	struct json *d = json_object();
+
+	json_set_string(d, "driver", b->micro ? mmio : pci);
+	/* On the root bus of q35 a virtio device would be transitional; nobody needs the legacy half. */
+	if (!b->micro && !streq(pci, "vhost-vsock-pci"))
+		json_set_string(d, "disable-legacy", "on");
+	return d;
+}
+
+static void add_chardev(struct builder *b, const char *id, const char *socket)
+{
+	_cleanup_free_ char *c =
+		xasprintf("socket,id=%s,fd=%d,server=on,wait=off", id, add_fd(b, ENGINE_FD_LISTEN, socket, 0, 0));
+
+	option(b, "-chardev", c);
+}
+
+static void add_channels(struct builder *b)
+{
+	struct json *d;
+
+	add_chardev(b, "qmp", QEMU_QMP_SOCKET);
+	option(b, "-mon", "chardev=qmp,mode=control");
+
+	/* Each port costs the guest two queues at boot: as many as there are, not the 31 of the default. */
+	d = device(b, "virtio-serial-device", "virtio-serial-pci");
+	json_set_string(d, "id", "ports");
+	json_set_u64(d, "max_ports", b->req->vsock_cid ? 1 : 2);
+	option_json(b, "-device", d);
+
+	add_chardev(b, "console", QEMU_CONSOLE_SOCKET);
+	d = json_object();
+	json_set_string(d, "driver", "virtconsole");
+	json_set_string(d, "bus", "ports.0");
+	json_set_string(d, "chardev", "console");
+	option_json(b, "-device", d);
+
+	if (b->req->vsock_cid) {
+		_cleanup_free_ char *fd = xasprintf("%d", add_fd(b, ENGINE_FD_VHOST_VSOCK, NULL, O_RDWR, 0));
+
+		d = device(b, "vhost-vsock-device", "vhost-vsock-pci");
+		json_set_u64(d, "guest-cid", b->req->vsock_cid);
+		json_set_string(d, "vhostfd", fd);
+		option_json(b, "-device", d);
+		return;
+	}
+	add_chardev(b, "agent", QEMU_AGENT_SOCKET);
+	d = json_object();
+	json_set_string(d, "driver", "virtserialport");
+	json_set_string(d, "bus", "ports.0");
+	json_set_string(d, "chardev", "agent");
+	json_set_string(d, "name", "skerry.agent");
+	option_json(b, "-device", d);
+}
+
+/* Adds the descriptor, the file node "NODE-file" and the format node NODE. @backing: name of the node below, NULL = none. */
+static void add_block_nodes(struct builder *b, const char *node, const char *path, const char *format, bool read_only,
+			    const char *backing)
+{
+	int fd = add_fd(b, ENGINE_FD_OPEN, path, read_only ? O_RDONLY : O_RDWR, 0);
+	_cleanup_free_ char *set = xasprintf("fd=%d,set=%d", fd, fd);
+	_cleanup_free_ char *file_node = xasprintf("%s-file", node);
+	struct json *file = json_object(), *top = json_object();
+
+	option(b, "-add-fd", set);
+	json_set_string(file, "driver", "file");
+	json_set_string(file, "node-name", file_node);
+	json_setf(file, "filename", "/dev/fdset/%d", fd);
+	json_set_string(file, "aio", "threads");
+	json_set_bool(file, "read-only", read_only);
+	if (!read_only)
+		json_set_string(file, "discard", "unmap");
+	option_json(b, "-blockdev", file);
+
+	json_set_string(top, "driver", format);
+	json_set_string(top, "node-name", node);
+	json_set_string(top, "file", file_node);
+	json_set_bool(top, "read-only", read_only);
+	if (!read_only) {
+		json_set_string(top, "discard", "unmap");
+		json_set_string(top, "detect-zeroes", "unmap");
+	}
+	/* Without the explicit null QEMU would follow the path that the qcow2 header holds. */
+	if (backing)
+		json_set_string(top, "backing", backing);
+	else if (streq(format, "qcow2"))
+		json_set(top, "backing", json_null());
+	option_json(b, "-blockdev", top);
+}
+
+static void add_disk(struct builder *b, const struct engine_disk *d, size_t index)
+{
+	_cleanup_free_ char *base = d->backing_path ? xasprintf("%s-base", d->id) : NULL;
+	uint32_t queues = b->req->cpus < DISK_QUEUES ? b->req->cpus : DISK_QUEUES;
+	struct json *dev = device(b, "virtio-blk-device", "virtio-blk-pci");
+
+	if (base)
+		add_block_nodes(b, base, d->backing_path, d->backing_format, true, NULL);
+	add_block_nodes(b, d->id, d->path, d->format, d->read_only, base);
+	json_setf(dev, "id", "disk-%s", d->id);
+	json_set_string(dev, "drive", d->id);
+	json_set_string(dev, "serial", d->id);
+	json_set_u64(dev, "num-queues", queues);
+	if (!b->req->kernel_path)
+		json_set_u64(dev, "bootindex", index);
+	option_json(b, "-device", dev);
+}
+
+static void add_nic(struct builder *b, const struct engine_nic *n, size_t index)
+{
+	_cleanup_buf_ struct buf net = {};
+	struct json *dev = device(b, "virtio-net-device", "virtio-net-pci");
+
+	switch (n->kind) {
+	case NIC_USER:
+		/* The addresses that every network mode with a private guest network uses. */
+		buf_addf(&net, "user,id=net%zu,ipv6=off,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15",
+			 index);
+		for (size_t i = 0; i < n->n_host_forwards; i++)
+			buf_addf(&net, ",hostfwd=%s", n->host_forwards[i]);
+		break;
+	case NIC_STREAM:
+		buf_addf(&net, "stream,id=net%zu,server=off,addr.type=fd,addr.str=%d", index,
+			 add_fd(b, ENGINE_FD_NIC, NULL, 0, index));
+		break;
+	case NIC_TAP: buf_addf(&net, "tap,id=net%zu,fd=%d", index, add_fd(b, ENGINE_FD_NIC, NULL, 0, index)); break;
+	}
+	option(b, "-netdev", net.p);
+	json_setf(dev, "netdev", "net%zu", index);
+	json_set_string(dev, "mac", n->mac);
+	if (!b->micro)
+		json_set_string(dev, "romfile", "");
+	option_json(b, "-device", dev);
+}
+
+static void add_rest(struct builder *b)
+{
+	struct json *d = device(b, "virtio-balloon-device", "virtio-balloon-pci");
+
+	json_set_string(d, "id", "balloon");
+	json_set_bool(d, "free-page-reporting", true);
+	json_set_bool(d, "deflate-on-oom", true);
+	option_json(b, "-device", d);
+	option_json(b, "-device", device(b, "virtio-rng-device", "virtio-rng-pci"));
+}
+
+int qemu_argv(const struct engine_request *req, const char *program, struct engine_plan *ret, struct error *err)
+{
+	struct engine_plan plan = {};
+	struct builder b = {
+		.req = req, .plan = &plan, .micro = req->shape == SHAPE_MICRO, .tcg = req->accel == ACCEL_TCG
+	};
+	int r;
+
+	/* Kernels with modules (a distribution's) learn of virtio-mmio devices from ACPI only: the driver comes too late for, or lacks, the
+	 * command line's description of them. */
+	b.acpi = !b.micro || req->kernel_modular;
+	r = check(&b, program, err);
+	if (r < 0)
+		return r;
+	word(&b, program);
+	add_machine(&b);
+	add_cpu_and_memory(&b);
+	add_boot(&b);
+	add_channels(&b);
+	for (size_t i = 0; i < req->n_disks; i++)
+		add_disk(&b, &req->disks[i], i);
+	for (size_t i = 0; i < req->n_nics; i++)
+		add_nic(&b, &req->nics[i], i);
+	add_rest(&b);
+	plan.power_button = b.acpi;
+	plan.reboot_powers_off = !b.acpi;
+	*ret = plan;
+	return 0;
+}

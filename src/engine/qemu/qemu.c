@@ -1,0 +1,287 @@
+#include "engine/qemu/qemu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/spawn.h"
+#include "engine/qemu/argv.h"
+#include "engine/qemu/qmp.h"
+
+#define READY_TIMEOUT_NS   (30 * NS_PER_SEC)
+#define COMMAND_TIMEOUT_NS (10 * NS_PER_SEC)
+
+/* How this works: an engine_vm is a QMP client and the little that QEMU does not tell in its events: whether the vCPUs have run before
+ * (RESUME after that is "resumed", else "started") and whether the end was announced (QEMU stops the vCPUs on its way out, which is no
+ * pause). A monitor may connect late, so the state of that moment is asked for before the connection counts as ready. */
+
+struct engine_vm {
+	struct qmp *qmp; /* owned */
+	engine_event_fn fn;
+	engine_done_fn ready; /* NULL once called */
+	void *data;
+	bool started;
+	bool ended;
+	unsigned busy;
+	bool freed;
+};
+
+static void vm_enter(struct engine_vm *vm)
+{
+	vm->busy++;
+}
+
+/* Callbacks may free the connection that called them. */
+static void vm_leave(struct engine_vm *vm)
+{
+	if (--vm->busy == 0 && vm->freed)
+		free(vm);
+}
+
+static void vm_event(struct engine_vm *vm, enum engine_event ev, const char *detail)
+{
+	if (vm->fn && !vm->freed)
+		vm->fn(ev, detail, vm->data);
+}
+
+static void vm_ready(struct engine_vm *vm, const struct error *err, uint64_t value)
+{
+	engine_done_fn ready = vm->ready;
+
+	vm->ready = NULL;
+	if (ready && !vm->freed)
+		ready(err, value, vm->data);
+}
+
+static void vm_runs(struct engine_vm *vm)
+{
+	bool again = vm->started;
+
+	vm->started = true;
+	vm_event(vm, again ? ENGINE_EVENT_RESUMED : ENGINE_EVENT_STARTED, NULL);
+}
+
+static void on_event(const char *event, const struct json *data, void *userdata)
+{
+	struct engine_vm *vm = userdata;
+
+	vm_enter(vm);
+	if (streq(event, "SHUTDOWN")) {
+		vm->ended = true;
+		vm_event(vm, ENGINE_EVENT_SHUTDOWN, json_string(json_get(data, "reason")));
+	} else if (streq(event, "RESET")) {
+		vm_event(vm, ENGINE_EVENT_RESET, json_string(json_get(data, "reason")));
+	} else if (streq(event, "GUEST_PANICKED")) {
+		vm_event(vm, ENGINE_EVENT_PANIC, json_string(json_get(data, "action")));
+	} else if (streq(event, "STOP")) {
+		if (!vm->ended)
+			vm_event(vm, ENGINE_EVENT_PAUSED, NULL);
+	} else if (streq(event, "RESUME")) {
+		vm_runs(vm);
+	}
+	vm_leave(vm);
+}
+
+static void on_closed(const struct error *why, void *userdata)
+{
+	struct engine_vm *vm = userdata;
+
+	vm_enter(vm);
+	vm_ready(vm, why, 0);
+	vm_event(vm, ENGINE_EVENT_DISCONNECTED, why->msg);
+	vm_leave(vm);
+}
+
+static void on_status(const struct error *err, struct json *value, void *userdata)
+{
+	struct engine_vm *vm = userdata;
+	const char *status;
+
+	if (err && err->num == ECANCELED)
+		return; /* vm_free() */
+	vm_enter(vm);
+	status = json_string(json_get(value, "status"));
+	if (err) {
+		vm_ready(vm, err, 0);
+	} else {
+		/* An event that overtook this reply has told it already. */
+		if (status && streq(status, "running") && !vm->started) {
+			vm_runs(vm);
+		} else if (status && streq(status, "paused")) {
+			vm->started = true;
+			vm_event(vm, ENGINE_EVENT_PAUSED, NULL);
+		} else if (status && streq(status, "guest-panicked")) {
+			vm->started = true;
+			vm_event(vm, ENGINE_EVENT_PANIC, NULL);
+		} else if (status && streq(status, "shutdown") && !vm->ended) {
+			vm->started = vm->ended = true;
+			vm_event(vm, ENGINE_EVENT_SHUTDOWN, NULL);
+		}
+		vm_ready(vm, NULL, 0);
+	}
+	vm_leave(vm);
+}
+
+static void on_negotiated(const struct error *err, struct json *value, void *userdata)
+{
+	struct engine_vm *vm = userdata;
+
+	(void)value;
+	vm_enter(vm);
+	if (err)
+		vm_ready(vm, err, 0);
+	else
+		qmp_call(vm->qmp, "query-status", NULL, READY_TIMEOUT_NS, on_status, vm);
+	vm_leave(vm);
+}
+
+static struct engine_vm *qemu_vm_free(struct engine_vm *vm)
+{
+	if (!vm || vm->freed)
+		return NULL;
+	vm_enter(vm);
+	/* First the calls in flight are answered, as promised; events and ready stay silent from here on. */
+	vm->fn = NULL;
+	vm->ready = NULL;
+	vm->qmp = qmp_free(vm->qmp);
+	vm->freed = true;
+	vm_leave(vm);
+	return NULL;
+}
+
+static int qemu_connect(struct loop *loop, int fd, engine_event_fn fn, engine_done_fn ready, void *data,
+			struct engine_vm **ret, struct error *err)
+{
+	struct engine_vm *vm = xnew(struct engine_vm);
+	struct qmp_callbacks cb = { .event = on_event, .ready = on_negotiated, .closed = on_closed, .userdata = vm };
+	int r;
+
+	vm->fn = fn;
+	vm->ready = ready;
+	vm->data = data;
+	r = qmp_new(loop, fd, &cb, READY_TIMEOUT_NS, &vm->qmp, err);
+	if (r < 0) {
+		free(vm);
+		return r;
+	}
+	*ret = vm;
+	return 0;
+}
+
+/* One command in flight: what to do with its answer. */
+struct call {
+	engine_done_fn done; /* may be NULL */
+	void *data;
+	uint64_t (*extract)(const struct json *value); /* NULL = 0 */
+};
+
+static void call_answer(const struct error *err, struct json *value, void *userdata)
+{
+	struct call *c = userdata;
+
+	if (c->done)
+		c->done(err, !err && c->extract ? c->extract(value) : 0, c->data);
+	free(c);
+}
+
+static void vm_call(struct engine_vm *vm, const char *command, engine_done_fn done, void *data,
+		    uint64_t (*extract)(const struct json *))
+{
+	struct call *c = xnew(struct call);
+
+	c->done = done;
+	c->data = data;
+	c->extract = extract;
+	vm_enter(vm);
+	qmp_call(vm->qmp, command, NULL, COMMAND_TIMEOUT_NS, call_answer, c);
+	vm_leave(vm);
+}
+
+static void qemu_power_button(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "system_powerdown", done, data, NULL);
+}
+
+static void qemu_quit(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "quit", done, data, NULL);
+}
+
+static void qemu_pause(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "stop", done, data, NULL);
+}
+
+static void qemu_resume(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "cont", done, data, NULL);
+}
+
+static uint64_t actual_bytes(const struct json *value)
+{
+	uint64_t v = 0;
+
+	json_u64(json_get(value, "actual"), &v);
+	return v;
+}
+
+static void qemu_balloon_bytes(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "query-balloon", done, data, actual_bytes);
+}
+
+static uint64_t transferred(const struct json *value)
+{
+	uint64_t read_mib = 0, written_mib = 0;
+
+	for (size_t i = 0, n = json_length(value); i < n; i++) {
+		const struct json *stats = json_get(json_at(value, i), "stats");
+		uint64_t rd = 0, wr = 0;
+
+		json_u64(json_get(stats, "rd_bytes"), &rd);
+		json_u64(json_get(stats, "wr_bytes"), &wr);
+		read_mib += rd >> 20;
+		written_mib += wr >> 20;
+	}
+	if (read_mib > UINT32_MAX)
+		read_mib = UINT32_MAX;
+	if (written_mib > UINT32_MAX)
+		written_mib = UINT32_MAX;
+	return read_mib << 32 | written_mib;
+}
+
+static void qemu_block_stats(struct engine_vm *vm, engine_done_fn done, void *data)
+{
+	vm_call(vm, "query-blockstats", done, data, transferred);
+}
+
+static int qemu_find_program(char **ret, struct error *err)
+{
+	char *path = program_find("qemu-system-x86_64");
+
+	if (!path) {
+		error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "qemu-system-x86_64: not installed");
+		error_hint(err, "apt install qemu-system-x86");
+		return -ENOENT;
+	}
+	*ret = path;
+	return 0;
+}
+
+const struct engine engine_qemu = {
+	.name = "qemu",
+	.find_program = qemu_find_program,
+	.plan = qemu_argv,
+	.connect = qemu_connect,
+	.control_socket = QEMU_QMP_SOCKET,
+	.console_socket = QEMU_CONSOLE_SOCKET,
+	.agent_socket = QEMU_AGENT_SOCKET,
+	.power_button = qemu_power_button,
+	.quit = qemu_quit,
+	.pause = qemu_pause,
+	.resume = qemu_resume,
+	.balloon_bytes = qemu_balloon_bytes,
+	.block_stats = qemu_block_stats,
+	.vm_free = qemu_vm_free,
+};
