@@ -1,0 +1,200 @@
+#include "machine/rpc.h"
+
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "test.h"
+
+struct peer {
+	struct loop *loop;
+	struct rpc *a, *b; /* a calls, b serves */
+	uint32_t held_stream;
+	int answers, closed, last_num;
+	char last[64];
+};
+
+static void serve(struct rpc *r, uint32_t stream, const struct ttrpc_request *req, void *data)
+{
+	struct peer *p = data;
+
+	if (streq(req->method, "Echo"))
+		rpc_reply(r, stream, req->payload, req->payload_len);
+	else if (streq(req->method, "Hold"))
+		p->held_stream = stream;
+	else if (streq(req->method, "Fail"))
+		rpc_reply_error(r, stream, ENOENT, "no such thing");
+	else if (streq(req->method, "Hang up"))
+		p->b = rpc_free(r);
+}
+
+static void on_closed(struct rpc *r, int num, void *data)
+{
+	struct peer *p = data;
+
+	(void)num;
+	p->closed++;
+	if (r == p->a)
+		p->a = rpc_free(r);
+	else
+		p->b = rpc_free(r);
+}
+
+static void on_done(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	struct peer *p = data;
+
+	p->answers++;
+	p->last_num = err ? err->num : 0;
+	snprintf(p->last, sizeof(p->last), "%.*s", err ? (int)strlen(err->msg) : (int)len,
+		 err ? err->msg : (const char *)payload);
+}
+
+static void setup(struct peer *p)
+{
+	int sv[2];
+
+	*p = (struct peer){};
+	ASSERT_OK(loop_new(&p->loop));
+	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+	ASSERT_OK(rpc_new(p->loop, sv[0], NULL, on_closed, p, &p->a));
+	ASSERT_OK(rpc_new(p->loop, sv[1], serve, on_closed, p, &p->b));
+}
+
+static void teardown(struct peer *p)
+{
+	p->a = rpc_free(p->a);
+	p->b = rpc_free(p->b);
+	loop_free(p->loop);
+}
+
+static void run_until_answers(struct peer *p, int n)
+{
+	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+
+	while (p->answers < n && clock_monotonic_ns() < deadline)
+		ASSERT_OK(loop_step(p->loop, deadline));
+	ASSERT_EQ(p->answers, n);
+}
+
+static int call(struct peer *p, const char *method, const char *text, uint64_t deadline)
+{
+	return rpc_call(p->a, "test", method, text, strlen(text), deadline, on_done, p, NULL);
+}
+
+TEST(a_call_gets_its_answer)
+{
+	struct peer p;
+
+	setup(&p);
+	ASSERT_OK(call(&p, "Echo", "hello", UINT64_MAX));
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.last_num, 0);
+	ASSERT_STREQ(p.last, "hello");
+	teardown(&p);
+}
+
+TEST(a_status_arrives_as_an_error_with_its_message)
+{
+	struct peer p;
+
+	setup(&p);
+	ASSERT_OK(call(&p, "Fail", "", UINT64_MAX));
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.last_num, ENOENT);
+	ASSERT_STREQ(p.last, "no such thing");
+	teardown(&p);
+}
+
+TEST(answers_may_come_out_of_order)
+{
+	struct peer p;
+
+	setup(&p);
+	ASSERT_OK(call(&p, "Hold", "", UINT64_MAX));
+	ASSERT_OK(call(&p, "Echo", "second", UINT64_MAX));
+	run_until_answers(&p, 1);
+	ASSERT_STREQ(p.last, "second");
+	rpc_reply(p.b, p.held_stream, "first", 5);
+	run_until_answers(&p, 2);
+	ASSERT_STREQ(p.last, "first");
+	teardown(&p);
+}
+
+TEST(a_deadline_answers_and_the_late_response_is_dropped)
+{
+	struct peer p;
+
+	setup(&p);
+	ASSERT_OK(call(&p, "Hold", "", clock_monotonic_ns() + 20 * NS_PER_MS));
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.last_num, ETIMEDOUT);
+	rpc_reply(p.b, p.held_stream, "late", 4);
+	ASSERT_OK(call(&p, "Echo", "next", UINT64_MAX));
+	run_until_answers(&p, 2);
+	ASSERT_STREQ(p.last, "next");
+	teardown(&p);
+}
+
+TEST(the_end_of_the_connection_answers_every_pending_call_once)
+{
+	struct peer p;
+
+	setup(&p);
+	for (int i = 0; i < 3; i++)
+		ASSERT_OK(call(&p, "Hold", "", UINT64_MAX));
+	ASSERT_OK(call(&p, "Hang up", "", UINT64_MAX));
+	run_until_answers(&p, 4);
+	ASSERT_EQ(p.last_num, ECONNRESET);
+	ASSERT_EQ(p.closed, 1);
+	ASSERT(p.a == NULL);
+	teardown(&p);
+}
+
+TEST(a_cancelled_call_is_never_answered)
+{
+	struct peer p;
+	int id;
+
+	setup(&p);
+	id = call(&p, "Hold", "", UINT64_MAX);
+	ASSERT_OK(id);
+	rpc_cancel(p.a, id);
+	ASSERT_OK(call(&p, "Echo", "x", UINT64_MAX));
+	run_until_answers(&p, 1);
+	rpc_reply(p.b, p.held_stream, "y", 1);
+	ASSERT_OK(call(&p, "Echo", "z", UINT64_MAX));
+	run_until_answers(&p, 2);
+	ASSERT_STREQ(p.last, "z");
+	teardown(&p);
+}
+
+TEST(a_megabyte_goes_through_in_pieces)
+{
+	_cleanup_free_ char *big = xcalloc(1, (1 << 20) + 1);
+	struct peer p;
+
+	memset(big, 'x', 1 << 20);
+	setup(&p);
+	ASSERT_OK(rpc_call(p.a, "test", "Echo", big, 1 << 20, UINT64_MAX, on_done, &p, NULL));
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.last_num, 0);
+	teardown(&p);
+}
+
+TEST(a_peer_that_speaks_something_else_is_hung_up_on)
+{
+	struct peer p;
+	int sv[2];
+
+	setup(&p);
+	p.b = rpc_free(p.b);
+	p.a = rpc_free(p.a);
+	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+	ASSERT_OK(rpc_new(p.loop, sv[0], NULL, on_closed, &p, &p.a));
+	ASSERT_OK(call(&p, "Echo", "", UINT64_MAX));
+	ASSERT_EQ(write(sv[1], "GET / HTTP/1.1\r\n\r\n", 18), 18);
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.closed, 1);
+	close(sv[1]);
+	teardown(&p);
+}
