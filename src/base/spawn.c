@@ -66,6 +66,7 @@ struct child {
 	size_t n_map;
 	int first_free; /* above every target */
 	int error_fd;
+	int gate_read, gate_write; /* with on_pid: a byte comes when the pid is on record */
 	pid_t parent;
 	sigset_t mask;
 };
@@ -178,11 +179,24 @@ static int child_steps(struct child *c, enum step *step)
 	return -errno;
 }
 
+/* Waits until the parent has recorded our pid; when it dies before, or refuses, there is nothing to run. */
+static void child_gate(const struct child *c)
+{
+	char go;
+
+	if (c->gate_read < 0)
+		return;
+	(void)close(c->gate_write);
+	if (read_full(c->gate_read, &go, 1) < 0)
+		_exit(127);
+}
+
 static _noreturn_ void child_main(struct child *c)
 {
 	struct failure f = {};
 	sigset_t all;
 
+	child_gate(c);
 	f.num = -child_steps(c, &f.step);
 	/* SIGPIPE must not come before the exit. */
 	sigfillset(&all);
@@ -269,6 +283,16 @@ static int start(struct child *c, int error_read, int *error_write, pid_t *ret_p
 	if (pid < 0)
 		return error_set_errno(err, pid, "%s: cannot start a process", c->s->argv[0]);
 	*error_write = safe_close(*error_write);
+	if (c->s->on_pid) {
+		r = c->s->on_pid(pid, c->s->on_pid_data);
+		if (r >= 0)
+			r = write_full(c->gate_write, "g", 1);
+		if (r < 0) {
+			c->gate_write = safe_close(c->gate_write);
+			(void)wait_child(pidfd, NULL);
+			return error_set_errno(err, r, "%s: cannot record its start", c->s->argv[0]);
+		}
+	}
 	r = read_full(error_read, &f, sizeof(f));
 	if (r == 0) {
 		(void)wait_child(pidfd, NULL);
@@ -283,7 +307,7 @@ static int start(struct child *c, int error_read, int *error_write, pid_t *ret_p
 
 int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct error *err)
 {
-	_cleanup_close_ int null_fd = -EBADF, error_read = -EBADF, error_write = -EBADF;
+	_cleanup_close_ int null_fd = -EBADF, error_read = -EBADF, error_write = -EBADF, gate_read = -EBADF;
 	_cleanup_free_ struct spawn_fd *map = xnew_n(struct spawn_fd, s->n_fds + 3);
 	_cleanup_free_ char *path = NULL;
 	struct child c = {
@@ -291,9 +315,11 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 		.argv = unconst(s->argv),
 		.env = s->env ? unconst(s->env) : environ,
 		.map = map,
+		.gate_read = -EBADF,
+		.gate_write = -EBADF,
 		.parent = getpid(),
 	};
-	int pipe_fds[2];
+	int pipe_fds[2], r;
 
 	path = program_find(s->argv[0]);
 	if (!path)
@@ -310,7 +336,15 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 		return error_set_errno(err, errno, "%s: cannot make a pipe", s->argv[0]);
 	error_read = pipe_fds[0];
 	c.error_fd = error_write = pipe_fds[1];
-	return start(&c, error_read, &error_write, ret_pid, ret_pidfd, err);
+	if (s->on_pid) {
+		if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+			return error_set_errno(err, errno, "%s: cannot make a pipe", s->argv[0]);
+		c.gate_read = gate_read = pipe_fds[0];
+		c.gate_write = pipe_fds[1];
+	}
+	r = start(&c, error_read, &error_write, ret_pid, ret_pidfd, err);
+	safe_close(c.gate_write);
+	return r;
 }
 
 static char *executable(const char *dir, size_t dir_len, const char *name)

@@ -14,6 +14,8 @@
 #include "machine/report.h"
 #include "monitor.pb-c.h"
 
+enum { LAST_ROUNDS_MAX = 256 };
+
 void monitor_report(struct monitor *m, const struct error *err)
 {
 	if (m->report_fd < 0)
@@ -168,16 +170,6 @@ int monitor_helper_exited(struct loop_source *s, int pidfd, void *data)
 	return 0;
 }
 
-static int on_last_round(struct loop_source *s, void *data)
-{
-	struct monitor *m = data;
-
-	if (m->last_rounds-- > 0)
-		return loop_set_deadline(s, 0);
-	loop_exit(m->loop, 0);
-	return 0;
-}
-
 int monitor_engine_exited(struct loop_source *s, int pidfd, void *data)
 {
 	struct monitor *m = data;
@@ -188,11 +180,11 @@ int monitor_engine_exited(struct loop_source *s, int pidfd, void *data)
 	if (m->engine_is_child)
 		(void)pidfd_reap(pidfd, &m->engine_status);
 	m->engine_source = loop_source_free(m->engine_source);
-	/* The last words are still in the sockets: events on the control channel, the guest's notice on the agent's. Two rounds of the
-	 * loop hand out all that is readable now. */
-	m->last_rounds = 2;
-	if (loop_add_timer(m->loop, &m->end_timer, 0, on_last_round, m) < 0)
-		loop_exit(m->loop, 0);
+	/* The last words are still in the sockets: events on the control channel, the guest's notice on the agent's. */
+	for (int i = 0; i < LAST_ROUNDS_MAX; i++)
+		if (loop_step(m->loop, 0) <= 0)
+			break;
+	loop_exit(m->loop, 0);
 	return 0;
 }
 

@@ -58,8 +58,6 @@ struct monitor {
 	bool forget; /* --rm and the main process is done: nothing on the disks matters */
 	bool restart_wanted;
 	bool engine_gone;
-	unsigned last_rounds;
-	struct loop_source *end_timer;
 	int engine_status; /* wait status when engine_is_child */
 	char *exit_reason;
 	bool exit_failed;

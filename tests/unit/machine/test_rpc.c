@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "test.h"
 
 struct peer {
