@@ -15,8 +15,9 @@ struct ext4_xattr {
 };
 
 struct ext4_entry {
-	const char
-		*path; /* relative, checked: no "..", no empty component; parents are made (0755 root) when missing */
+	/* Relative, checked: no "." or "..", no empty component; "." alone is the root. Parents are made (0755 root) when missing; symbolic
+	 * links among them are followed inside the root, at most 40. */
+	const char *path;
 	mode_t mode;   /* with type */
 	uint32_t uid, gid;
 	uint64_t mtime_ns;
@@ -45,4 +46,5 @@ int ext4_remove(struct ext4 *x, const char *path, struct error *err);
 int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode);
 /* Writes everything out. After it only ext4_free() may follow. */
 int ext4_finish(struct ext4 *x, struct error *err);
-struct ext4 *ext4_free(struct ext4 *x);
+struct ext4 *ext4_free(struct ext4 *x); /* accepts NULL; returns NULL */
+DEFINE_CLEANUP(struct ext4 *, ext4_free);
