@@ -1,0 +1,45 @@
+# A thin front: everything is done by meson and by the scripts that these targets name. CONTRIBUTING.md tells the build directories.
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 600
+MESON_ARGS ?=
+# In CI a warning is an error.
+WERROR := $(if $(CI),--werror)
+
+all: build/build.ninja
+	ninja -C build
+
+build/build.ninja:
+	meson setup build --prefix=$(PREFIX) $(WERROR) $(MESON_ARGS)
+
+# What is installed is what was tested: the plain build, stripped.
+install: all
+	meson configure build -Dprefix=$(PREFIX)
+	DESTDIR=$(DESTDIR) meson install -C build --strip
+
+check:
+	./check
+
+bench: all
+	scripts/bench.sh
+
+fmt:
+	scripts/lint.sh fmt
+
+lint: all
+	scripts/lint.sh
+
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+# AddressSanitizer and UndefinedBehaviorSanitizer.
+asan: build-asan/build.ninja
+	ninja -C build-asan
+
+build-asan/build.ninja:
+	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false $(WERROR) $(MESON_ARGS)
+
+clean:
+	rm -rf build build-asan build-faults build-clang build-fuzz
+
+.PHONY: all install check bench fmt lint fuzz asan clean
