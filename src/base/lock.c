@@ -104,7 +104,7 @@ static int wait_for(int fd, const char *what, uint64_t deadline_ns, struct error
 		left_ms = clock_poll_timeout(deadline_ns);
 		if (left_ms == 0)
 			return busy(fd, what, err);
-		(void)poll(NULL, 0, pause_ms < left_ms ? pause_ms : left_ms);
+		(void)poll(NULL, 0, pause_ms < left_ms ? pause_ms : left_ms); /* lint: flock(2) has no deadline */
 		pause_ms = pause_ms < 25 ? pause_ms * 2 : 50;
 	}
 }

@@ -219,7 +219,6 @@ static void check_banned(const struct source *s, struct report *r)
 		{ "tmpnam", "races; file_write_at or mkostemp" },
 		{ "mktemp", "races; mkostemp" },
 		{ "setjmp", "skips scoped clean-up" },
-		{ "signal", "handlers race; the loop has signalfd" },
 	};
 	static const char *const numbers[] = { "atoi",      "atol",      "atoll",    "atof",   "strtol",
 					       "strtoul",   "strtoll",   "strtoull", "strtod", "strtof",
@@ -235,6 +234,13 @@ static void check_banned(const struct source *s, struct report *r)
 	ban(s, r, "PATH_MAX", false, "no path has a greatest length; buf or xasprintf");
 	if (is_product(s) && !has_main(s))
 		ban(s, r, "exit", true, "only main ends the program; return an error");
+	for (long at = 0; (at = source_identifier(&s->code, "signal", (size_t)at)) >= 0; at++) {
+		long end = source_call_end(&s->code, (size_t)at + strlen("signal"));
+		_cleanup_free_ char *call = end > 0 ? xstrndup(s->code.p + at, (size_t)(end - at)) : NULL;
+
+		if (call && !strstr(call, "SIG_IGN") && !strstr(call, "SIG_DFL"))
+			report_add(r, s, (size_t)at, "signal: a handler races; the loop has signalfd");
+	}
 	for (const char *p = s->words.p; p && (p = strstr(p, "\"sh\"")); p++) {
 		const char *rest = p + 4 + strspn(p + 4, " \t\n");
 
