@@ -1,0 +1,489 @@
+/* create, start, stop, restart, kill, pause, resume, wait, delete. */
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/create.h"
+#include "cli/output.h"
+#include "cli/provide.h"
+#include "cli/target.h"
+#include "image/image.h"
+#include "monitor.pb-c.h"
+
+#define STOP_TIMEOUT_NS  (60 * NS_PER_SEC)
+#define AGENT_TIMEOUT_NS (120 * NS_PER_SEC)
+#define REPLY_TIMEOUT_NS (30 * NS_PER_SEC)
+/* What ending takes after the guest's time is over: quit, TERM, KILL, and the release. */
+#define STOP_EXTRA_NS (30 * NS_PER_SEC)
+
+/* ---- create ---- */
+
+struct create_command_options {
+	struct create_options create;
+	const char *image;
+};
+
+static const struct option create_table[] = {
+	TEXT('i', "image", "IMAGE", create_command_options, image, "What to make it from", .complete = "image"),
+	CREATE_OPTIONS(create_command_options),
+};
+
+static int run_create(const struct invocation *inv, struct error *err)
+{
+	const struct create_command_options *o = inv->options;
+	_cleanup_store_ struct store s = {};
+	_cleanup_spec_ struct machine_spec spec = {};
+	struct name name;
+	int r = name_parse(inv->operands[0], "machine name", &name, err);
+
+	if (r >= 0)
+		r = store_open(&s, err);
+	if (r >= 0)
+		r = create_spec(&s, &o->create, o->image, &spec, err);
+	if (r < 0)
+		return r;
+	spec.name = xstrdup(name.s);
+	r = machine_create(&s, &spec, true, err);
+	return r < 0 ? r : output_line(err, "%s", name.s);
+}
+
+const struct command create_command = {
+	.name = "create",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.summary = "Make a machine without starting it",
+	.description = "The machine gets a thin disk of its own over the image, which never changes. What is not said "
+		       "comes from SKERRY_CPUS and the like in "
+		       "the environment, then from config.yaml, then from what is built in.",
+	.examples = { { "skerry create web --image debian --cpus 2 --memory 1G --publish 8080:80",
+			"A Debian machine with a published port" },
+		      { "skerry create db --image debian --home 10G --restart on-failure",
+			"With a home disk, started again when it crashes" } },
+	.options = create_table,
+	.n_options = ARRAY_SIZE(create_table),
+	.options_size = sizeof(struct create_command_options),
+	.run = run_create,
+};
+
+/* ---- start ---- */
+
+struct start_command_options {
+	bool wait;
+	uint64_t timeout_ns, lock_wait_ns;
+};
+
+static const struct option start_table[] = {
+	FLAG('w', "wait", start_command_options, wait, "Return when the guest answers, not when it only runs"),
+	DURATION('t', "timeout", "TIME", start_command_options, timeout_ns, "With --wait: how long at most (120s)"),
+	DURATION(0, "lock-wait", "TIME", start_command_options, lock_wait_ns,
+		 "Wait when another command holds the machine"),
+};
+
+static int start_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	const struct start_command_options *o = options;
+	struct start_options start = { .lock_wait_ns = o->lock_wait_ns };
+	bool already = false;
+	int r = machine_start(s, name, &start, &already, err);
+
+	if (r < 0)
+		return r;
+	if (already)
+		output_notice("machine '%s' runs already", name->s);
+	if (o->wait) {
+		_cleanup_client_ struct client c = {};
+
+		r = client_connect(s, name, &c, err);
+		if (r >= 0)
+			r = client_wait_agent(&c, o->timeout_ns, err);
+		if (r < 0)
+			return r;
+	}
+	return output_line(err, "%s", name->s);
+}
+
+static int run_start(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = provide_kernel(&s, NULL, err);
+	return r < 0 ? r : target_each(inv, &s, start_one, err);
+}
+
+const struct command start_command = {
+	.name = "start",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Start machines",
+	.description = "Returns as soon as the machine runs; with --wait when the guest's agent answers. A machine "
+		       "that runs already is left alone.",
+	.examples = { { "skerry start web", "Start a machine" },
+		      { "skerry start --wait web db", "Start two and wait until both answer" } },
+	.options = start_table,
+	.n_options = ARRAY_SIZE(start_table),
+	.options_size = sizeof(struct start_command_options),
+	.defaults = &(const struct start_command_options){ .timeout_ns = AGENT_TIMEOUT_NS },
+	.run = run_start,
+};
+
+/* ---- stop, restart, kill ---- */
+
+struct stop_options {
+	uint64_t timeout_ns;
+};
+
+static const struct option stop_table[] = {
+	DURATION('t', "timeout", "TIME", stop_options, timeout_ns,
+		 "How long the guest may take before its power is cut (60s)"),
+};
+
+/* Ends it and waits until everything is released. *ret_ran: it was running. */
+static int stop_machine(const struct store *s, const struct name *name, uint64_t timeout_ns, bool *ret_ran,
+			struct error *err)
+{
+	Skerry__Monitor__V1__StopRequest m = SKERRY__MONITOR__V1__STOP_REQUEST__INIT;
+	_cleanup_client_ struct client c = {};
+	_cleanup_error_ struct error e = {};
+	_cleanup_buf_ struct buf out = {};
+	struct machine_info info = {};
+	int r = client_connect(s, name, &c, &e);
+
+	*ret_ran = r >= 0;
+	if (r == -ESRCH) {
+		/* A machine that was never there is another matter. */
+		r = machine_info_load(s, name, &info, err);
+		machine_info_done(&info);
+		return r;
+	}
+	if (r < 0)
+		return error_move(err, &e);
+	m.timeout_ns = timeout_ns;
+	r = client_call(&c, MONITOR_SERVICE, "Stop", &m.base, timeout_ns + STOP_EXTRA_NS, &out, &e);
+	/* The monitor may go before its answer has come through. */
+	if (r < 0 && r != -ECONNRESET && r != -EPIPE)
+		return error_move(err, &e);
+	return 0;
+}
+
+static int stop_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	const struct stop_options *o = options;
+	bool ran;
+	int r = stop_machine(s, name, o->timeout_ns, &ran, err);
+
+	if (r < 0)
+		return r;
+	if (!ran)
+		output_notice("machine '%s' does not run", name->s);
+	return output_line(err, "%s", name->s);
+}
+
+static int run_stop(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, stop_one, err);
+}
+
+const struct command stop_command = {
+	.name = "stop",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Stop machines in an orderly way",
+	.description = "The guest is asked to power off; when it has not done so in time its power is cut. --timeout 0 "
+		       "cuts it at once.",
+	.examples = { { "skerry stop web", "Stop a machine" },
+		      { "skerry stop --timeout 5 web", "Give it five seconds" } },
+	.options = stop_table,
+	.n_options = ARRAY_SIZE(stop_table),
+	.options_size = sizeof(struct stop_options),
+	.defaults = &(const struct stop_options){ .timeout_ns = STOP_TIMEOUT_NS },
+	.run = run_stop,
+};
+
+static int restart_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	const struct stop_options *o = options;
+	/* The monitor keeps the lock a moment longer than its last answer. */
+	struct start_options start = { .lock_wait_ns = STOP_EXTRA_NS };
+	bool ran, already;
+	int r = stop_machine(s, name, o->timeout_ns, &ran, err);
+
+	if (r >= 0)
+		r = machine_start(s, name, &start, &already, err);
+	return r < 0 ? r : output_line(err, "%s", name->s);
+}
+
+static int run_restart(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, restart_one, err);
+}
+
+const struct command restart_command = {
+	.name = "restart",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Stop machines and start them again",
+	.examples = { { "skerry restart web", "Restart a machine" } },
+	.options = stop_table,
+	.n_options = ARRAY_SIZE(stop_table),
+	.options_size = sizeof(struct stop_options),
+	.defaults = &(const struct stop_options){ .timeout_ns = STOP_TIMEOUT_NS },
+	.run = run_restart,
+};
+
+static int simple_call(const struct store *s, const struct name *name, const char *method, struct error *err)
+{
+	_cleanup_client_ struct client c = {};
+	_cleanup_error_ struct error e = {};
+	int r = client_connect(s, name, &c, err);
+
+	if (r < 0)
+		return r;
+	r = client_call(&c, MONITOR_SERVICE, method, NULL, REPLY_TIMEOUT_NS, NULL, &e);
+	/* After Kill the monitor may go before its answer has come through. */
+	if (r < 0 && !(streq(method, "Kill") && (r == -ECONNRESET || r == -EPIPE)))
+		return error_move(err, &e);
+	return output_line(err, "%s", name->s);
+}
+
+static int kill_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	(void)options;
+	return simple_call(s, name, "Kill", err);
+}
+
+static int pause_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	(void)options;
+	return simple_call(s, name, "Pause", err);
+}
+
+static int resume_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	(void)options;
+	return simple_call(s, name, "Resume", err);
+}
+
+static int run_kill(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, kill_one, err);
+}
+
+static int run_pause(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, pause_one, err);
+}
+
+static int run_resume(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, resume_one, err);
+}
+
+const struct command kill_command = {
+	.name = "kill",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Cut the power of machines",
+	.examples = { { "skerry kill web", "End a machine that does not react" } },
+	.run = run_kill,
+};
+
+const struct command pause_command = {
+	.name = "pause",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Freeze machines",
+	.examples = { { "skerry pause web", "Freeze a machine: its memory stays, its CPUs stand still" } },
+	.run = run_pause,
+};
+
+const struct command resume_command = {
+	.name = "resume",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Let paused machines go on",
+	.examples = { { "skerry resume web", "Let it go on; its clock is set right" } },
+	.run = run_resume,
+};
+
+/* ---- wait ---- */
+
+enum wait_for { WAIT_RUNNING, WAIT_SSH, WAIT_AGENT, WAIT_EXIT };
+
+struct wait_options {
+	int what;
+	uint64_t timeout_ns;
+};
+
+static const struct option wait_table[] = {
+	CHOICE(0, "for", "WHAT", wait_options, what, "What to wait for (exit unless given)",
+	       .words = "running|ssh|agent|exit"),
+	DURATION('t', "timeout", "TIME", wait_options, timeout_ns, "Give up after that long (no limit unless given)"),
+};
+
+static int print_exit(const struct store *s, const struct name *name, struct error *err)
+{
+	_cleanup_info_ struct machine_info info = {};
+	/* With --rm the record goes with the machine: then there is nothing to tell. */
+	int r = machine_info_load(s, name, &info, NULL);
+
+	if (r >= 0 && info.has_exit && info.exit.has_status)
+		return output_line(err, "%" PRIu64, info.exit.status);
+	return 0;
+}
+
+static int run_wait(const struct invocation *inv, struct error *err)
+{
+	static const int events[] = {
+		[WAIT_RUNNING] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING,
+		[WAIT_SSH] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT,
+		[WAIT_AGENT] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT,
+		[WAIT_EXIT] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT,
+	};
+	const struct wait_options *o = inv->options;
+	Skerry__Monitor__V1__WaitRequest m = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
+	_cleanup_store_ struct store s = {};
+	_cleanup_client_ struct client c = {};
+	_cleanup_error_ struct error e = {};
+	struct name name;
+	uint64_t deadline = o->timeout_ns ? clock_monotonic_ns() + o->timeout_ns : UINT64_MAX;
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = target_connect(&s, inv->operands[0], &name, &c, &e);
+	else
+		return r;
+	if (r == -ESRCH && o->what == WAIT_EXIT)
+		return print_exit(&s, &name, err);
+	if (r < 0)
+		return error_move(err, &e);
+	if (o->what == WAIT_AGENT || o->what == WAIT_SSH) {
+		r = client_wait_agent(&c, o->timeout_ns, err);
+		if (r >= 0 && o->what == WAIT_SSH)
+			r = target_wait_ssh(&c, deadline, err);
+		return r;
+	}
+	m.event = (Skerry__Monitor__V1__WaitRequest__Event)events[o->what];
+	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, o->timeout_ns, NULL, &e);
+	if (r == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "machine '%s' has not got there in time", name.s);
+	if (r < 0 && !(o->what == WAIT_EXIT && (r == -ECONNRESET || r == -EPIPE)))
+		return error_move(err, &e);
+	return o->what == WAIT_EXIT ? print_exit(&s, &name, err) : 0;
+}
+
+const struct command wait_command = {
+	.name = "wait",
+	.operands = "NAME",
+	.min_operands = 1,
+	.max_operands = 1,
+	.complete = "machine",
+	.summary = "Wait until a machine has ended, runs, or answers",
+	.description = "Waiting for the end prints the exit status of the machine's main process, where it had one.",
+	.examples = { { "skerry wait web", "Wait for its end" },
+		      { "skerry wait --for ssh --timeout 60 web", "Wait until one can log in" } },
+	.options = wait_table,
+	.n_options = ARRAY_SIZE(wait_table),
+	.options_size = sizeof(struct wait_options),
+	.defaults = &(const struct wait_options){ .what = WAIT_EXIT },
+	.run = run_wait,
+};
+
+/* ---- delete ---- */
+
+struct delete_options {
+	bool force, yes;
+	uint64_t lock_wait_ns;
+};
+
+static const struct option delete_table[] = {
+	FLAG('f', "force", delete_options, force, "Cut the power of a running machine first, and do not ask"),
+	FLAG('y', "yes", delete_options, yes, "Do not ask"),
+	DURATION(0, "lock-wait", "TIME", delete_options, lock_wait_ns, "Wait when another command holds the machine"),
+};
+
+/* A machine that never ran holds nothing that its image does not hold. */
+static bool has_data(const struct store *s, const struct name *name)
+{
+	_cleanup_info_ struct machine_info info = {};
+
+	return machine_info_load(s, name, &info, NULL) < 0 || info.status != MACHINE_CREATED;
+}
+
+static int delete_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	const struct delete_options *o = options;
+	_cleanup_close_ int dir = store_machine_open(s, name, err);
+	int r;
+
+	if (dir < 0)
+		return dir;
+	if (!o->yes && !o->force && has_data(s, name)) {
+		_cleanup_free_ char *question = xasprintf("Delete machine '%s' with its disks?", name->s);
+
+		if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+			error_set_kind(err, ERROR_USAGE, EINVAL,
+				       "machine '%s' has disks with data, and there is nobody to ask", name->s);
+			return error_hint(err, "skerry delete -y %s", name->s);
+		}
+		if (!output_confirm(question))
+			return error_set(err, ECANCELED, "machine '%s' stays", name->s);
+	}
+	r = machine_delete(s, name, o->force, o->lock_wait_ns, err);
+	return r < 0 ? r : output_line(err, "%s", name->s);
+}
+
+static int run_delete(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, delete_one, err);
+}
+
+const struct command delete_command = {
+	.name = "delete",
+	.aliases = { "rm" },
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Delete machines with their disks",
+	.description = "Asks on a terminal when the machine ever ran; without a terminal -y is needed then.",
+	.examples = { { "skerry delete web", "Delete a stopped machine" },
+		      { "skerry delete --force web db", "Running or not, without a question" } },
+	.options = delete_table,
+	.n_options = ARRAY_SIZE(delete_table),
+	.options_size = sizeof(struct delete_options),
+	.run = run_delete,
+};

@@ -1,0 +1,30 @@
+/* Every command, in the order of the help. */
+#pragma once
+
+#include "cli/command.h"
+
+/* NULL-terminated. */
+extern const struct command *const commands[];
+
+/* cmd_run.c */
+extern const struct command run_command;
+/* cmd_life.c */
+extern const struct command create_command, start_command, stop_command, restart_command, kill_command, pause_command,
+	resume_command, wait_command, delete_command;
+/* cmd_show.c */
+extern const struct command list_command, status_command, inspect_command, stats_command, pid_command, port_command,
+	path_command;
+/* cmd_logs.c */
+extern const struct command logs_command, console_command;
+/* cmd_exec.c */
+extern const struct command exec_command, cp_command;
+/* cmd_ssh.c */
+extern const struct command ssh_command, proxy_command;
+/* cmd_image.c */
+extern const struct command image_command, kernel_command, disk_command;
+/* cmd_config.c */
+extern const struct command config_command;
+/* cmd_doctor.c */
+extern const struct command doctor_command;
+/* cmd_help.c */
+extern const struct command version_command, completion_command, help_command_entry, complete_command, dump_command;

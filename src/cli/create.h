@@ -1,0 +1,37 @@
+/* What `create` and `run` share: the options that describe a machine. */
+#pragma once
+
+#include "cli/command.h"
+#include "machine/spec.h"
+#include "store/store.h"
+
+struct create_options {
+	const char *cpus, *memory, *disk, *home, *kernel, *accel, *net, *shape, *restart, *user;
+	struct strv ssh_keys, publish, env, labels;
+};
+
+/* @S is a struct with a member "create". */
+#define CREATE_OPTIONS(S)                                                                                              \
+	TEXT(0, "cpus", "N", S, create.cpus, "Virtual CPUs"),                                                          \
+		TEXT('m', "memory", "SIZE", S, create.memory, "Memory: 512M, 2G, or MiB"),                             \
+		TEXT(0, "disk", "SIZE", S, create.disk, "Size of the system disk"),                                    \
+		TEXT(0, "home", "SIZE", S, create.home, "Add a home disk of that size, mounted on /home"),             \
+		LIST(0, "ssh-key", "PATH", S, create.ssh_keys, "Public key that may log in", .complete = "file"),      \
+		TEXT('u', "user", "USER", S, create.user, "User of the command and of ssh"),                           \
+		LIST('p', "publish", "[IP:]HOST:GUEST[/udp]", S, create.publish,                                       \
+		     "Forward a port of the host; HOST 0 picks a free one"),                                           \
+		TEXT(0, "net", "MODE", S, create.net, "Network mode", .words = "user|none"),                           \
+		TEXT(0, "kernel", "NAME", S, create.kernel, "Kernel to boot", .complete = "kernel"),                   \
+		TEXT(0, "shape", "SHAPE", S, create.shape, "Kind of virtual hardware", .words = "micro|full"),         \
+		TEXT(0, "accel", "ACCEL", S, create.accel, "Hardware virtualization or emulation",                     \
+		     .words = "auto|kvm|tcg"),                                                                         \
+		TEXT(0, "restart", "POLICY", S, create.restart, "What to do when it ends: no, on-failure[:N], always", \
+		     .words = "no|on-failure|always"),                                                                 \
+		LIST('e', "env", "KEY=VALUE", S, create.env,                                                           \
+		     "Environment of its processes; KEY alone takes the value from here"),                             \
+		LIST('l', "label", "KEY=VALUE", S, create.labels, "A label, shown by list and inspect")
+
+/* Fills @spec (initialised here) from flags, environment and configuration file. @image NULL: the configured one. Errors: kind USAGE naming the
+ * flag, CONFIG naming variable or file and key. */
+int create_spec(const struct store *s, const struct create_options *o, const char *image, struct machine_spec *ret,
+		struct error *err);

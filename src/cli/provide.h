@@ -1,0 +1,12 @@
+/* Things that are made at first use by the heavy program, skerry-image. */
+#pragma once
+
+#include "base/error.h"
+#include "store/store.h"
+
+/* Runs skerry-image with @args (NULL-terminated) on this terminal. Returns its exit status, or <0. */
+int provide_run(const char *const *args, struct error *err);
+/* When the image is missing and a recipe of that name exists, builds it, with one line on standard error. */
+int provide_image(const struct store *s, const char *image, struct error *err);
+/* When there is no kernel at all, imports Debian's, with one line on standard error. @name: the one asked for, NULL = any. */
+int provide_kernel(const struct store *s, const char *name, struct error *err);
