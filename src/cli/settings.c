@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "json/yaml.h"
+#include "json/yamltree.h"
 
 enum { FILE_LIMIT = 64 << 10 };
 

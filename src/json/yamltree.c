@@ -1,4 +1,4 @@
-#include "json/yaml.h"
+#include "json/yamltree.h"
 
 #include <errno.h>
 #include <yaml.h>
