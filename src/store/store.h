@@ -10,7 +10,7 @@
 /* Layout below the data directory (SKERRY_HOME, /var/lib/skerry as root, else ${XDG_DATA_HOME:-~/.local/share}/skerry):
  *   images/index.json, images/blobs/sha256/, images/disks/HEX/{disk.raw,meta.json}
  *   kernels/NAME/{vmlinux,initrd,modules/,meta.json}
- *   machines/NAME/{machine.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/lock for names
+ *   machines/NAME/{machine.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/.lock for names
  * config, cache and run directories follow XDG, or are SKERRY_HOME/{config,cache,run}. All are mode 0700. */
 struct store {
 	char *home_path, *config_path, *cache_path, *run_path; /* owned, absolute */

@@ -1,0 +1,222 @@
+#include "store/store.h"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+
+static const char *absolute_env(const char *variable)
+{
+	const char *s = getenv(variable);
+
+	/* The XDG rules: what is relative is to be ignored. */
+	return s && *s == '/' ? s : NULL;
+}
+
+static char *home_directory(void)
+{
+	const char *home = absolute_env("HOME");
+	const struct passwd *pw;
+
+	if (home)
+		return xstrdup(home);
+	pw = getpwuid(geteuid());
+	return pw && pw->pw_dir && *pw->pw_dir == '/' ? xstrdup(pw->pw_dir) : NULL;
+}
+
+/* ${VARIABLE}/skerry, else ~/FALLBACK/skerry. */
+static char *xdg_path(const char *variable, const char *home, const char *fallback)
+{
+	const char *base = absolute_env(variable);
+
+	return base ? xasprintf("%s/skerry", base) : xasprintf("%s/%s/skerry", home, fallback);
+}
+
+/* A shell without XDG_RUNTIME_DIR (su, cron, a service) shall find the machines that one with it has started, so the place where login
+ * managers put it is looked at before the last resort. */
+static char *runtime_path(void)
+{
+	const char *base = absolute_env("XDG_RUNTIME_DIR");
+	_cleanup_free_ char *usual = xasprintf("/run/user/%u", (unsigned)geteuid());
+	struct stat st;
+
+	if (base)
+		return xasprintf("%s/skerry", base);
+	if (stat(usual, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
+		return xasprintf("%s/skerry", usual);
+	return xasprintf("/tmp/skerry-%u", (unsigned)geteuid());
+}
+
+static int instance_paths(struct store *s, const char *instance, struct error *err)
+{
+	_cleanup_free_ char *cwd = NULL;
+
+	if (*instance == '/') {
+		s->home_path = xstrdup(instance);
+	} else {
+		cwd = getcwd(NULL, 0);
+		if (!cwd)
+			return error_set_errno(err, errno, "SKERRY_HOME: cannot tell the current directory");
+		s->home_path = xasprintf("%s/%s", cwd, instance);
+	}
+	s->config_path = xasprintf("%s/config", s->home_path);
+	s->cache_path = xasprintf("%s/cache", s->home_path);
+	s->run_path = xasprintf("%s/run", s->home_path);
+	return 0;
+}
+
+static int user_paths(struct store *s, struct error *err)
+{
+	_cleanup_free_ char *home = home_directory();
+
+	if (!home) {
+		int r = error_set_kind(err, ERROR_CONFIG, ENOENT, "this user has no home directory");
+
+		error_hint(err, "set HOME or SKERRY_HOME");
+		return r;
+	}
+	s->home_path = xdg_path("XDG_DATA_HOME", home, ".local/share");
+	s->config_path = xdg_path("XDG_CONFIG_HOME", home, ".config");
+	s->cache_path = xdg_path("XDG_CACHE_HOME", home, ".cache");
+	s->run_path = runtime_path();
+	return 0;
+}
+
+static int find_paths(struct store *s, struct error *err)
+{
+	const char *instance = getenv("SKERRY_HOME");
+
+	if (instance && *instance)
+		return instance_paths(s, instance, err);
+	if (geteuid() != 0)
+		return user_paths(s, err);
+	s->home_path = xstrdup("/var/lib/skerry");
+	s->config_path = xstrdup("/etc/skerry");
+	s->cache_path = xstrdup("/var/cache/skerry");
+	s->run_path = xstrdup("/run/skerry");
+	return 0;
+}
+
+static int cannot_create(int r, const char *path, struct error *err)
+{
+	if (r != -EACCES && r != -EPERM)
+		return error_set_kind(err, ERROR_CANTCREATE, r, "cannot open directory '%s': %s", path, strerror(-r));
+	error_set_errno(err, r, "cannot open directory '%s'", path);
+	error_hint(err, "set SKERRY_HOME to a directory of your own");
+	return r;
+}
+
+static int open_dir(const char *path, struct error *err)
+{
+	int fd = dir_open_create(path, 0700);
+
+	return fd < 0 ? cannot_create(fd, path, err) : fd;
+}
+
+static int open_below(int dirfd, const char *parent, const char *name, struct error *err)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_free_ char *path = NULL;
+
+	if (fd < 0 && errno == ENOENT) {
+		if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
+			goto fail;
+		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (fd >= 0)
+		return fd;
+fail:
+	fd = -errno;
+	path = xasprintf("%s/%s", parent, name);
+	return cannot_create(fd, path, err);
+}
+
+/* Whoever else may write here could put sockets of their own in the place of ours: what lies in /tmp must be ours alone. */
+static int check_private(int fd, const char *path, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return cannot_create(-errno, path, err);
+	if (st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+		return 0;
+	error_set_kind(err, ERROR_DENIED, EPERM, "directory '%s' must belong to you alone (mode 0700)", path);
+	error_hint(err, "set XDG_RUNTIME_DIR or SKERRY_HOME, or remove it");
+	return -EPERM;
+}
+
+static int open_run(struct store *s, struct error *err)
+{
+	if (strncmp(s->run_path, "/tmp/", 5) != 0 || strchr(s->run_path + 5, '/')) {
+		s->run_fd = open_dir(s->run_path, err);
+		return s->run_fd < 0 ? s->run_fd : 0;
+	}
+	s->run_fd = open_below(AT_FDCWD, "", s->run_path, err);
+	return s->run_fd < 0 ? s->run_fd : check_private(s->run_fd, s->run_path, err);
+}
+
+static int open_all(struct store *s, struct error *err)
+{
+	static const char *const below[] = { "machines", "images", "kernels" };
+	int *const fds[] = { &s->machines_fd, &s->images_fd, &s->kernels_fd };
+	int r;
+
+	r = find_paths(s, err);
+	if (r < 0)
+		return r;
+	s->home_fd = open_dir(s->home_path, err);
+	if (s->home_fd < 0)
+		return s->home_fd;
+	s->config_fd = open_dir(s->config_path, err);
+	if (s->config_fd < 0)
+		return s->config_fd;
+	s->cache_fd = open_dir(s->cache_path, err);
+	if (s->cache_fd < 0)
+		return s->cache_fd;
+	r = open_run(s, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
+		*fds[i] = open_below(s->home_fd, s->home_path, below[i], err);
+		if (*fds[i] < 0)
+			return *fds[i];
+	}
+	return 0;
+}
+
+int store_open(struct store *ret, struct error *err)
+{
+	_cleanup_store_ struct store s = {
+		.home_fd = -EBADF,
+		.config_fd = -EBADF,
+		.cache_fd = -EBADF,
+		.run_fd = -EBADF,
+		.machines_fd = -EBADF,
+		.images_fd = -EBADF,
+		.kernels_fd = -EBADF,
+	};
+	int r = open_all(&s, err);
+
+	if (r < 0)
+		return r;
+	*ret = s;
+	s = (struct store){ .home_fd = -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, -EBADF };
+	return 0;
+}
+
+void store_done(struct store *s)
+{
+	int *const fds[] = { &s->home_fd,     &s->config_fd, &s->cache_fd,  &s->run_fd,
+			     &s->machines_fd, &s->images_fd, &s->kernels_fd };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		*fds[i] = safe_close(*fds[i]);
+	free(s->home_path);
+	free(s->config_path);
+	free(s->cache_path);
+	free(s->run_path);
+	s->home_path = s->config_path = s->cache_path = s->run_path = NULL;
+}
