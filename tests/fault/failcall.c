@@ -3,7 +3,6 @@
  * SKERRY_FAILCALL="PROGRAM:N" counts, in processes whose executable is named PROGRAM, the calls of the functions below and fails the Nth with an
  * errno that is usual for it. SKERRY_FAILCALL_LOG=PATH: the call that was failed is appended there ("N function errno"), so that whoever
  * drives this sees when N has passed the last one. Programs that are run by ours are let alone (the name differs). */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -57,13 +56,13 @@ static int should_fail(const char *function, int num)
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define WRAP(type, name, params, args, num)                                                                            \
-	__attribute__((visibility("default"))) type name params                                                        \
-	{                                                                                                              \
-		static __typeof__(&name) real;                                                                         \
-		if (!real)                                                                                             \
-			real = REAL(name);                                                                             \
-		return should_fail(#name, num) ? (type)-1 : real args;                                                 \
+#define WRAP(type, name, params, args, num)                            \
+	__attribute__((visibility("default"))) type name params        \
+	{                                                              \
+		static __typeof__(&name) real;                         \
+		if (!real)                                             \
+			real = REAL(name);                             \
+		return should_fail(#name, num) ? (type)-1 : real args; \
 	}
 
 static int mode_needed(int flags)
@@ -71,46 +70,46 @@ static int mode_needed(int flags)
 	return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
 }
 
-#define OPEN_BODY(name, ...)                                                                                           \
-	static __typeof__(&name) real;                                                                                 \
-	mode_t mode = 0;                                                                                               \
-	va_list ap;                                                                                                    \
-	if (!real)                                                                                                     \
-		real = REAL(name);                                                                                     \
-	va_start(ap, flags);                                                                                           \
-	if (mode_needed(flags))                                                                                        \
-		mode = va_arg(ap, mode_t);                                                                             \
-	va_end(ap);                                                                                                    \
+#define OPEN_BODY(name, ...)               \
+	static __typeof__(&name) real;     \
+	mode_t mode = 0;                   \
+	va_list ap;                        \
+	if (!real)                         \
+		real = REAL(name);         \
+	va_start(ap, flags);               \
+	if (mode_needed(flags))            \
+		mode = va_arg(ap, mode_t); \
+	va_end(ap);                        \
 	return should_fail(#name, EMFILE) ? -1 : real(__VA_ARGS__, flags, mode);
 
 __attribute__((visibility("default"))) int open(const char *path, int flags, ...)
 {
 	OPEN_BODY(open, path)
 }
-__attribute__((visibility("default"))) int openat(int dir, const char *path, int flags, ...)
-{
+__attribute__((visibility("default"))) int openat(int dir, const char *path, int flags, ...){
 	OPEN_BODY(openat, dir, path)
-}
-WRAP(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n), ENOSPC)
-WRAP(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t o), (fd, p, n, o), ENOSPC)
-WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t o), (fd, p, n, o), EIO)
-WRAP(int, fsync, (int fd), (fd), EIO)
-WRAP(int, ftruncate, (int fd, off_t n), (fd, n), ENOSPC)
-WRAP(int, mkdirat, (int d, const char *p, mode_t m), (d, p, m), ENOSPC)
-WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d), EIO)
-WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e), (a, b, c, d, e), EIO)
-WRAP(int, unlinkat, (int d, const char *p, int f), (d, p, f), EIO)
-WRAP(int, fchmod, (int fd, mode_t m), (fd, m), EPERM)
-WRAP(int, fchmodat, (int d, const char *p, mode_t m, int f), (d, p, m, f), EPERM)
-WRAP(int, socket, (int a, int b, int c), (a, b, c), EMFILE)
-WRAP(int, socketpair, (int a, int b, int c, int d[2]), (a, b, c, d), EMFILE)
-WRAP(int, bind, (int s, const struct sockaddr *a, socklen_t n), (s, a, n), EADDRINUSE)
-WRAP(int, listen, (int s, int n), (s, n), EADDRINUSE)
-WRAP(int, connect, (int s, const struct sockaddr *a, socklen_t n), (s, a, n), ECONNREFUSED)
-WRAP(int, accept4, (int s, struct sockaddr *a, socklen_t *n, int f), (s, a, n, f), EMFILE)
-WRAP(int, pipe2, (int p[2], int f), (p, f), EMFILE)
-WRAP(int, flock, (int fd, int op), (fd, op), ENOLCK)
-extern int memfd_create(const char *, unsigned);
+} WRAP(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n),
+       ENOSPC) WRAP(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t o), (fd, p, n, o),
+		    ENOSPC) WRAP(ssize_t, pread, (int fd, void *p, size_t n, off_t o), (fd, p, n, o), EIO)
+	WRAP(int, fsync, (int fd), (fd), EIO) WRAP(int, ftruncate, (int fd, off_t n), (fd, n), ENOSPC)
+		WRAP(int, mkdirat, (int d, const char *p, mode_t m), (d, p, m),
+		     ENOSPC) WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d),
+				  EIO) WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e),
+					    (a, b, c, d, e),
+					    EIO) WRAP(int, unlinkat, (int d, const char *p, int f), (d, p, f),
+						      EIO) WRAP(int, fchmod, (int fd, mode_t m), (fd, m), EPERM)
+			WRAP(int, fchmodat, (int d, const char *p, mode_t m, int f), (d, p, m, f),
+			     EPERM) WRAP(int, socket, (int a, int b, int c), (a, b, c), EMFILE)
+				WRAP(int, socketpair, (int a, int b, int c, int d[2]), (a, b, c, d),
+				     EMFILE) WRAP(int, bind, (int s, const struct sockaddr *a, socklen_t n), (s, a, n),
+						  EADDRINUSE) WRAP(int, listen, (int s, int n), (s, n), EADDRINUSE)
+					WRAP(int, connect, (int s, const struct sockaddr *a, socklen_t n), (s, a, n),
+					     ECONNREFUSED) WRAP(int, accept4,
+								(int s, struct sockaddr *a, socklen_t *n, int f),
+								(s, a, n, f), EMFILE)
+						WRAP(int, pipe2, (int p[2], int f), (p, f), EMFILE)
+							WRAP(int, flock, (int fd, int op), (fd, op),
+							     ENOLCK) extern int memfd_create(const char *, unsigned);
 WRAP(int, memfd_create, (const char *n, unsigned f), (n, f), EMFILE)
 extern int epoll_create1(int);
 WRAP(int, epoll_create1, (int f), (f), EMFILE)

@@ -1,0 +1,197 @@
+/* Processes killed from outside, and many commands at once. */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "scenario.h"
+
+static void make_running(void)
+{
+	_cleanup_cli_ struct cli create = {}, start = {};
+
+	cli_home(true);
+	create = cli("create", MACHINE, "--image", "tiny", NULL);
+	ASSERT_STATUS(create, 0);
+	start = cli("start", "--wait", MACHINE, NULL);
+	ASSERT_STATUS(start, 0);
+}
+
+/* A number from `skerry inspect`. */
+static int inspect_pid(const char *key)
+{
+	_cleanup_cli_ struct cli r = cli("inspect", MACHINE, NULL);
+	char want[64];
+	const char *p;
+
+	ASSERT_STATUS(r, 0);
+	snprintf(want, sizeof(want), "\"%s\":", key);
+	p = strstr(r.out, want);
+	if (!p)
+		test_fail(__FILE__, __LINE__, "no %s in %s", key, r.out);
+	return (int)strtol(p + strlen(want), NULL, 10);
+}
+
+static void assert_state(const char *state)
+{
+	_cleanup_cli_ struct cli r = cli("status", MACHINE, NULL);
+
+	ASSERT_CONTAINS(r.out, state);
+}
+
+TEST(a_killed_monitor_is_replaced_and_the_guest_goes_on)
+{
+	_cleanup_cli_ struct cli mark = {}, look = {}, stop = {};
+	int engine;
+
+	make_running();
+	mark = cli("exec", MACHINE, "sh", "-c", "echo kept > /run/mark", NULL);
+	ASSERT_STATUS(mark, 0);
+	engine = inspect_pid("engine_pid");
+	ASSERT_EQ(kill(inspect_pid("monitor_pid"), SIGKILL), 0);
+	look = cli("exec", MACHINE, "cat", "/run/mark", NULL);
+	ASSERT_STATUS(look, 0);
+	ASSERT_STREQ(look.out, "kept\n");
+	ASSERT_EQ(inspect_pid("engine_pid"), engine);
+	stop = cli("stop", MACHINE, NULL);
+	ASSERT_STATUS(stop, 0);
+	assert_state("stopped");
+	assert_usable("after adoption");
+	assert_nothing_left("after adoption");
+}
+
+TEST(an_exit_after_adoption_is_recorded)
+{
+	_cleanup_cli_ struct cli again = {}, off = {}, wait = {};
+
+	make_running();
+	ASSERT_EQ(kill(inspect_pid("monitor_pid"), SIGKILL), 0);
+	again = cli("exec", MACHINE, "true", NULL);
+	ASSERT_STATUS(again, 0);
+	off = cli("exec", MACHINE, "poweroff", NULL);
+	wait = cli("wait", "--for", "exit", "--timeout", "30", MACHINE, NULL);
+	ASSERT_EQ(wait.status, 0);
+	assert_state("stopped");
+	assert_nothing_left("after power-off");
+}
+
+TEST(a_killed_engine_is_a_failure_with_its_reason)
+{
+	_cleanup_cli_ struct cli wait = {}, inspect = {};
+
+	make_running();
+	ASSERT_EQ(kill(inspect_pid("engine_pid"), SIGKILL), 0);
+	wait = cli("wait", "--for", "exit", "--timeout", "30", MACHINE, NULL);
+	assert_state("failed");
+	inspect = cli("inspect", MACHINE, NULL);
+	ASSERT_CONTAINS(inspect.out, "killed by signal 9");
+	assert_usable("after the engine was killed");
+	assert_nothing_left("after the engine was killed");
+}
+
+TEST(monitor_and_engine_killed_together)
+{
+	int monitor, engine;
+
+	make_running();
+	monitor = inspect_pid("monitor_pid");
+	engine = inspect_pid("engine_pid");
+	kill(monitor, SIGKILL);
+	kill(engine, SIGKILL);
+	ASSERT(cli_processes_gone(10));
+	assert_state("failed");
+	assert_usable("after both were killed");
+	assert_nothing_left("after both were killed");
+}
+
+enum { CROWD = 20 };
+
+TEST(twenty_starts_of_one_machine_give_one_machine)
+{
+	const char *start[] = { cli_skerry(), "start", MACHINE, NULL };
+	_cleanup_cli_ struct cli create = {}, exec = {};
+	int pids[CROWD], ok = 0;
+	char names[2048];
+
+	cli_home(true);
+	create = cli("create", MACHINE, "--image", "tiny", NULL);
+	ASSERT_STATUS(create, 0);
+	for (int i = 0; i < CROWD; i++)
+		pids[i] = cli_spawn(start);
+	for (int i = 0; i < CROWD; i++) {
+		int status = cli_wait(pids[i], 60);
+
+		if (status != 0 && status != 75)
+			test_fail(__FILE__, __LINE__, "one of the crowd ended with %d", status);
+		ok += status == 0;
+	}
+	ASSERT(ok >= 1);
+	exec = cli("exec", MACHINE, "true", NULL);
+	ASSERT_STATUS(exec, 0);
+	/* One monitor and one engine (and the network's helper, where there is one). */
+	ASSERT(cli_processes(names, sizeof(names)) <= 3);
+	assert_nothing_left("after the crowd");
+}
+
+TEST(twenty_commands_of_all_kinds_on_one_machine)
+{
+	static const char *const verbs[][5] = {
+		{ "start", MACHINE },
+		{ "stop", MACHINE },
+		{ "status", MACHINE },
+		{ "restart", MACHINE },
+		{ "exec", MACHINE, "true" },
+		{ "kill", MACHINE },
+		{ "list" },
+		{ "inspect", MACHINE },
+		{ "pause", MACHINE },
+		{ "resume", MACHINE },
+	};
+	int pids[CROWD];
+
+	make_running();
+	for (int i = 0; i < CROWD; i++) {
+		const char *argv[7] = { cli_skerry() };
+
+		for (int k = 0; k < 5 && verbs[i % 10][k]; k++)
+			argv[k + 1] = verbs[i % 10][k];
+		pids[i] = cli_spawn(argv);
+	}
+	for (int i = 0; i < CROWD; i++)
+		if (cli_wait(pids[i], 120) < 0)
+			test_fail(__FILE__, __LINE__, "`%s` does not end", verbs[i % 10][0]);
+	{
+		_cleanup_cli_ struct cli resume = cli("resume", MACHINE, NULL), stop = cli("kill", MACHINE, NULL);
+	}
+	assert_usable("after all kinds of commands");
+	assert_nothing_left("after all kinds of commands");
+}
+
+TEST(twenty_machines_at_once)
+{
+	char names[CROWD][16], left[4096];
+	int pids[CROWD];
+
+	cli_home(true);
+	for (int i = 0; i < CROWD; i++) {
+		const char *argv[] = { cli_skerry(), "run",  "-d",    "--name", names[i], "--memory",
+				       "96M",        "tiny", "sleep", "1000",   NULL };
+
+		snprintf(names[i], sizeof(names[i]), "m%d", i);
+		pids[i] = cli_spawn(argv);
+	}
+	for (int i = 0; i < CROWD; i++)
+		ASSERT_EQ(cli_wait(pids[i], 120), 0);
+	for (int i = 0; i < CROWD; i++) {
+		const char *argv[] = { cli_skerry(), "delete", "--force", "-y", names[i], NULL };
+
+		pids[i] = cli_spawn(argv);
+	}
+	for (int i = 0; i < CROWD; i++)
+		ASSERT_EQ(cli_wait(pids[i], 120), 0);
+	ASSERT(cli_processes_gone(10));
+	if (cli_entries("machines", left, sizeof(left)) > 0)
+		test_fail(__FILE__, __LINE__, "left: %s", left);
+	ASSERT(cli_entries("run", left, sizeof(left)) <= 0);
+}
