@@ -8,7 +8,7 @@
 
 #include "json/jsonc.h"
 #include "json/lexical.h"
-#include "json/utf8.h"
+#include "base/utf8.h"
 
 static struct json *wrap(jsonc_object *o)
 {

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "json/utf8.h"
+#include "base/utf8.h"
 
 struct scan {
 	const char *p, *end;

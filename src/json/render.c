@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 #include "json/jsonc.h"
-#include "json/utf8.h"
+#include "base/utf8.h"
 
 struct render {
 	struct buf *out;

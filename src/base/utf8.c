@@ -1,6 +1,7 @@
-#include "json/utf8.h"
+#include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 size_t utf8_length(const char *s, size_t n)
 {
@@ -23,4 +24,21 @@ size_t utf8_length(const char *s, size_t n)
 		c = c << 6 | (p[i] & 0x3f);
 	}
 	return c < smallest[len] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : len;
+}
+
+size_t utf8_add_shown(struct buf *b, const char *s)
+{
+	size_t left = strlen(s), shown = 0, n;
+
+	for (; left; shown++, s += n, left -= n) {
+		const unsigned char *p = (const unsigned char *)s;
+
+		n = utf8_length(s, left);
+		if (!n || p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && p[1] < 0xa0))
+			buf_addc(b, '?');
+		else
+			buf_add(b, s, n);
+		n += n == 0;
+	}
+	return shown;
 }
