@@ -1,0 +1,307 @@
+/* run: a machine for one command, or a new machine in one step. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/random.h>
+
+#include "cli/commands.h"
+#include "cli/create.h"
+#include "cli/output.h"
+#include "cli/provide.h"
+#include "cli/target.h"
+#include "image/image.h"
+#include "machine/attach.h"
+#include "monitor.pb-c.h"
+
+enum { STATUS_OWN_FAILURE = 125, STATUS_INTERRUPTED = 130, NAME_TRIES = 64 };
+#define AGENT_TIMEOUT_NS (120 * NS_PER_SEC)
+#define END_TIMEOUT_NS   (120 * NS_PER_SEC)
+#define STOP_TIMEOUT_NS  (60 * NS_PER_SEC)
+
+struct run_options {
+	struct create_options create;
+	const char *name;
+	bool detach, interactive, terminal, remove;
+	uint64_t timeout_ns;
+};
+
+static const struct option run_table[] = {
+	FLAG(0, "rm", run_options, remove, "Delete the machine when it has ended"),
+	FLAG('d', "detach", run_options, detach, "Leave it running and print its name"),
+	FLAG('i', "interactive", run_options, interactive, "Pass standard input on to the command"),
+	FLAG('t', "tty", run_options, terminal, "Give the command a terminal"),
+	TEXT(0, "name", "NAME", run_options, name, "The machine's name; one is made up unless given"),
+	DURATION(0, "timeout", "TIME", run_options, timeout_ns, "How long the guest may take until it answers (120s)"),
+	CREATE_OPTIONS(run_options),
+};
+
+/* Names for machines that nobody named: two short words, checked to be free. */
+static char *random_name(void)
+{
+	static const char *const first[] = { "amber", "bold",  "brisk", "calm",   "clear", "cool",  "deep",
+					     "eager", "fair",  "fresh", "gentle", "grand", "keen",  "lively",
+					     "mild",  "noble", "proud", "quick",  "quiet", "ready", "sharp",
+					     "still", "swift", "tidy",  "true",   "warm",  "wild",  "wise" };
+	static const char *const second[] = { "auk",    "bay",     "brill",  "cliff", "cod",     "coral",  "cove",
+					      "crab",   "current", "dune",   "eider", "fjord",   "foam",   "gannet",
+					      "gull",   "harbour", "heron",  "kelp",  "lagoon",  "limpet", "otter",
+					      "pebble", "plover",  "puffin", "reef",  "sandbar", "seal",   "shoal",
+					      "skua",   "tern",    "tide",   "whelk" };
+	uint32_t r[2];
+
+	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		r[0] = r[1] = (uint32_t)clock_realtime_ns();
+	return xasprintf("%s-%s", first[r[0] % ARRAY_SIZE(first)], second[r[1] % ARRAY_SIZE(second)]);
+}
+
+/* Somebody else may take a name between the look and the creation: then the next one is tried. */
+static int create_unnamed(const struct store *s, struct machine_spec *spec, bool durable, struct error *err)
+{
+	int r = -EEXIST;
+
+	for (int i = 0; i < NAME_TRIES && r == -EEXIST; i++) {
+		_cleanup_error_ struct error e = {};
+
+		free(spec->name);
+		spec->name = random_name();
+		if (i > NAME_TRIES / 2) {
+			_cleanup_free_ char *plain = spec->name;
+
+			spec->name = xasprintf("%s-%llx", plain, (unsigned long long)clock_realtime_ns() & 0xffff);
+		}
+		r = machine_create(s, spec, durable, &e);
+		if (r < 0 && (r != -EEXIST || i + 1 == NAME_TRIES))
+			return error_move(err, &e);
+	}
+	return r;
+}
+
+/* What the machine is for. */
+static int choose_command(const struct store *s, const struct invocation *inv, const struct run_options *o,
+			  struct machine_spec *spec, struct error *err)
+{
+	struct image_meta image = {};
+	size_t first = 1;
+	int r;
+
+	if (inv->n_operands > 1 && streq(inv->operands[1], "--"))
+		first = 2;
+	for (size_t i = first; i < inv->n_operands; i++)
+		strv_add(&spec->command, inv->operands[i]);
+	if (spec->command.n)
+		return 0;
+	r = image_find(s, spec->image, &image, err);
+	if (r < 0)
+		return r;
+	strv_copy(&spec->command, &image.command);
+	/* With a terminal and nothing to run in it, people want a shell. */
+	if (!spec->command.n && o->terminal && !o->detach) {
+		strv_add(&spec->command, "/bin/sh");
+		strv_add(&spec->command, "-l");
+	}
+	image_meta_done(&image);
+	return 0;
+}
+
+static int make_machine(const struct store *s, const struct invocation *inv, struct machine_spec *spec,
+			struct error *err)
+{
+	const struct run_options *o = inv->options;
+	struct name name;
+	int r = o->name ? name_parse(o->name, "machine name", &name, err) : 0;
+
+	if (r >= 0)
+		r = create_spec(s, &o->create, inv->operands[0], spec, err);
+	if (r >= 0)
+		r = provide_image(s, spec->image, err);
+	if (r >= 0)
+		r = provide_kernel(s, spec->kernel, err);
+	if (r >= 0)
+		r = choose_command(s, inv, o, spec, err);
+	if (r < 0)
+		return r;
+	spec->terminal = o->terminal;
+	spec->interactive = o->interactive;
+	spec->remove = o->remove;
+	if (!o->name)
+		return create_unnamed(s, spec, !o->remove, err);
+	spec->name = xstrdup(name.s);
+	return machine_create(s, spec, !o->remove, err);
+}
+
+/* Waits for the end of everything. *ret_status: the main process's, or -1 when there is none to be known. */
+static int wait_end(struct client *c, uint64_t timeout_ns, int *ret_status, char **ret_reason, struct error *err)
+{
+	Skerry__Monitor__V1__WaitRequest m = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
+	Skerry__Monitor__V1__WaitResponse *answer;
+	_cleanup_error_ struct error e = {};
+	_cleanup_buf_ struct buf out = {};
+	int r;
+
+	*ret_status = -1;
+	m.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT;
+	r = client_call(c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, &out, &e);
+	/* A monitor that is gone has released everything before. */
+	if (r == -ECONNRESET || r == -EPIPE)
+		return 0;
+	if (r < 0)
+		return error_move(err, &e);
+	answer = skerry__monitor__v1__wait_response__unpack(NULL, out.len, (const uint8_t *)out.p);
+	if (answer) {
+		*ret_status = answer->exit_status;
+		*ret_reason = *answer->reason ? xstrdup(answer->reason) : NULL;
+	}
+	skerry__monitor__v1__wait_response__free_unpacked(answer, NULL);
+	return 0;
+}
+
+static void cut_power(struct client *c)
+{
+	(void)client_call(c, MONITOR_SERVICE, "Kill", NULL, END_TIMEOUT_NS, NULL, NULL);
+}
+
+static int stay_with_main(struct client *c, const struct run_options *o, struct error *err)
+{
+	_cleanup_error_ struct error e = {};
+	_cleanup_free_ char *reason = NULL;
+	int status = STATUS_OWN_FAILURE, exit_status;
+	int r = attach_run(c, "main", o->terminal, o->interactive, &status, &e);
+
+	if (r == -EINTR) {
+		cut_power(c);
+		return STATUS_INTERRUPTED;
+	}
+	if (r < 0 && r != -ECONNRESET && r != -ENOENT) {
+		cut_power(c);
+		return error_move(err, &e);
+	}
+	if (wait_end(c, END_TIMEOUT_NS, &exit_status, &reason, err) < 0)
+		return -ETIMEDOUT;
+	if (r >= 0)
+		return status;
+	/* It could not be started, or the machine ended below it. */
+	if (reason)
+		output_notice("%s", reason);
+	else if (exit_status < 0)
+		return error_move(err, &e);
+	return exit_status >= 0 ? exit_status : STATUS_OWN_FAILURE;
+}
+
+struct interrupts {
+	struct client *client;
+	unsigned n;
+};
+
+static void forget_answer(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	(void)err;
+	(void)payload;
+	(void)len;
+	(void)data;
+}
+
+/* Nobody is in there to pass it on to: the first asks the machine to power off, the second does not ask. */
+static int on_interrupt(struct loop_source *source, const struct signalfd_siginfo *si, void *data)
+{
+	struct interrupts *in = data;
+	Skerry__Monitor__V1__StopRequest m = SKERRY__MONITOR__V1__STOP_REQUEST__INIT;
+	uint8_t packed[32];
+	size_t n;
+
+	(void)source;
+	(void)si;
+	if (!in->client->rpc)
+		return 0;
+	m.timeout_ns = STOP_TIMEOUT_NS;
+	n = skerry__monitor__v1__stop_request__pack(&m, packed);
+	(void)rpc_call(in->client->rpc, MONITOR_SERVICE, in->n++ ? "Kill" : "Stop", packed, in->n > 1 ? 0 : n,
+		       UINT64_MAX, forget_answer, NULL, NULL);
+	return 0;
+}
+
+/* A machine without a main process lives until it powers off. */
+static int stay_with_machine(struct client *c, struct error *err)
+{
+	static const int watched[] = { SIGINT, SIGTERM, SIGHUP };
+	struct loop_source *sources[ARRAY_SIZE(watched)] = {};
+	struct interrupts in = { .client = c };
+	_cleanup_free_ char *reason = NULL;
+	int r = 0, status;
+
+	output_notice("machine '%s' runs; Ctrl-C powers it off, `skerry exec %s CMD` and `skerry ssh %s` go in",
+		      c->name, c->name, c->name);
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(watched); i++)
+		r = loop_add_signal(c->loop, &sources[i], watched[i], on_interrupt, &in);
+	if (r < 0)
+		error_set_errno(err, r, "cannot wait for signals");
+	else
+		r = wait_end(c, 0, &status, &reason, err);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		loop_source_free(sources[i]);
+	return r < 0 ? r : 0;
+}
+
+static int run_run(const struct invocation *inv, struct error *err)
+{
+	const struct run_options *o = inv->options;
+	_cleanup_store_ struct store s = {};
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_client_ struct client c = {};
+	struct start_options start = {};
+	struct name name;
+	bool already;
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = make_machine(&s, inv, &spec, err);
+	if (r >= 0)
+		r = name_parse(spec.name, "machine name", &name, err);
+	if (r < 0)
+		return r;
+	start.hold_main = !o->detach && spec.command.n;
+	r = machine_start(&s, &name, &start, &already, err);
+	if (r < 0) {
+		/* A machine that was only made for this command goes with it. */
+		if (o->remove || !o->name)
+			(void)machine_delete(&s, &name, true, 0, NULL);
+		return r;
+	}
+	if (o->detach)
+		return output_line(err, "%s", name.s);
+	r = client_connect(&s, &name, &c, err);
+	if (r < 0)
+		return r;
+	if (!spec.command.n)
+		return stay_with_machine(&c, err);
+	r = client_wait_agent(&c, o->timeout_ns, err);
+	if (r < 0) {
+		cut_power(&c);
+		return r;
+	}
+	return stay_with_main(&c, o, err);
+}
+
+const struct command run_command = {
+	.name = "run",
+	.operands = "IMAGE [CMD [ARG...]]",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "image",
+	.summary = "Run a command in a new machine",
+	.description =
+		"Makes a machine, starts it, runs CMD in it and gives CMD's exit status; the machine ends with CMD. "
+		"Without CMD the image's own command "
+		"is taken, or a shell with -t; else the machine stays until it powers off. The images tiny and debian, "
+		"and a kernel, are made at "
+		"first use. Without -t, Ctrl-C goes to CMD; three times within two seconds cuts the machine's power.",
+	.examples = { { "skerry run --rm tiny uname -a", "A command in a machine that is gone afterwards" },
+		      { "skerry run --rm -it debian", "A shell in a fresh Debian" },
+		      { "skerry run -d --name web --publish 8080:80 debian", "A machine that stays" },
+		      { "tar c . | skerry run --rm -i tiny tar t", "With standard input" } },
+	.options = run_table,
+	.n_options = ARRAY_SIZE(run_table),
+	.options_size = sizeof(struct run_options),
+	.defaults = &(const struct run_options){ .timeout_ns = AGENT_TIMEOUT_NS },
+	.options_end_after = 1,
+	.own_status = true,
+	.run = run_run,
+};
