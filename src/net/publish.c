@@ -15,7 +15,8 @@
 static int bad(const char *s, struct error *err, const char *what)
 {
 	error_set_kind(err, ERROR_USAGE, EINVAL, "publish '%.128s': %s", s, what);
-	return error_hint(err, "the form is [IP:]HOST:GUEST[/tcp|/udp], for example 8080:80");
+	error_hint(err, "the form is [IP:]HOST:GUEST[/tcp|/udp], for example 8080:80");
+	return -EINVAL;
 }
 
 static bool address_family(const char *ip, int *ret)

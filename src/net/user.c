@@ -137,7 +137,8 @@ static int user_plan(const struct net_request *req, struct net_plan *ret, struct
 			error_set_kind(err, ERROR_CONFIG, EAFNOSUPPORT,
 				       "publish: [%s]:%u: network mode 'user' is IPv4 only", req->publish[i].ip,
 				       req->publish[i].host_port);
-			return error_hint(err, "publish on an IPv4 address: 127.0.0.1, 0.0.0.0");
+			error_hint(err, "publish on an IPv4 address: 127.0.0.1, 0.0.0.0");
+			return -EAFNOSUPPORT;
 		}
 	net_mac_from_id(req->machine_id, 0, plan.mac);
 	strv_add(&plan.addresses, GUEST_ADDRESS "/" GUEST_PREFIX);

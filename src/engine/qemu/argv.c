@@ -180,7 +180,8 @@ static int check_slots(const struct builder *b, struct error *err)
 	if (!b->micro || n <= MICRO_SLOTS)
 		return 0;
 	bad(err, "shape micro has %d device slots and this machine needs %zu", MICRO_SLOTS, n);
-	return error_hint(err, "use --shape full");
+	error_hint(err, "use --shape full");
+	return -EINVAL;
 }
 
 static int check(const struct builder *b, const char *program, struct error *err)
@@ -206,7 +207,8 @@ static int check(const struct builder *b, const char *program, struct error *err
 		return bad(err, "CPU model '%s' cannot be used", req->cpu_model);
 	if (!req->kernel_path && b->micro) {
 		bad(err, "shape micro boots a kernel directly, and there is none");
-		return error_hint(err, "use --shape full, or name a kernel");
+		error_hint(err, "use --shape full, or name a kernel");
+		return -EINVAL;
 	}
 	if ((req->kernel_path && req->kernel_path[0] != '/') || (req->initrd_path && req->initrd_path[0] != '/'))
 		return bad(err, "kernel and initrd need absolute paths");
