@@ -1,0 +1,105 @@
+/* Questions about machines that only need their records. */
+#include <fcntl.h>
+
+#include "machine/machine.h"
+#include "machine/plan.h"
+#include "machine/record.h"
+
+int machine_plan_json(const struct store *s, const struct name *name, struct json **ret, struct error *err)
+{
+	_cleanup_close_ int dir = store_machine_open(s, name, err);
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan plan = {};
+	_cleanup_json_ struct json *tree = NULL;
+	int r;
+
+	if (dir < 0)
+		return dir;
+	r = machine_spec_load(dir, name->s, &spec, &tree, err);
+	if (r >= 0)
+		r = plan_facts_gather(s, &spec, &facts, err);
+	if (r >= 0)
+		r = plan_make(&spec, &facts, &plan, err);
+	if (r < 0)
+		return r;
+	*ret = plan_json(&spec, &facts, &plan);
+	return 0;
+}
+
+/* Calls @uses for every readable spec until it says yes. */
+static int find_user(const struct store *s, bool (*uses)(const struct machine_spec *, const char *), const char *what,
+		     char **ret_by)
+{
+	_cleanup_strv_ struct strv names = {};
+	int r = store_machine_names(s, &names, NULL);
+
+	for (size_t i = 0; r >= 0 && i < names.n; i++) {
+		_cleanup_spec_ struct machine_spec spec = {};
+		_cleanup_json_ struct json *tree = NULL;
+		_cleanup_close_ int dir = -EBADF;
+		struct name n;
+
+		if (name_parse(names.items[i], "machine name", &n, NULL) < 0)
+			continue;
+		dir = store_machine_open(s, &n, NULL);
+		if (dir < 0 || machine_spec_load(dir, n.s, &spec, &tree, NULL) < 0)
+			continue;
+		if (uses(&spec, what)) {
+			*ret_by = xasprintf("machine '%s'", n.s);
+			return 1;
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+static bool uses_digest(const struct machine_spec *spec, const char *digest)
+{
+	return streq(spec->image_digest, digest) || (spec->home_digest && streq(spec->home_digest, digest));
+}
+
+static bool uses_kernel(const struct machine_spec *spec, const char *kernel)
+{
+	return spec->kernel && streq(spec->kernel, kernel);
+}
+
+int machine_uses_image(const char *digest, char **ret_by, void *data)
+{
+	return find_user(data, uses_digest, digest, ret_by);
+}
+
+int machine_uses_kernel(const char *kernel, char **ret_by, void *data)
+{
+	return find_user(data, uses_kernel, kernel, ret_by);
+}
+
+int machine_path(const struct store *s, const struct name *name, const char *resource, char **ret, struct error *err)
+{
+	static const struct {
+		const char *resource, *file;
+	} files[] = {
+		{ "spec", "/machine.json" },       { "system", "/system.qcow2" },
+		{ "home", "/home.qcow2" },         { "", "" },
+		{ "console.log", "/console.log" }, { "engine.log", "/engine.log" },
+	};
+	_cleanup_close_ int dir = store_machine_open(s, name, err);
+
+	if (dir < 0)
+		return dir;
+	if (streq(resource, "run")) {
+		*ret = xasprintf("%s/%s", s->run_path, name->s);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (streq(resource, files[i].resource)) {
+			*ret = xasprintf("%s/machines/%s%s", s->home_path, name->s, files[i].file);
+			return 0;
+		}
+	error_set_kind(err, ERROR_USAGE, EINVAL, "path: no resource '%s'", resource);
+	return error_hint(err, "resources: spec, system, home, console.log, engine.log, run");
+}
+
+char *machine_known_hosts_path(const struct store *s, const struct name *name)
+{
+	return xasprintf("%s/machines/%s/ssh/known_hosts", s->home_path, name->s);
+}
