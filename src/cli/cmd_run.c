@@ -213,8 +213,8 @@ static int on_interrupt(struct loop_source *source, const struct signalfd_siginf
 		return 0;
 	m.timeout_ns = STOP_TIMEOUT_NS;
 	n = skerry__monitor__v1__stop_request__pack(&m, packed);
-	(void)rpc_call(in->client->rpc, MONITOR_SERVICE, in->n ? "Kill" : "Stop", packed, in->n ? 0 : n,
-		       UINT64_MAX, forget_answer, NULL, NULL);
+	(void)rpc_call(in->client->rpc, MONITOR_SERVICE, in->n ? "Kill" : "Stop", packed, in->n ? 0 : n, UINT64_MAX,
+		       forget_answer, NULL, NULL);
 	in->n++;
 	return 0;
 }

@@ -1,4 +1,8 @@
-/* Things that are made at first use by the heavy program, skerry-image. */
+/* Things that are made at first use by the heavy program, skerry-image:
+ *   skerry-image build-image RECIPE [--name NAME[:TAG]] [--packages A,B] [--disk-bytes N]
+ *   skerry-image import-kernel PATH|debian [--name NAME] [--replace]
+ *   skerry-image build-kernel [--name NAME]
+ * It reports on standard error as skerry does, exit statuses included. */
 #pragma once
 
 #include "base/error.h"

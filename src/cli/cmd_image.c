@@ -1,0 +1,451 @@
+/* image, kernel, disk: what machines are made from. Looking and deleting happen here; making is skerry-image's. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/parse.h"
+#include "base/table.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/provide.h"
+#include "cli/target.h"
+#include "image/image.h"
+#include "image/kernel.h"
+#include "agent.pb-c.h"
+
+enum { DIGEST_SHOWN = 19 };
+#define TRIM_TIMEOUT_NS  (300 * NS_PER_SEC)
+#define AGENT_TIMEOUT_NS (120 * NS_PER_SEC)
+
+struct listing_options {
+	int format;
+	bool quiet;
+};
+
+static const struct option listing_table[] = {
+	FORMAT_OPTION(listing_options),
+	QUIET_OPTION(listing_options),
+};
+
+/* ---- image ---- */
+
+static const struct table_column image_columns[] = {
+	{ "name", "NAME", TABLE_TEXT },           { "digest", NULL, TABLE_TEXT },
+	{ "short_digest", "DIGEST", TABLE_TEXT }, { "size_bytes", "SIZE", TABLE_BYTES },
+	{ "generation", "GEN", TABLE_NUMBER },    { "source", "SOURCE", TABLE_TEXT },
+	{ "created", "CREATED", TABLE_TIME },
+};
+
+static int run_image_list(const struct invocation *inv, struct error *err)
+{
+	const struct listing_options *o = inv->options;
+	_cleanup_store_ struct store s = {};
+	struct image_index index = {};
+	struct table *t;
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = image_index_load(&s, &index, err);
+	if (r < 0)
+		return r;
+	t = table_new(image_columns, ARRAY_SIZE(image_columns));
+	for (size_t i = 0; i < index.n; i++) {
+		const struct image_ref *ref = &index.refs[i];
+		_cleanup_free_ char *part = xstrndup(ref->digest, DIGEST_SHOWN);
+		struct image_meta meta = {};
+		bool known = image_find(&s, ref->digest, &meta, NULL) >= 0;
+
+		table_text(t, ref->name);
+		table_text(t, ref->digest);
+		table_text(t, part);
+		if (known)
+			table_bytes(t, meta.virtual_bytes);
+		else
+			table_none(t);
+		table_number(t, ref->generation);
+		table_text(t, known ? meta.source : "damaged");
+		table_time(t, ref->sealed_ns);
+		image_meta_done(&meta);
+	}
+	r = output_table(t, image_columns, ARRAY_SIZE(image_columns), o->format, o->quiet, err);
+	table_free(t);
+	image_index_done(&index);
+	return r;
+}
+
+static const struct command image_list_command = {
+	.name = "list",
+	.aliases = { "ls" },
+	.operands = "",
+	.summary = "List images",
+	.examples = { { "skerry image list", "All images" } },
+	.options = listing_table,
+	.n_options = ARRAY_SIZE(listing_table),
+	.options_size = sizeof(struct listing_options),
+	.run = run_image_list,
+};
+
+static struct json *image_json(const struct store *s, const struct image_meta *m)
+{
+	_cleanup_free_ char *disk = image_disk_path(s, m->digest);
+	struct json *j = json_object(), *command = json_array(), *env = json_array();
+	char time[32];
+
+	json_set_string(j, "digest", m->digest);
+	json_set_string(j, "source", m->source);
+	json_set_string(j, "created", clock_format_rfc3339(m->created_ns, time, sizeof(time)));
+	json_set_string(j, "format", m->format);
+	json_set_string(j, "fstype", m->fstype);
+	json_set_u64(j, "size_bytes", m->virtual_bytes);
+	json_set_string(j, "boot", m->boot == IMAGE_BOOT_FIRMWARE ? "firmware" : "kernel");
+	json_set_string(j, "init", m->init == IMAGE_INIT_SYSTEM ? "system" : "agent");
+	json_set_string(j, "user", m->user);
+	json_set_bool(j, "ssh", m->ssh);
+	for (size_t i = 0; i < m->command.n; i++)
+		json_append_string(command, m->command.items[i]);
+	json_set(j, "command", command);
+	for (size_t i = 0; i < m->env.n; i++)
+		json_append_string(env, m->env.items[i]);
+	json_set(j, "env", env);
+	json_set_string(j, "workdir", m->workdir);
+	json_set_u64(j, "default_memory_bytes", m->default_memory_bytes);
+	json_set_string(j, "disk", disk);
+	return j;
+}
+
+static int run_image_inspect(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	_cleanup_(image_meta_done) struct image_meta meta = {};
+	_cleanup_json_ struct json *j = NULL;
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = image_find(&s, inv->operands[0], &meta, err);
+	if (r < 0)
+		return r;
+	j = image_json(&s, &meta);
+	return output_json(j, err);
+}
+
+static const struct command image_inspect_command = {
+	.name = "inspect",
+	.operands = "IMAGE",
+	.min_operands = 1,
+	.max_operands = 1,
+	.complete = "image",
+	.summary = "Show everything about an image, as JSON",
+	.examples = { { "skerry image inspect debian", "Digest, sizes, default user and command" } },
+	.run = run_image_inspect,
+};
+
+struct image_build_options {
+	const char *name, *packages;
+	uint64_t disk_bytes;
+};
+
+static const struct option image_build_table[] = {
+	TEXT(0, "name", "NAME[:TAG]", image_build_options, name, "What to call it (the recipe's name unless given)"),
+	TEXT(0, "packages", "A,B", image_build_options, packages, "Debian packages to have in it as well"),
+	BYTES(0, "disk", "SIZE", image_build_options, disk_bytes, "Size of its disk"),
+};
+
+static int run_image_build(const struct invocation *inv, struct error *err)
+{
+	const struct image_build_options *o = inv->options;
+	const char *args[10] = { "build-image", inv->operands[0] };
+	_cleanup_free_ char *bytes = xasprintf("%" PRIu64, o->disk_bytes);
+	size_t n = 2;
+
+	if (o->name) {
+		args[n++] = "--name";
+		args[n++] = o->name;
+	}
+	if (o->packages) {
+		args[n++] = "--packages";
+		args[n++] = o->packages;
+	}
+	if (o->disk_bytes) {
+		args[n++] = "--disk-bytes";
+		args[n++] = bytes;
+	}
+	return provide_run(args, err);
+}
+
+static const struct command image_build_command = {
+	.name = "build",
+	.operands = "RECIPE",
+	.min_operands = 1,
+	.max_operands = 1,
+	.complete = "recipe",
+	.summary = "Build an image from a recipe: tiny, debian or debian:SUITE",
+	.description = "tiny is busybox, a few MB, and boots in well under a second. debian has systemd, an ssh server "
+		       "and sudo; its user is dev. Machines that "
+		       "were made from an earlier build keep it.",
+	.examples = { { "skerry image build debian", "Debian 12" },
+		      { "skerry image build debian:trixie --packages git,build-essential --name dev",
+			"Another suite, with more in it" } },
+	.options = image_build_table,
+	.n_options = ARRAY_SIZE(image_build_table),
+	.options_size = sizeof(struct image_build_options),
+	.run = run_image_build,
+};
+
+static int run_image_delete(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	for (size_t i = 0; r >= 0 && i < inv->n_operands; i++) {
+		r = image_delete(&s, inv->operands[i], machine_uses_image, &s, err);
+		if (r >= 0)
+			r = output_line(err, "%s", inv->operands[i]);
+	}
+	return r;
+}
+
+static const struct command image_delete_command = {
+	.name = "delete",
+	.aliases = { "rm" },
+	.operands = "IMAGE...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "image+",
+	.summary = "Delete images",
+	.description = "An image that a machine was made from stays: the machine's disk needs it.",
+	.examples = { { "skerry image delete dev", "Remove the name, and the disk when nothing else uses it" } },
+	.run = run_image_delete,
+};
+
+static const struct command *const image_commands[] = { &image_list_command, &image_inspect_command,
+							&image_build_command, &image_delete_command, NULL };
+
+const struct command image_command = {
+	.name = "image",
+	.operands = "list, inspect, build, delete",
+	.summary = "Images: list, inspect, build, delete",
+	.examples = { { "skerry image list", "What machines can be made from" } },
+	.subcommands = image_commands,
+};
+
+/* ---- kernel ---- */
+
+static const struct table_column kernel_columns[] = {
+	{ "name", "NAME", TABLE_TEXT },        { "release", "RELEASE", TABLE_TEXT }, { "file", "FILE", TABLE_TEXT },
+	{ "size_bytes", "SIZE", TABLE_BYTES }, { "default", "DEFAULT", TABLE_BOOL }, { "source", "SOURCE", TABLE_TEXT },
+	{ "created", "CREATED", TABLE_TIME },
+};
+
+static int run_kernel_list(const struct invocation *inv, struct error *err)
+{
+	const struct listing_options *o = inv->options;
+	_cleanup_store_ struct store s = {};
+	_cleanup_strv_ struct strv names = {};
+	_cleanup_(kernel_meta_done) struct kernel_meta chosen = {};
+	struct table *t;
+	int r = store_open(&s, err);
+
+	if (r >= 0)
+		r = kernel_names(&s, &names, err);
+	if (r < 0)
+		return r;
+	(void)kernel_default(&s, &chosen, NULL);
+	t = table_new(kernel_columns, ARRAY_SIZE(kernel_columns));
+	for (size_t i = 0; i < names.n; i++) {
+		_cleanup_(kernel_meta_done) struct kernel_meta k = {};
+		_cleanup_error_ struct error e = {};
+
+		if (kernel_find(&s, names.items[i], &k, &e) < 0) {
+			output_notice("%s", e.msg);
+			continue;
+		}
+		table_text(t, k.name);
+		table_text(t, k.release);
+		table_text(t, k.file);
+		table_bytes(t, k.bytes);
+		table_bool(t, chosen.name && streq(chosen.name, k.name));
+		table_text(t, k.source);
+		table_time(t, k.created_ns);
+	}
+	r = output_table(t, kernel_columns, ARRAY_SIZE(kernel_columns), o->format, o->quiet, err);
+	table_free(t);
+	return r;
+}
+
+static const struct command kernel_list_command = {
+	.name = "list",
+	.aliases = { "ls" },
+	.operands = "",
+	.summary = "List kernels",
+	.examples = { { "skerry kernel list", "All kernels, and which one is taken unless another is named" } },
+	.options = listing_table,
+	.n_options = ARRAY_SIZE(listing_table),
+	.options_size = sizeof(struct listing_options),
+	.run = run_kernel_list,
+};
+
+struct kernel_import_options {
+	const char *name;
+	bool replace;
+};
+
+static const struct option kernel_import_table[] = {
+	TEXT(0, "name", "NAME", kernel_import_options, name,
+	     "What to call it (made from the file's name unless given)"),
+	FLAG(0, "replace", kernel_import_options, replace, "Take the place of a kernel of that name"),
+};
+
+static int run_kernel_import(const struct invocation *inv, struct error *err)
+{
+	const struct kernel_import_options *o = inv->options;
+	const char *args[6] = { "import-kernel", inv->operands[0] };
+	size_t n = 2;
+
+	if (o->name) {
+		args[n++] = "--name";
+		args[n++] = o->name;
+	}
+	if (o->replace)
+		args[n++] = "--replace";
+	return provide_run(args, err);
+}
+
+static const struct command kernel_import_command = {
+	.name = "import",
+	.operands = "PATH|debian",
+	.min_operands = 1,
+	.max_operands = 1,
+	.complete = "file",
+	.summary = "Import a kernel: a vmlinux, a bzImage, a Debian package, or Debian's own",
+	.description = "A bzImage is unpacked once, so that no start has to do it. The word debian fetches the package "
+		       "linux-image-cloud-amd64.",
+	.examples = { { "skerry kernel import debian", "Debian's kernel for clouds" },
+		      { "skerry kernel import arch/x86/boot/bzImage --name mine", "One of yours" } },
+	.options = kernel_import_table,
+	.n_options = ARRAY_SIZE(kernel_import_table),
+	.options_size = sizeof(struct kernel_import_options),
+	.run = run_kernel_import,
+};
+
+struct kernel_build_options {
+	const char *name;
+};
+
+static const struct option kernel_build_table[] = {
+	TEXT(0, "name", "NAME", kernel_build_options, name, "What to call it (skerry unless given)"),
+};
+
+static int run_kernel_build(const struct invocation *inv, struct error *err)
+{
+	const struct kernel_build_options *o = inv->options;
+	const char *args[4] = { "build-kernel" };
+
+	if (o->name) {
+		args[1] = "--name";
+		args[2] = o->name;
+	}
+	return provide_run(args, err);
+}
+
+static const struct command kernel_build_command = {
+	.name = "build",
+	.operands = "",
+	.summary = "Build a kernel for machines from Debian's sources",
+	.description = "Everything virtual machines need is built in and nothing else, so it boots faster. Takes about "
+		       "five minutes on two CPUs; what was built is "
+		       "kept until sources or configuration change.",
+	.examples = { { "skerry kernel build", "Build it; it is the default from then on" } },
+	.options = kernel_build_table,
+	.n_options = ARRAY_SIZE(kernel_build_table),
+	.options_size = sizeof(struct kernel_build_options),
+	.run = run_kernel_build,
+};
+
+static int run_kernel_delete(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	for (size_t i = 0; r >= 0 && i < inv->n_operands; i++) {
+		r = kernel_delete(&s, inv->operands[i], machine_uses_kernel, &s, err);
+		if (r >= 0)
+			r = output_line(err, "%s", inv->operands[i]);
+	}
+	return r;
+}
+
+static const struct command kernel_delete_command = {
+	.name = "delete",
+	.aliases = { "rm" },
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "kernel+",
+	.summary = "Delete kernels",
+	.examples = { { "skerry kernel delete mine", "Delete one that no machine names" } },
+	.run = run_kernel_delete,
+};
+
+static const struct command *const kernel_commands[] = { &kernel_import_command, &kernel_list_command,
+							 &kernel_build_command, &kernel_delete_command, NULL };
+
+const struct command kernel_command = {
+	.name = "kernel",
+	.operands = "import, list, build, delete",
+	.summary = "Kernels: import, list, build, delete",
+	.examples = { { "skerry kernel list", "What machines can boot" } },
+	.subcommands = kernel_commands,
+};
+
+/* ---- disk ---- */
+
+static int trim_one(const struct store *s, const struct name *name, const void *options, struct error *err)
+{
+	Skerry__Agent__V1__TrimResponse *m;
+	_cleanup_client_ struct client c = {};
+	_cleanup_buf_ struct buf out = {};
+	char text[32];
+	int r = client_connect(s, name, &c, err);
+
+	(void)options;
+	if (r >= 0)
+		r = client_wait_agent(&c, AGENT_TIMEOUT_NS, err);
+	if (r >= 0)
+		r = client_call(&c, AGENT_SERVICE, "Trim", NULL, TRIM_TIMEOUT_NS, &out, err);
+	if (r < 0)
+		return r;
+	m = skerry__agent__v1__trim_response__unpack(NULL, out.len, (const uint8_t *)out.p);
+	if (!m)
+		return error_set(err, EBADMSG, "machine '%s': the guest sent a malformed answer", name->s);
+	r = output_line(err, "%s: %s given back", name->s, format_bytes(m->trimmed_bytes, text, sizeof(text)));
+	skerry__agent__v1__trim_response__free_unpacked(m, NULL);
+	return r;
+}
+
+static int run_disk_trim(const struct invocation *inv, struct error *err)
+{
+	_cleanup_store_ struct store s = {};
+	int r = store_open(&s, err);
+
+	return r < 0 ? r : target_each(inv, &s, trim_one, err);
+}
+
+static const struct command disk_trim_command = {
+	.name = "trim",
+	.operands = "NAME...",
+	.min_operands = 1,
+	.max_operands = OPERANDS_ANY,
+	.complete = "machine+",
+	.summary = "Give back to the host what running machines have deleted on their disks",
+	.examples = { { "skerry disk trim web", "Shrink its disk file" } },
+	.run = run_disk_trim,
+};
+
+static const struct command *const disk_commands[] = { &disk_trim_command, NULL };
+
+const struct command disk_command = {
+	.name = "disk",
+	.operands = "trim",
+	.summary = "Disks: trim",
+	.examples = { { "skerry disk trim web", "Shrink its disk file" } },
+	.subcommands = disk_commands,
+};
