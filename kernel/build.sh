@@ -4,7 +4,7 @@
 #   build.sh SOURCE CONFIG OUTDIR [JOBS]
 #
 # SOURCE is a kernel source tree or a tar archive of one; neither is changed. CONFIG is a fragment for
-# `make allnoconfig`: what it does not name is off. OUTDIR gets vmlinux (stripped, with the PVH entry),
+# `make allnoconfig`: what it does not name is off. The patches beside this script are applied. OUTDIR gets vmlinux (stripped, with the PVH entry),
 # bzImage, config and release. Equal inputs give equal files: SOURCE_DATE_EPOCH sets the time stamp.
 set -eu
 export LC_ALL=C
@@ -18,7 +18,7 @@ fail() {
 source=$1 config=$2 outdir=$3 jobs=${4:-$(nproc)}
 
 missing=
-for tool in make gcc ld objcopy readelf strip bison flex bc lz4 perl tar xz date; do
+for tool in make gcc ld objcopy readelf strip bison flex bc lz4 perl patch tar xz date; do
 	command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 for header in gelf.h openssl/opensslv.h; do
@@ -29,19 +29,28 @@ done
 [ -r "$source" ] || fail "cannot read the source '$source'"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/skerry-kernel.XXXXXX")
+child=
+stop() {
+	trap '' HUP INT TERM
+	[ -z "$child" ] || { kill "$child" && wait "$child"; } 2>/dev/null || :
+	exit "$1"
+}
 trap 'rm -rf "$work"' EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'stop 129' HUP
+trap 'stop 130' INT
+trap 'stop 143' TERM
 
+tree=$work/source
+mkdir "$tree" "$work/build"
 if [ -d "$source" ]; then
-	tree=$(cd "$source" && pwd)
+	cp -R "$source/." "$tree" || fail "cannot copy '$source'"
 else
-	tree=$work/source
-	mkdir "$tree"
 	tar -xf "$source" -C "$tree" --strip-components=1 || fail "cannot unpack '$source'"
 fi
 [ -f "$tree/Kconfig" ] || fail "'$source' is no kernel source"
+for patch in "$(dirname "$0")"/patches/*.patch; do
+	patch -s -p1 -d "$tree" <"$patch" >"$work/log" 2>&1 || fail "$patch does not apply: $(head -n 1 "$work/log")"
+done
 
 # 1735689600 is 2025-01-01, for callers that do not care.
 KBUILD_BUILD_TIMESTAMP=$(date -u -d "@${SOURCE_DATE_EPOCH:-1735689600}")
@@ -50,11 +59,15 @@ KBUILD_BUILD_HOST=localhost
 KBUILD_BUILD_VERSION=1
 export KBUILD_BUILD_TIMESTAMP KBUILD_BUILD_USER KBUILD_BUILD_HOST KBUILD_BUILD_VERSION
 
+# In the background, so that a signal is heeded at once.
 build() {
-	make -s -C "$tree" O="$work/build" ARCH=x86_64 "$@" >"$work/log" 2>&1 || {
+	make -s -C "$tree" O="$work/build" ARCH=x86_64 "$@" >"$work/log" 2>&1 &
+	child=$!
+	wait "$child" || {
 		tail -n 30 "$work/log" >&2
-		fail "make $* failed"
+		fail "make failed"
 	}
+	child=
 }
 
 # What was asked for and did not come out: a wrong name, or a dependency that is off.
@@ -71,7 +84,6 @@ lost_options() {
 	done
 }
 
-mkdir "$work/build"
 build KCONFIG_ALLCONFIG="$(realpath "$config")" allnoconfig
 lost=$(lost_options)
 [ -z "$lost" ] || fail "options that did not survive: $(echo "$lost" | tr '\n' ' ')"
