@@ -47,8 +47,12 @@ int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *
  * the modules that a guest needs). Errors: kind DATA for what is none of these; EXISTS unless @replace. Heavy: linked into skerry-image only. */
 int kernel_import(const struct store *s, const char *path, const char *name, const char *source, bool replace,
 		  struct error *err);
+/* The same, for one that was built here. */
+int kernel_import_as(const struct store *s, const char *path, const char *name, const char *source, bool replace,
+		     bool built, struct error *err);
 /* Fetches Debian's linux-image-cloud package with apt-get download (no root), imports it as @name. */
-int kernel_import_debian(const struct store *s, const char *name, struct error *err);
-/* Builds from linux-source with @config_path by @script_path (kernel/build.sh); cached by source version and config. */
-int kernel_build(const struct store *s, const char *name, const char *config_path, const char *script_path, int log_fd,
-		 struct error *err);
+int kernel_import_debian(const struct store *s, const char *name, bool replace, struct error *err);
+/* Builds from linux-source with @config_path by @script_path (kernel/build.sh); cached by source version and config. Takes minutes.
+ * Errors: kind UNAVAILABLE with the apt command as the hint when something to build with is missing. */
+int kernel_build(const struct store *s, const char *name, const char *config_path, const char *script_path,
+		 bool replace, struct error *err);

@@ -1,0 +1,95 @@
+#include "cli/image_disk.h"
+
+#include <errno.h>
+
+#include "base/memory.h"
+#include "disk/ext4.h"
+
+enum { XATTRS_MAX = 64 };
+
+struct ext4_tree {
+	struct tree tree; /* first: a tree is one of these */
+	struct ext4 *x;
+};
+
+static struct ext4 *disk(struct tree *t)
+{
+	return ((struct ext4_tree *)t)->x;
+}
+
+static int add(struct tree *t, const struct tree_entry *e, struct error *err)
+{
+	struct ext4_xattr xattrs[XATTRS_MAX];
+	struct ext4_entry entry = {
+		.path = e->path,
+		.mode = e->mode,
+		.uid = e->uid,
+		.gid = e->gid,
+		.mtime_ns = e->mtime_ns,
+		.size = e->size,
+		.link = e->link,
+		.rdev_major = e->rdev_major,
+		.rdev_minor = e->rdev_minor,
+		.xattrs = xattrs,
+		.n_xattrs = e->n_xattrs,
+	};
+
+	if (e->n_xattrs > XATTRS_MAX)
+		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		xattrs[i] = (struct ext4_xattr){ .name = e->xattrs[i].name,
+						 .value = e->xattrs[i].value,
+						 .len = e->xattrs[i].len };
+	return ext4_add(disk(t), &entry, err);
+}
+
+static int write_piece(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err)
+{
+	return ext4_write(disk(t), offset, p, n, err);
+}
+
+static int end_file(struct tree *t, struct error *err)
+{
+	return ext4_end_file(disk(t), err);
+}
+
+static int add_link(struct tree *t, const char *path, const char *target, struct error *err)
+{
+	return ext4_link(disk(t), path, target, err);
+}
+
+static int finish(struct tree *t, struct error *err)
+{
+	return ext4_finish(disk(t), err);
+}
+
+static void free_tree(struct tree *t)
+{
+	ext4_free(disk(t));
+	free(t);
+}
+
+static const struct tree_ops ops = {
+	.add = add,
+	.write = write_piece,
+	.end_file = end_file,
+	.link = add_link,
+	.finish = finish,
+	.free = free_tree,
+};
+
+int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err)
+{
+	struct ext4_tree *t;
+	struct ext4 *x;
+	int r;
+
+	r = ext4_create(fd, f->bytes, f->label, f->uuid, f->seed, f->time_s, f->journal, &x, err);
+	if (r < 0)
+		return r;
+	t = xnew(struct ext4_tree);
+	t->tree.ops = &ops;
+	t->x = x;
+	*ret = &t->tree;
+	return 0;
+}

@@ -1,0 +1,6 @@
+/* Makes images' trees ext4 disks: the rooms of images and disks do not know each other, this door knows both. */
+#pragma once
+
+#include "image/tree.h"
+
+int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);

@@ -1,0 +1,69 @@
+/* A file system that is being filled, whoever makes it: recipes and archives write into a tree, the door that links them decides what kind
+ * of disk it becomes. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+struct tree_xattr {
+	const char *name;
+	const void *value;
+	size_t len;
+};
+
+struct tree_entry {
+	const char *path; /* relative, no "..", no empty component; "." is the root */
+	mode_t mode;      /* with type */
+	uint32_t uid, gid;
+	uint64_t mtime_ns;
+	uint64_t size;    /* regular files */
+	const char *link; /* symbolic links */
+	uint32_t rdev_major, rdev_minor;
+	const struct tree_xattr *xattrs;
+	size_t n_xattrs;
+};
+
+struct tree;
+struct tree_ops {
+	/* A regular file's content follows with write (ascending offsets, gaps are holes), then end_file. An entry that exists is
+	 * replaced; directories merge. */
+	int (*add)(struct tree *t, const struct tree_entry *e, struct error *err);
+	int (*write)(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err);
+	int (*end_file)(struct tree *t, struct error *err);
+	int (*link)(struct tree *t, const char *path, const char *target, struct error *err);
+	int (*finish)(struct tree *t, struct error *err);
+	void (*free)(struct tree *t);
+};
+
+struct tree {
+	const struct tree_ops *ops;
+};
+
+static inline struct tree *tree_free(struct tree *t)
+{
+	if (t)
+		t->ops->free(t);
+	return NULL;
+}
+DEFINE_CLEANUP(struct tree *, tree_free);
+
+struct tree_format {
+	uint64_t bytes;
+	const char *label;
+	uint8_t uuid[16], seed[16];
+	uint64_t time_s;
+	bool journal;
+};
+/* Makes an empty tree in @fd, an empty file. */
+typedef int (*tree_create_fn)(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
+
+/* Shorthands: everything is root's, at @time_s. */
+int tree_add_dir(struct tree *t, const char *path, mode_t mode, uint64_t time_s, struct error *err);
+int tree_add_file(struct tree *t, const char *path, mode_t mode, const void *p, size_t n, uint64_t time_s,
+		  struct error *err);
+int tree_add_symlink(struct tree *t, const char *path, const char *target, uint64_t time_s, struct error *err);
