@@ -1,0 +1,163 @@
+#include "machine/plan.h"
+
+#include "agent.pb-c.h"
+#include "test.h"
+
+static void make_spec(struct machine_spec *s)
+{
+	machine_spec_init(s);
+	s->name = xstrdup("web");
+	s->id = xstrdup("00112233445566778899aabbccddeeff");
+	s->image_digest = xstrdup("sha256:1234");
+}
+
+static void make_facts(struct plan_facts *f)
+{
+	*f = (struct plan_facts){
+		.engine = engine_find("qemu"),
+		.program = xstrdup("/usr/bin/qemu-system-x86_64"),
+		.accel = ACCEL_TCG,
+		.accel_why = xstrdup("asked for"),
+		.kernel_path = xstrdup("/k/vmlinux"),
+		.initrd_path = xstrdup("/k/initrd"),
+		.image_disk = xstrdup("/i/disk.raw"),
+		.machine_dir = xstrdup("/m/web"),
+		.run_dir = xstrdup("/r/web"),
+	};
+	f->image.fstype = xstrdup("ext4");
+	f->kernel.name = xstrdup("built");
+}
+
+static Skerry__Agent__V1__BootConfig *boot_config(const struct machine_spec *spec, const struct plan_facts *f)
+{
+	_cleanup_(boot_secrets_done) struct boot_secrets secrets = { .token = "0123456789abcde", .realtime_ns = 42 };
+	_cleanup_plan_ struct plan p = {};
+	_cleanup_buf_ struct buf packed = {};
+	Skerry__Agent__V1__BootConfig *c;
+
+	buf_adds(&secrets.host_key, "PRIVATE");
+	secrets.client_key = xstrdup("ssh-ed25519 AAAA skerry");
+	ASSERT_OK(plan_make(spec, f, &p, NULL));
+	plan_boot_config(spec, f, &p, &secrets, &packed);
+	c = skerry__agent__v1__boot_config__unpack(NULL, packed.len, (const uint8_t *)packed.p);
+	ASSERT(c != NULL);
+	return c;
+}
+
+TEST(equal_input_gives_equal_plans)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan a = {}, b = {};
+	_cleanup_json_ struct json *ja = NULL, *jb = NULL;
+	_cleanup_buf_ struct buf ta = {}, tb = {};
+
+	make_spec(&spec);
+	make_facts(&facts);
+	ASSERT_OK(plan_make(&spec, &facts, &a, NULL));
+	ASSERT_OK(plan_make(&spec, &facts, &b, NULL));
+	ja = plan_json(&spec, &facts, &a);
+	jb = plan_json(&spec, &facts, &b);
+	json_render(ja, true, &ta);
+	json_render(jb, true, &tb);
+	ASSERT_STREQ(ta.p, tb.p);
+	ASSERT_CONTAINS(ta.p, "\"shape\": \"micro\"");
+	ASSERT_CONTAINS(ta.p, "00112233-4455-6677-8899-aabbccddeeff");
+}
+
+TEST(a_modular_kernel_gets_a_shape_that_it_finds_devices_on)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+
+	make_spec(&spec);
+	make_facts(&facts);
+	facts.kernel.modular = true;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.shape, SHAPE_FULL);
+}
+
+TEST(memory_comes_from_the_spec_then_the_image_then_the_default)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	struct plan p = {};
+
+	make_spec(&spec);
+	make_facts(&facts);
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.memory_bytes, 512 << 20);
+	plan_done(&p);
+	facts.image.default_memory_bytes = 128 << 20;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.memory_bytes, 128 << 20);
+	plan_done(&p);
+	spec.memory_bytes = 96 << 20;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.memory_bytes, 96 << 20);
+	plan_done(&p);
+}
+
+TEST(no_secret_is_in_the_plan)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+
+	make_spec(&spec);
+	make_facts(&facts);
+	strv_add(&spec.env, "PASSWORD=hunter2");
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	for (size_t i = 0; i < p.exec.argv.n; i++)
+		ASSERT(!strstr(p.exec.argv.items[i], "hunter2"));
+}
+
+TEST(the_guest_is_told_what_it_needs)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	Skerry__Agent__V1__BootConfig *c;
+
+	make_spec(&spec);
+	make_facts(&facts);
+	strv_add(&spec.ssh_keys, "ssh-ed25519 BBBB user");
+	strv_add(&spec.env, "A=b");
+	facts.image.ssh = true;
+	facts.image.user = xstrdup("dev");
+	facts.image.init = IMAGE_INIT_SYSTEM;
+	facts.home_base = xstrdup("/i/blank.raw");
+	c = boot_config(&spec, &facts);
+	ASSERT_STREQ(c->hostname, "web");
+	ASSERT_STREQ(c->machine_id, spec.id);
+	ASSERT_EQ(c->token.len, 16);
+	ASSERT_EQ(c->n_disks, 2);
+	ASSERT_STREQ(c->disks[1]->mount, "/home");
+	ASSERT_EQ(c->n_interfaces, 1);
+	ASSERT_EQ(c->interfaces[0]->n_addresses, 1);
+	ASSERT_EQ(c->n_users, 1);
+	ASSERT_STREQ(c->users[0]->name, "dev");
+	ASSERT(!c->users[0]->create);
+	ASSERT_EQ(c->users[0]->n_authorized_keys, 2);
+	ASSERT_EQ(c->n_ssh_host_keys, 1);
+	ASSERT_STREQ(c->environment[0], "A=b");
+	ASSERT_EQ(c->init, SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE);
+	ASSERT(c->reboot_to_power_off);
+	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
+}
+
+TEST(without_a_network_there_is_no_interface)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	Skerry__Agent__V1__BootConfig *c;
+
+	make_spec(&spec);
+	make_facts(&facts);
+	free(spec.net);
+	spec.net = xstrdup("none");
+	c = boot_config(&spec, &facts);
+	ASSERT_EQ(c->n_interfaces, 0);
+	ASSERT_EQ(c->n_users, 0);
+	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
+}
