@@ -22,11 +22,12 @@
 #define DISK_MIN (UINT64_C(64) << 20)
 #define DISK_MAX (UINT64_C(16) << 40)
 
-static const struct recipe *const recipes[] = { &recipe_tiny, &recipe_debian };
+static const struct recipe *const recipes[] = { &recipe_tiny, &recipe_debian, &recipe_blank };
 
 const struct image_recipe *image_recipe_at(size_t i)
 {
-	return i < ARRAY_SIZE(recipes) ? &recipes[i]->facts : NULL;
+	/* The last one is not for people. */
+	return i < ARRAY_SIZE(recipes) && recipes[i] != &recipe_blank ? &recipes[i]->facts : NULL;
 }
 
 static const struct recipe *find_recipe(const char *given, const char **ret_variant)

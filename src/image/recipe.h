@@ -26,6 +26,7 @@ struct recipe {
 
 extern const struct recipe recipe_tiny;
 extern const struct recipe recipe_debian;
+extern const struct recipe recipe_blank;
 
 /* Fetches a Debian package with apt-get download, which needs no root, into cache/packages; one that is there already serves. @name may have a
  * version ("linux-image-…"). *ret_path is owned by the caller. Errors: kind UNAVAILABLE. */
