@@ -1,0 +1,17 @@
+/* Files of the image's root file system: every path is resolved inside it (openat2, RESOLVE_IN_ROOT), whatever links it holds. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+
+/* Descriptor or -errno. Parents must exist. */
+int root_open(int root, const char *path, int flags, mode_t mode);
+/* Appends the whole file, at most @limit bytes (-EFBIG). */
+int root_read(int root, const char *path, size_t limit, struct buf *out);
+/* Replaces the file at the very path (a link there is removed, not followed; its directories may be links) with owner and mode. Whole or not
+ * at all. */
+int root_write(int root, const char *path, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid);
+/* mkdir; an existing directory is fine and left as it is. Descriptor (O_PATH) of it or -errno. */
+int root_mkdir(int root, const char *path, mode_t mode, uid_t uid, gid_t gid);
