@@ -41,11 +41,12 @@ static int gather_accel(const struct store *s, const struct machine_spec *spec, 
 	struct accel_probe probe = {};
 	int r;
 
-	if (spec->accel != ACCEL_TCG)
-		accel_probe(s->cache_fd, f->program, &probe);
+	/* Also for TCG: it tells the clock's rate. The result is cached. */
+	accel_probe(s->cache_fd, f->program, &probe);
 	r = accel_resolve((enum accel)spec->accel, &probe, &f->accel, err);
 	if (r < 0)
 		return r;
+	f->tsc_khz = probe.tsc_khz;
 	if (f->accel == ACCEL_KVM)
 		memcpy(f->cpu_model, probe.cpu_model, sizeof(f->cpu_model));
 	else
@@ -144,6 +145,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.accel = f->accel,
 		.cpu_model = f->cpu_model[0] ? f->cpu_model : "max",
 		.cpus = (uint32_t)spec->cpus,
+		.tsc_khz = f->tsc_khz,
 		.memory_bytes = p->memory_bytes,
 		.kernel_path = f->kernel_path,
 		.initrd_path = f->initrd_path,
