@@ -41,7 +41,7 @@ struct engine_request {
 	const char *uuid;
 	enum engine_shape shape;
 	enum accel accel;      /* resolved: never AUTO */
-	const char *cpu_model; /* from accel_probe(): "host", "host,-arch-capabilities", "max" */
+	const char *cpu_model; /* from accel_probe(): "host", "host,-arch-capabilities"; NULL = the engine's choice */
 	uint32_t tsc_khz;      /* from accel_probe(); 0 = not known */
 	uint32_t cpus;
 	uint64_t memory_bytes;

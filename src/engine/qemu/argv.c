@@ -21,9 +21,9 @@
 #define FD_FIRST       10
 #define MICRO_SLOTS    8
 #define DISK_QUEUES    4
-#define ID_MAX         20 /* a virtio-blk serial is 20 bytes */
-#define NODE_MAX       31 /* a block node name */
-#define TCG_TB_SIZE    "128"
+#define ID_MAX         20    /* a virtio-blk serial is 20 bytes */
+#define NODE_MAX       31    /* a block node name */
+#define TCG_TB_SIZE    "256" /* MiB, touched as they fill; a full cache is thrown away whole */
 #define MEMORY_QUANTUM (UINT64_C(1) << 20)
 
 struct builder {
@@ -242,7 +242,7 @@ static void add_machine(struct builder *b)
 		buf_addf(&m, "microvm,acpi=%s,rtc=on,pit=%s,pic=%s,isa-serial=off,auto-kernel-cmdline=on",
 			 b->acpi ? "on" : "off", b->tcg ? "on" : "off", b->tcg ? "on" : "off");
 	} else {
-		buf_adds(&m, "q35,vmport=off,smm=off,sata=off,smbus=off,hpet=off");
+		buf_adds(&m, "q35,vmport=off,smm=off,sata=off,smbus=off,i8042=off,usb=off,graphics=off");
 	}
 	buf_adds(&m, ",memory-backend=ram");
 	option(b, "-machine", m.p);
@@ -258,7 +258,8 @@ static void add_cpu_and_memory(struct builder *b)
 	struct json *ram = json_object();
 
 	option(b, "-accel", b->tcg ? "tcg,thread=multi,tb-size=" TCG_TB_SIZE : "kvm");
-	option(b, "-cpu", req->cpu_model ? req->cpu_model : b->tcg ? "max" : "host");
+	/* Emulated: everything that QEMU knows (userlands ask for SSE4 and AVX), but ERMS makes memset a loop over bytes. */
+	option(b, "-cpu", req->cpu_model ? req->cpu_model : b->tcg ? "max,-erms" : "host");
 	option(b, "-smp", cpus);
 	option(b, "-m", mem);
 	/* Private memory is anonymous: as fast to set up as a memfd, and the host may give it huge pages. */
@@ -275,16 +276,21 @@ static void add_command_line(struct builder *b)
 	const struct engine_request *req = b->req;
 	_cleanup_buf_ struct buf c = {};
 
-	buf_adds(&c, "console=hvc0 panic=-1 quiet");
-	/* Without ACPI nothing but a triple fault ends the machine, and it is the fastest way on the other shape too. */
-	buf_adds(&c, " reboot=t");
+	/* Without ACPI nothing but a triple fault ends the machine, and it is the fastest reset on the other shape too. LOCK prefixes stay
+	 * as they are: patching thousands of them costs a boot more than it gives. */
+	buf_adds(&c, "console=hvc0 reboot=t panic=-1 quiet noreplace-smp");
+	if (req->kernel_modular)
+		buf_adds(&c, " cryptomgr.notests 8250.nr_uarts=0");
 	if (b->tcg) {
-		/* Calibrations and patching that cost much and give nothing where every instruction is translated. */
-		buf_adds(&c, " no_timer_check");
-		if (req->cpus == 1)
-			buf_adds(&c, " nolapic_timer noreplace-smp");
+		/* The guest reads the host's time stamp counter, but has nothing to verify it with: unless told, it falls back to a
+		 * 10 ms tick. Told the rates too, it skips calibrations that take long and fail on a busy host. */
+		buf_adds(&c, " no_timer_check tsc=reliable");
 		if (req->tsc_khz)
 			buf_addf(&c, " tsc_early_khz=%" PRIu32, req->tsc_khz);
+		if (!req->kernel_modular)
+			buf_adds(&c, " lapic_timer_hz=1000000000"); /* our kernel's own option, see kernel/README.md */
+		else if (req->cpus == 1)
+			buf_adds(&c, " nolapic_timer"); /* with more CPUs the ticks of one timer would wake them all */
 	}
 	if (req->command_line && *req->command_line)
 		buf_addf(&c, " %s", req->command_line);
@@ -304,6 +310,9 @@ static void add_boot(struct builder *b)
 	_cleanup_free_ char *fw = NULL;
 
 	if (b->req->kernel_path) {
+		/* The small firmware that micro has by default; SeaBIOS would look for boot devices first. */
+		if (!b->micro)
+			option(b, "-bios", "qboot.rom");
 		add_file_by_fd(b, "-kernel", b->req->kernel_path);
 		if (b->req->initrd_path)
 			add_file_by_fd(b, "-initrd", b->req->initrd_path);

@@ -1,0 +1,309 @@
+#include "engine/qemu/argv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "engine/engine.h"
+#include "test.h"
+
+#define PROGRAM "/usr/bin/qemu-system-x86_64"
+
+static const struct engine_disk disks[] = {
+	{ .id = "system",
+	  .path = "/h/machines/web/system.qcow2",
+	  .format = "qcow2",
+	  .backing_path = "/h/images/disks/ab/disk.raw",
+	  .backing_format = "raw" },
+	{ .id = "home", .path = "/h/machines/web/home.qcow2", .format = "qcow2" },
+	{ .id = "seed", .path = "/h/machines/web/seed,1\n.iso", .format = "raw", .read_only = true },
+};
+static const char *const forwards[] = { "tcp:127.0.0.1:8080-:80", "udp:0.0.0.0:53-:53" };
+static const struct engine_nic nics[] = {
+	{ .mac = "02:71:8d:47:0c:86", .kind = NIC_USER, .host_forwards = forwards, .n_host_forwards = 2 },
+	{ .mac = "02:71:8d:47:0c:87", .kind = NIC_STREAM },
+	{ .mac = "02:71:8d:47:0c:88", .kind = NIC_TAP },
+};
+
+static struct engine_request request(void)
+{
+	return (struct engine_request){
+		.name = "web",
+		.uuid = "01234567-89ab-cdef-0123-456789abcdef",
+		.shape = SHAPE_MICRO,
+		.accel = ACCEL_TCG,
+		.cpus = 1,
+		.memory_bytes = UINT64_C(512) << 20,
+		.kernel_path = "/h/kernels/built/vmlinux",
+		.initrd_path = "/h/kernels/built/initrd",
+		.disks = disks,
+		.n_disks = 1,
+		.nics = nics,
+		.n_nics = 1,
+		.run_dir = "/run/skerry/web",
+		.sandbox = true,
+	};
+}
+
+/* One word a line; then the descriptors. */
+static char *render(const struct engine_plan *p)
+{
+	static const char *const kinds[] = { "open", "listen", "boot", "nic", "vhost-vsock" };
+	struct buf b = {};
+
+	for (size_t i = 0; i < p->argv.n; i++)
+		buf_addf(&b, "%s\n", p->argv.items[i]);
+	for (size_t i = 0; i < p->n_fds; i++) {
+		const struct engine_fd *f = &p->fds[i];
+
+		buf_addf(&b, "fd %d %s", f->number, kinds[f->kind]);
+		if (f->path)
+			buf_addf(&b, " %s", f->path);
+		if (f->kind == ENGINE_FD_OPEN)
+			buf_addf(&b, " %s", f->flags == O_RDWR ? "rw" : f->flags == O_RDONLY ? "ro" : "?");
+		if (f->kind == ENGINE_FD_NIC)
+			buf_addf(&b, " %zu", f->index);
+		buf_addc(&b, '\n');
+	}
+	buf_addf(&b, "power_button %d reboot_powers_off %d\n", p->power_button, p->reboot_powers_off);
+	return buf_take(&b);
+}
+
+/* SKERRY_GOLDEN=write renews the files; the difference is then for the eyes of a reviewer. */
+static void golden(const struct engine_request *req, const char *name)
+{
+	_cleanup_free_ char *path = xasprintf(GOLDEN_DIR "/%s.argv", name);
+	_cleanup_buf_ struct buf want = {};
+	struct engine_plan p = {};
+	struct error e = {};
+	char *got;
+
+	if (qemu_argv(req, PROGRAM, &p, &e) < 0)
+		test_fail(__FILE__, __LINE__, "%s: %s", name, e.msg);
+	got = render(&p);
+	engine_plan_done(&p);
+	if (getenv("SKERRY_GOLDEN")) {
+		ASSERT_OK(file_write_at(AT_FDCWD, path, got, strlen(got), 0644, 0));
+	} else {
+		ASSERT_OK(file_read_at(AT_FDCWD, path, 1 << 20, &want));
+		ASSERT_STREQ(got, want.p);
+	}
+	free(got);
+}
+
+TEST(micro_emulated_with_the_built_kernel)
+{
+	struct engine_request r = request();
+
+	r.tsc_khz = 2596134;
+	golden(&r, "micro-tcg-built");
+}
+
+TEST(micro_with_kvm_two_disks_and_a_stream)
+{
+	struct engine_request r = request();
+
+	r.accel = ACCEL_KVM;
+	r.cpu_model = "host,-arch-capabilities";
+	r.cpus = 2;
+	r.n_disks = 2;
+	r.nics = &nics[1];
+	golden(&r, "micro-kvm-built-stream");
+}
+
+TEST(micro_with_a_modular_kernel_learns_of_devices_by_acpi)
+{
+	struct engine_request r = request();
+
+	r.kernel_modular = true;
+	r.n_nics = 0;
+	golden(&r, "micro-tcg-modular");
+}
+
+TEST(full_emulated_with_every_kind_of_disk_and_nic)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.cpus = 6;
+	r.memory_bytes = UINT64_C(4) << 30;
+	r.n_disks = 3;
+	r.n_nics = 3;
+	r.command_line = "skerry.debug=1 root=/dev/vda";
+	golden(&r, "full-tcg-built");
+}
+
+TEST(full_with_kvm_a_modular_kernel_vsock_and_shared_memory)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.accel = ACCEL_KVM;
+	r.cpu_model = "host";
+	r.kernel_modular = true;
+	r.shared_memory = true;
+	r.vsock_cid = 42;
+	golden(&r, "full-kvm-modular-vsock");
+}
+
+TEST(full_emulated_with_a_modular_kernel)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_modular = true;
+	golden(&r, "full-tcg-modular");
+}
+
+TEST(full_without_a_kernel_boots_the_first_disk)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_path = r.initrd_path = NULL;
+	golden(&r, "full-tcg-firmware");
+}
+
+static void refused(const struct engine_request *req, const char *part)
+{
+	struct engine_plan p = {};
+	struct error e = {};
+
+	if (qemu_argv(req, PROGRAM, &p, &e) >= 0)
+		test_fail(__FILE__, __LINE__, "not refused: %s", part);
+	ASSERT_EQ(e.num, EINVAL);
+	ASSERT_EQ(e.kind, ERROR_CONFIG);
+	ASSERT_CONTAINS(e.msg, part);
+	ASSERT_EQ(p.argv.n, 0);
+	error_done(&e);
+	ASSERT_EQ(qemu_argv(req, PROGRAM, &p, NULL), -EINVAL);
+}
+
+TEST(micro_refuses_a_ninth_device_and_names_full)
+{
+	struct engine_disk many[6];
+	struct engine_request r = request();
+	struct engine_plan p = {};
+	struct error e = {};
+	char ids[6][8];
+
+	for (int i = 0; i < 6; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "d%d", i);
+		many[i] = (struct engine_disk){ .id = ids[i], .path = "/d", .format = "raw" };
+	}
+	r.disks = many;
+	r.n_disks = 4;
+	ASSERT_OK(qemu_argv(&r, PROGRAM, &p, NULL));
+	engine_plan_done(&p);
+	r.n_disks = 5;
+	refused(&r, "9");
+	ASSERT_EQ(qemu_argv(&r, PROGRAM, &p, &e), -EINVAL);
+	ASSERT_CONTAINS(e.hint, "full");
+	error_done(&e);
+	r.n_disks = 4;
+	r.vsock_cid = 3;
+	refused(&r, "slots");
+	r.shape = SHAPE_FULL;
+	r.n_disks = 6;
+	ASSERT_OK(qemu_argv(&r, PROGRAM, &p, NULL));
+	engine_plan_done(&p);
+}
+
+TEST(values_that_cannot_be_represented_are_refused)
+{
+	struct engine_request r = request();
+	struct engine_disk d = disks[0];
+	struct engine_nic n = nics[0];
+	const char *const bad_forward[] = { "tcp:127.0.0.1:1-:1,restrict=off" };
+	const struct engine_request good = r;
+
+	r.name = "a,process=b";
+	refused(&r, "name");
+	r.name = "a\nb";
+	refused(&r, "name");
+	r.name = "";
+	refused(&r, "name");
+	r = good;
+	r.uuid = "01234567-89ab-cdef-0123-456789abcdeg";
+	refused(&r, "UUID");
+	r.uuid = NULL;
+	refused(&r, "UUID");
+	r = good;
+	r.accel = ACCEL_AUTO;
+	refused(&r, "accelerator");
+	r = good;
+	r.cpus = 0;
+	refused(&r, "cpus");
+	r.cpus = 256;
+	refused(&r, "cpus");
+	r = good;
+	r.memory_bytes = (512u << 20) + 1;
+	refused(&r, "memory");
+	r.memory_bytes = 0;
+	refused(&r, "memory");
+	r = good;
+	r.kernel_path = NULL;
+	refused(&r, "kernel");
+	r = good;
+	r.shape = SHAPE_FULL;
+	r.kernel_path = NULL;
+	refused(&r, "initrd");
+	r = good;
+	r.kernel_path = "vmlinux";
+	refused(&r, "absolute");
+	r = good;
+	r.command_line = "a\nb";
+	refused(&r, "control character");
+	r = good;
+	r.disks = &d;
+	d.id = "System";
+	refused(&r, "id");
+	d.id = "a-name-of-21-characte";
+	refused(&r, "id");
+	d.id = "a,b";
+	refused(&r, "id");
+	d = disks[0];
+	d.format = "vmdk";
+	refused(&r, "vmdk");
+	d = disks[0];
+	d.path = "system.qcow2";
+	refused(&r, "absolute");
+	d = disks[0];
+	d.format = "raw";
+	refused(&r, "qcow2");
+	d = disks[0];
+	d.backing_format = NULL;
+	refused(&r, "backing");
+	r = good;
+	r.nics = &n;
+	n.mac = "02:00:00:00:00:0g";
+	refused(&r, "MAC");
+	n = nics[0];
+	n.host_forwards = bad_forward;
+	n.n_host_forwards = 1;
+	refused(&r, "forward");
+	r = good;
+	r.disks = (const struct engine_disk[]){ disks[0], disks[0] };
+	r.n_disks = 2;
+	refused(&r, "twice");
+}
+
+TEST(qemu_opens_nothing_by_a_path_of_ours)
+{
+	struct engine_request r = request();
+	struct engine_plan p = {};
+
+	r.shape = SHAPE_FULL;
+	r.n_disks = 3;
+	r.n_nics = 3;
+	ASSERT_OK(qemu_argv(&r, PROGRAM, &p, NULL));
+	for (size_t i = 1; i < p.argv.n; i++) {
+		ASSERT(!strstr(p.argv.items[i], "/h/"));
+		ASSERT(!strstr(p.argv.items[i], "/run/"));
+	}
+	for (size_t i = 0; i < p.n_fds; i++)
+		ASSERT_EQ(p.fds[i].number, 10 + (int)i);
+	engine_plan_done(&p);
+}
