@@ -1,6 +1,7 @@
 /* image, kernel, disk: what machines are made from. Looking and deleting happen here; making is skerry-image's. */
 #include <errno.h>
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "base/parse.h"
 #include "base/table.h"
@@ -165,10 +166,10 @@ static int run_image_build(const struct invocation *inv, struct error *err)
 		args[n++] = o->packages;
 	}
 	if (o->disk_bytes) {
-		args[n++] = "--disk-bytes";
+		args[n++] = "--disk";
 		args[n++] = bytes;
 	}
-	return provide_run(args, err);
+	return provide_run(args, STDOUT_FILENO, err);
 }
 
 static const struct command image_build_command = {
@@ -306,7 +307,7 @@ static int run_kernel_import(const struct invocation *inv, struct error *err)
 	}
 	if (o->replace)
 		args[n++] = "--replace";
-	return provide_run(args, err);
+	return provide_run(args, STDOUT_FILENO, err);
 }
 
 static const struct command kernel_import_command = {
@@ -328,22 +329,27 @@ static const struct command kernel_import_command = {
 
 struct kernel_build_options {
 	const char *name;
+	bool replace;
 };
 
 static const struct option kernel_build_table[] = {
-	TEXT(0, "name", "NAME", kernel_build_options, name, "What to call it (skerry unless given)"),
+	TEXT(0, "name", "NAME", kernel_build_options, name, "What to call it (built unless given)"),
+	FLAG(0, "replace", kernel_build_options, replace, "Take the place of a kernel of that name"),
 };
 
 static int run_kernel_build(const struct invocation *inv, struct error *err)
 {
 	const struct kernel_build_options *o = inv->options;
-	const char *args[4] = { "build-kernel" };
+	const char *args[5] = { "build-kernel" };
+	size_t n = 1;
 
 	if (o->name) {
-		args[1] = "--name";
-		args[2] = o->name;
+		args[n++] = "--name";
+		args[n++] = o->name;
 	}
-	return provide_run(args, err);
+	if (o->replace)
+		args[n++] = "--replace";
+	return provide_run(args, STDOUT_FILENO, err);
 }
 
 static const struct command kernel_build_command = {

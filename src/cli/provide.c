@@ -13,7 +13,7 @@
 #include "image/kernel.h"
 #include "store/paths.h"
 
-int provide_run(const char *const *args, struct error *err)
+int provide_run(const char *const *args, int out_fd, struct error *err)
 {
 	_cleanup_free_ char *program = libexec_path("skerry-image");
 	_cleanup_strv_ struct strv argv = {};
@@ -27,8 +27,7 @@ int provide_run(const char *const *args, struct error *err)
 	for (; *args; args++)
 		strv_add(&argv, *args);
 	sp.argv = (const char *const *)argv.items;
-	/* What it says is for people: nothing of it belongs into this command's output. */
-	sp.stdio[1] = STDERR_FILENO;
+	sp.stdio[1] = out_fd;
 	sp.stdio[2] = STDERR_FILENO;
 	sp.death_signal = SIGTERM;
 	r = spawn_start(&sp, NULL, &pidfd, err);
@@ -73,7 +72,7 @@ int provide_image(const struct store *s, const char *image, struct error *err)
 	else
 		return error_move(err, &e);
 	output_notice("image '%s' is built first, this once", image);
-	r = provide_run((const char *const[]){ "build-image", recipe, NULL }, err);
+	r = provide_run((const char *const[]){ "build-image", recipe, NULL }, -1, err);
 	return as_error(r, "the image", err);
 }
 
@@ -90,6 +89,6 @@ int provide_kernel(const struct store *s, const char *name, struct error *err)
 	if (r != -ENOENT)
 		return r < 0 ? error_move(err, &e) : 0;
 	output_notice("Debian's kernel is imported first, this once");
-	r = provide_run((const char *const[]){ "import-kernel", "debian", NULL }, err);
+	r = provide_run((const char *const[]){ "import-kernel", "debian", NULL }, -1, err);
 	return as_error(r, "the kernel", err);
 }
