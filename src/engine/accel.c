@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -98,19 +97,25 @@ static uint32_t tsc_rate_since(struct instant from)
 
 	if (!tsc_steady())
 		return 0;
-	to = instant_now();
-	if (to.ns - from.ns < TSC_SPAN_NS) {
-		/* A measurement needs its time: nothing is waited for here. */
-		(void)poll(NULL, 0, (int)((TSC_SPAN_NS - (to.ns - from.ns)) / NS_PER_MS) + 1);
+	/* The probe of KVM took most of the span already; the rest is measured through. */
+	do
 		to = instant_now();
-	}
+	while (to.ns - from.ns < TSC_SPAN_NS);
 	khz = (uint64_t)((unsigned __int128)(to.tsc - from.tsc) * 1000000 / (to.ns - from.ns));
 	return khz >= 100000 && khz <= 20000000 ? (uint32_t)khz : 0;
 }
 
+static void add_command(struct buf *out, const char *name)
+{
+	_cleanup_json_ struct json *j = json_object();
+
+	json_set_string(j, "execute", name);
+	json_render(j, false, out);
+	buf_addc(out, '\n');
+}
+
 static bool model_starts(const char *qemu_path, const char *model)
 {
-	static const char quit[] = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
 	const char *const argv[] = { qemu_path,
 				     "-nodefaults",
 				     "-no-user-config",
@@ -134,7 +139,8 @@ static bool model_starts(const char *qemu_path, const char *model)
 
 	s.argv = argv;
 	s.death_signal = 9;
-	buf_adds(&in, quit);
+	add_command(&in, "qmp_capabilities");
+	add_command(&in, "quit");
 	if (spawn_run(&s, &in, &out, &errout, 65536, MODEL_TIMEOUT_NS, &status, NULL) < 0)
 		return false;
 	if (status != 0)

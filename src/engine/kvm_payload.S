@@ -21,8 +21,8 @@
 #define FAIL(n) movb $(n), %al; outb %al, $0xea; hlt
 
 	.section .rodata
-	.globl kvm_payload_start, kvm_payload_end
-	.hidden kvm_payload_start, kvm_payload_end
+	.globl kvm_payload_start, kvm_payload_size
+	.hidden kvm_payload_start, kvm_payload_size
 	.balign 16
 kvm_payload_start:
 	.code16
@@ -250,4 +250,7 @@ idt_pointer:
 kvm_payload_handlers:
 	.long AT(page_fault), AT(invalid_opcode), AT(other_exception), AT(timer)
 kvm_payload_end:
+	.balign 4
+kvm_payload_size:
+	.long kvm_payload_end - kvm_payload_start
 	.section .note.GNU-stack, "", @progbits

@@ -20,7 +20,8 @@
  * reads until the end message, the pipe's end, or the deadline, and always kills and reaps. The child does nothing but system calls
  * after the fork, so the parent may be anything. */
 
-extern const unsigned char kvm_payload_start[], kvm_payload_end[];
+extern const unsigned char kvm_payload_start[];
+extern const uint32_t kvm_payload_size;
 extern const uint32_t kvm_payload_handlers[4];
 
 #define MEMORY_BYTES KVM_PROBE_MEMORY_BYTES
@@ -109,7 +110,7 @@ void kvm_probe_memory(unsigned char *mem)
 {
 	uint64_t ring0_stack = 0x7f00;
 
-	memcpy(mem + PAYLOAD_BASE, kvm_payload_start, (size_t)(kvm_payload_end - kvm_payload_start));
+	memcpy(mem + PAYLOAD_BASE, kvm_payload_start, kvm_payload_size);
 	table_entry(mem, 0x1000, 0, 0x2000 | 7);
 	table_entry(mem, 0x2000, 0, 0x3000 | 7);
 	table_entry(mem, 0x3000, 0, 0x0 | 0x83); /* the first 2 MiB as they are */

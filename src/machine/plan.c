@@ -143,7 +143,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.uuid = uuid,
 		.shape = p->shape,
 		.accel = f->accel,
-		.cpu_model = f->cpu_model[0] ? f->cpu_model : "max",
+		.cpu_model = f->cpu_model[0] ? f->cpu_model : NULL,
 		.cpus = (uint32_t)spec->cpus,
 		.tsc_khz = f->tsc_khz,
 		.memory_bytes = p->memory_bytes,

@@ -37,7 +37,20 @@
 #define HELPER_FD     3
 #define NOBODY        65534
 
-/* A line of /proc/net/route whose destination and mask are 0 and that is up: "eth0 00000000 010200C0 0003 0 0 0 00000000 …". */
+/* The start of the @n-th word from here on the same line; NULL when there are fewer. */
+static const char *word_at(const char *line, unsigned n)
+{
+	for (;;) {
+		line += strspn(line, " \t");
+		if (!*line || *line == '\n')
+			return NULL;
+		if (n-- == 0)
+			return line;
+		line += strcspn(line, " \t\n");
+	}
+}
+
+/* A line of /proc/net/route whose destination and mask are 0: "eth0 00000000 010200C0 0003 0 0 0 00000000 …". */
 static bool has_default_route(void)
 {
 	_cleanup_buf_ struct buf text = {};
@@ -46,10 +59,9 @@ static bool has_default_route(void)
 	if (file_read_at(AT_FDCWD, "/proc/net/route", ROUTES_LIMIT, &text) < 0 || text.len == 0)
 		return false;
 	for (line = strchr(text.p, '\n'); line; line = strchr(line + 1, '\n')) {
-		char iface[64], dest[16], gateway[16], flags[16], mask[16];
+		const char *dest = word_at(line + 1, 1), *mask = word_at(line + 1, 7);
 
-		if (sscanf(line + 1, "%63s %15s %15s %15s %*s %*s %*s %15s", iface, dest, gateway, flags, mask) == 5 &&
-		    streq(dest, "00000000") && streq(mask, "00000000"))
+		if (dest && mask && after_prefix(dest, "00000000") && after_prefix(mask, "00000000"))
 			return true;
 	}
 	return false;

@@ -279,6 +279,8 @@ static void add_command_line(struct builder *b)
 	/* Without ACPI nothing but a triple fault ends the machine, and it is the fastest reset on the other shape too. LOCK prefixes stay
 	 * as they are: patching thousands of them costs a boot more than it gives. */
 	buf_adds(&c, "console=hvc0 reboot=t panic=-1 quiet noreplace-smp");
+	if (!b->acpi)
+		buf_adds(&c, " pci=off acpi=off");
 	if (req->kernel_modular)
 		buf_adds(&c, " cryptomgr.notests 8250.nr_uarts=0");
 	if (b->tcg) {
