@@ -58,21 +58,28 @@ static int adopt(const struct store *s, const struct name *name, struct error *e
 	return monitor_spawn(name, lock, true, false, err);
 }
 
+/* -ENOENT or -ECONNREFUSED: nobody listens. */
+static int connect_monitor(const struct store *s, const struct name *name)
+{
+	_cleanup_close_ int run = openat(s->run_fd, name->s, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return run < 0 ? -errno : unix_connect_at(run, "control.sock");
+}
+
 int client_connect(const struct store *s, const struct name *name, struct client *ret, struct error *err)
 {
-	_cleanup_free_ char *path = xasprintf("%s/control.sock", name->s);
 	_cleanup_close_ int fd = -EBADF, dir = store_machine_open(s, name, err);
 	int r;
 
 	*ret = (struct client){};
 	if (dir < 0)
 		return dir;
-	fd = unix_connect_at(s->run_fd, path);
+	fd = connect_monitor(s, name);
 	if (fd == -ENOENT || fd == -ECONNREFUSED) {
 		r = faccessat(s->run_fd, name->s, F_OK, 0) < 0 ? not_running(s, name, err) : adopt(s, name, err);
 		if (r < 0)
 			return r;
-		fd = unix_connect_at(s->run_fd, path);
+		fd = connect_monitor(s, name);
 	}
 	if (fd < 0)
 		return error_set_errno(err, fd, "machine '%s': cannot reach its monitor", name->s);

@@ -22,6 +22,7 @@
 #define RENAME_NOREPLACE 1
 #endif
 
+#define MEMORY_DEFAULT (UINT64_C(512) << 20)
 /* The smallest home: the blank file system that bigger ones grow from, inside the guest. */
 #define BLANK_IMAGE "skerry-blank:latest"
 
@@ -187,8 +188,8 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 	free(spec->image_digest);
 	spec->image_digest = xstrdup(image.digest);
 	spec->created_ns = clock_realtime_ns();
-	if (!spec->command.n)
-		strv_copy(&spec->command, &image.command);
+	if (!spec->memory_bytes)
+		spec->memory_bytes = image.default_memory_bytes ? image.default_memory_bytes : MEMORY_DEFAULT;
 	path = xasprintf("%s/machines/%s", s->home_path, tmp);
 	r = fault_point("create.directory");
 	if (r >= 0 && mkdirat(s->machines_fd, tmp, 0700) < 0)

@@ -116,15 +116,15 @@ static int open_dir(const char *path, struct error *err)
 	return fd < 0 ? cannot_create(fd, path, err) : fd;
 }
 
-static int open_below(int dirfd, const char *parent, const char *name, struct error *err)
+static int open_below(int dirfd, const char *parent, const char *name, int flags, struct error *err)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
 	_cleanup_free_ char *path = NULL;
 
 	if (fd < 0 && errno == ENOENT) {
 		if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
 			goto fail;
-		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
 	}
 	if (fd >= 0)
 		return fd;
@@ -154,7 +154,7 @@ static int open_run(struct store *s, struct error *err)
 		s->run_fd = open_dir(s->run_path, err);
 		return s->run_fd < 0 ? s->run_fd : 0;
 	}
-	s->run_fd = open_below(AT_FDCWD, "", s->run_path, err);
+	s->run_fd = open_below(AT_FDCWD, "", s->run_path, O_NOFOLLOW, err);
 	return s->run_fd < 0 ? s->run_fd : check_private(s->run_fd, s->run_path, err);
 }
 
@@ -180,7 +180,8 @@ static int open_all(struct store *s, struct error *err)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(below); i++) {
-		*fds[i] = open_below(s->home_fd, s->home_path, below[i], err);
+		/* A link is fine here: images may live on a bigger disk. */
+		*fds[i] = open_below(s->home_fd, s->home_path, below[i], 0, err);
 		if (*fds[i] < 0)
 			return *fds[i];
 	}
