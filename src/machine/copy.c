@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,7 +21,7 @@
 
 #define CALL_TIMEOUT_NS (30 * NS_PER_SEC)
 #define CHILD_END_NS    (60 * NS_PER_SEC)
-enum { REPORT_MAX = 64 << 10 };
+enum { REPORT_MAX = 64 << 10, COMPLAINT_MAX = 4096 };
 
 /* The child's end: what it does with the stream, and what it tells afterwards. */
 struct worker {
@@ -235,6 +236,28 @@ static int guest_target(struct client *c, const char *path, char **ret_dir, char
 	return 0;
 }
 
+/* What the guest's side says when it fails: one line, of which it may not send more than fits. */
+static int open_complaint(void)
+{
+	int fd = memfd_create("complaint", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd >= 0 && (ftruncate(fd, COMPLAINT_MAX) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0))
+		fd = safe_close(fd);
+	return fd;
+}
+
+static int guest_complaint(struct client *c, int fd, const char *path, struct error *err)
+{
+	char text[COMPLAINT_MAX + 1] = "";
+	ssize_t n = pread(fd, text, COMPLAINT_MAX, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (*text)
+		return error_set(err, EIO, "%s:%s", c->name, text);
+	return error_set(err, EIO, "%s:%s: the copy failed in the guest", c->name, path);
+}
+
 int copy_in(struct client *c, const char *host_path, const char *guest_path, struct error *err)
 {
 	Skerry__Agent__V1__CopyInRequest m = SKERRY__AGENT__V1__COPY_IN_REQUEST__INIT;
@@ -268,14 +291,21 @@ int copy_in(struct client *c, const char *host_path, const char *guest_path, str
 	work.name = name;
 	r = worker_start(&work, &w, err);
 	if (r >= 0) {
-		struct session s = { .id = id, .in_fd = w.stream, .out_fd = -1, .err_fd = -1, .wait = true };
+		_cleanup_close_ int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), complaint = open_complaint();
+		struct session s = {
+			.id = id, .in_fd = w.stream, .out_fd = nowhere, .err_fd = complaint, .wait = true
+		};
 
+		if (nowhere < 0 || complaint < 0)
+			return error_set_errno(err, errno, "cannot open a file for messages");
 		r = session_run(c, &s, &status, &stream);
 		if (r >= 0 && status == 0)
 			r = worker_finish(&w, err);
 		else if (r >= 0)
-			/* The guest's status is an errno; our side may only have seen its pipe end. */
-			r = error_set_errno(err, status, "%s:%s: cannot write what is copied", c->name, guest_path);
+			/* When this side could not read, it knows best why; else its pipe was just closed, and the guest knows. */
+			r = worker_finish(&w, &own) < 0 && own.num != EPIPE
+				    ? error_move(err, &own)
+				    : guest_complaint(c, complaint, guest_path, err);
 		else
 			r = error_move(err, &stream);
 	}
