@@ -90,7 +90,8 @@ void buf_consume(struct buf *b, size_t n)
 
 void buf_truncate(struct buf *b, size_t len)
 {
-	if (len >= b->len)
+	/* Also at the same length: what was reserved and not committed may have been written over the NUL. */
+	if (len > b->len || !b->p)
 		return;
 	b->len = len;
 	b->p[len] = '\0';

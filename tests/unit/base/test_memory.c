@@ -7,6 +7,13 @@
 
 #include "test.h"
 
+/* Under AddressSanitizer, too large is NULL, as it is without. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
 /* Runs @fn in a child whose standard error is closed; returns the signal that ended it. */
 static int dies_by(void (*fn)(void))
 {

@@ -1,0 +1,121 @@
+#include "base/progress.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "test.h"
+
+static void make_pipe(int p[2])
+{
+	ASSERT_OK(pipe2(p, O_CLOEXEC | O_NONBLOCK));
+}
+
+static const char *pending(int fd)
+{
+	static char text[65536];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+static void terminal(int *ret_master, int *ret_slave)
+{
+	struct winsize ws = { .ws_row = 24, .ws_col = 80 };
+
+	setenv("TERM", "xterm", 1);
+	*ret_master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	ASSERT(*ret_master >= 0);
+	ASSERT_OK(fcntl(*ret_master, F_SETFL, O_NONBLOCK));
+	ASSERT_OK(grantpt(*ret_master));
+	ASSERT_OK(unlockpt(*ret_master));
+	*ret_slave = open(ptsname(*ret_master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	ASSERT(*ret_slave >= 0);
+	ASSERT_OK(ioctl(*ret_slave, TIOCSWINSZ, &ws));
+}
+
+TEST(elsewhere_it_is_two_lines)
+{
+	struct progress *p;
+	int fds[2];
+
+	make_pipe(fds);
+	p = progress_new(fds[1], "unpacking\033[2J", 100);
+	for (int i = 0; i < 1000; i++)
+		progress_update(p, (uint64_t)i << 20);
+	p = progress_finish(p, true);
+	ASSERT(!p);
+	ASSERT_STREQ(pending(fds[0]), "unpacking?[2J\nunpacking?[2J: done, 999 MiB in 0 s\n");
+	progress_finish(progress_new(fds[1], "x", 0), false);
+	ASSERT_STREQ(pending(fds[0]), "x\nx: failed\n");
+	progress_finish(progress_new(fds[1], "x", 0), true);
+	ASSERT_STREQ(pending(fds[0]), "x\nx: done in 0 s\n");
+	progress_update(NULL, 1);
+	ASSERT(!progress_finish(NULL, true));
+}
+
+TEST(a_terminal_gets_a_bar_ten_times_a_second_at_most)
+{
+	struct progress *p;
+	int master, slave;
+
+	terminal(&master, &slave);
+	p = progress_new(slave, "unpacking", 30 << 20);
+	ASSERT_CONTAINS(pending(master), "\runpacking  [");
+	progress_update(p, 1 << 20);
+	ASSERT_STREQ(pending(master), "");
+	usleep(110000);
+	progress_update(p, 15 << 20);
+	ASSERT_CONTAINS(pending(master), "###############               ]   50%  15 MiB / 30 MiB\033[K");
+	usleep(110000);
+	progress_update(p, 90 << 20);
+	ASSERT_CONTAINS(pending(master), "  100%  90 MiB / 30 MiB");
+	progress_finish(p, true);
+	ASSERT_CONTAINS(pending(master), "\r\033[Kunpacking: done, 90 MiB in 0 s");
+}
+
+TEST(a_huge_total_does_not_overflow)
+{
+	struct progress *p;
+	int master, slave;
+
+	terminal(&master, &slave);
+	p = progress_new(slave, "x", UINT64_MAX);
+	usleep(110000);
+	(void)pending(master);
+	progress_update(p, UINT64_MAX / 2);
+	ASSERT_CONTAINS(pending(master), "%  8 EiB / 16 EiB");
+	progress_finish(p, true);
+}
+
+TEST(a_narrow_terminal_is_not_overrun)
+{
+	struct winsize ws = { .ws_row = 24, .ws_col = 20 };
+	struct progress *p;
+	int master, slave;
+	const char *text;
+
+	terminal(&master, &slave);
+	ASSERT_OK(ioctl(slave, TIOCSWINSZ, &ws));
+	p = progress_new(slave, "a label", 30 << 20);
+	text = pending(master);
+	ASSERT(strlen(text) <= 20 + strlen("\r\033[K"));
+	progress_finish(p, false);
+	p = progress_new(slave, "a label that is longer than the terminal is wide", 0);
+	ASSERT(!strstr(pending(master), "wide"));
+	progress_finish(p, false);
+}
+
+TEST(a_dumb_terminal_is_none)
+{
+	int master, slave;
+
+	terminal(&master, &slave);
+	setenv("TERM", "dumb", 1);
+	progress_finish(progress_new(slave, "x", 5), true);
+	ASSERT(!strchr(pending(master), '\033'));
+}
