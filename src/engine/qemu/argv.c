@@ -94,6 +94,20 @@ static bool plain(const char *s, const char *also_refused)
 	return true;
 }
 
+static bool has_word(const char *text, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = text + strspn(text, " "); *p; p += strspn(p, " ")) {
+		size_t len = strcspn(p, " ");
+
+		if (len == n && memcmp(p, word, n) == 0)
+			return true;
+		p += len;
+	}
+	return false;
+}
+
 static bool mac_valid(const char *s)
 {
 	if (!s || strlen(s) != 17)
@@ -216,6 +230,9 @@ static int check(const struct builder *b, const char *program, struct error *err
 		return bad(err, "an initrd and a kernel command line need a kernel");
 	if (req->command_line && !plain(req->command_line, ""))
 		return bad(err, "the kernel command line has a control character");
+	/* QEMU appends the description of the devices, which would become the first process's arguments. */
+	if (req->command_line && b->micro && !b->acpi && has_word(req->command_line, "--"))
+		return bad(err, "the kernel command line may not contain '--' on shape micro");
 	r = check_disks(req, err);
 	if (r == 0)
 		r = check_nics(req, err);

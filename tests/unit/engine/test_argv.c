@@ -256,6 +256,8 @@ TEST(values_that_cannot_be_represented_are_refused)
 	r = good;
 	r.command_line = "a\nb";
 	refused(&r, "control character");
+	r.command_line = "a=b  -- c";
+	refused(&r, "--");
 	r = good;
 	r.disks = &d;
 	d.id = "System";
