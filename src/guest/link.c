@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "guest/uevent.h"
 #include "wire/message.h"
 
 enum {
@@ -321,31 +321,17 @@ static int port_open(void)
 
 static int on_uevent(struct loop_source *s, int fd, uint32_t events, void *data)
 {
-	struct link *k = data;
-	char message[4096];
-	bool relevant = false;
-	ssize_t n;
-
 	(void)s;
 	(void)events;
-	while ((n = recv(fd, message, sizeof(message) - 1, MSG_DONTWAIT)) > 0) {
-		message[n] = '\0';
-		relevant |= strstr(message, "/virtio-ports/") != NULL;
-	}
-	return relevant || errno == ENOBUFS ? link_open(k) : 0;
+	return uevent_drain(fd, "/virtio-ports/") ? link_open(data) : 0;
 }
 
 static void watch_uevents(struct link *k)
 {
-	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_groups = 1 };
-
 	if (k->uevents >= 0)
 		return;
-	k->uevents = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
-	if (k->uevents < 0)
-		return;
-	if (bind(k->uevents, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    loop_add_fd(k->loop, &k->uevents_source, k->uevents, EPOLLIN, on_uevent, k) < 0)
+	k->uevents = uevent_open();
+	if (k->uevents >= 0 && loop_add_fd(k->loop, &k->uevents_source, k->uevents, EPOLLIN, on_uevent, k) < 0)
 		k->uevents = safe_close(k->uevents);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -54,15 +55,25 @@ static int open_parent(int root, const char *path, const char **ret_name)
 	return root_open(root, parent && parent[0] ? parent : "/", O_PATH | O_DIRECTORY, 0);
 }
 
-int root_write(int root, const char *path, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid)
+static bool has_content(int dir, const char *name, const void *p, size_t n, mode_t mode)
 {
-	const char *name;
-	_cleanup_close_ int dir = open_parent(root, path, &name), fd = -EBADF;
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	_cleanup_buf_ struct buf b = { 0 };
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 07777) == mode &&
+	       (size_t)st.st_size == n && file_read_fd(fd, n, &b) == 0 && b.len == n &&
+	       (n == 0 || memcmp(b.p, p, n) == 0);
+}
+
+int root_write_at(int dir, const char *name, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid)
+{
+	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ char *temporary = NULL;
 	int r = 0;
 
-	if (dir < 0)
-		return dir;
+	if (has_content(dir, name, p, n, mode))
+		return 0;
 	temporary = xasprintf(".%s.skerry", name);
 	(void)unlinkat(dir, temporary, 0);
 	fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -70,7 +81,7 @@ int root_write(int root, const char *path, const void *p, size_t n, mode_t mode,
 		return -errno;
 	if (n > 0)
 		r = write_full(fd, p, n);
-	if (r == 0 && (geteuid() == 0 && fchown(fd, uid, gid) < 0))
+	if (r == 0 && geteuid() == 0 && fchown(fd, uid, gid) < 0)
 		r = -errno;
 	if (r == 0 && fchmod(fd, mode) < 0)
 		r = -errno;
@@ -79,6 +90,16 @@ int root_write(int root, const char *path, const void *p, size_t n, mode_t mode,
 	if (r < 0)
 		(void)unlinkat(dir, temporary, 0);
 	return r;
+}
+
+int root_write(int root, const char *path, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid)
+{
+	const char *name;
+	_cleanup_close_ int parent = open_parent(root, path, &name);
+
+	if (parent < 0)
+		return parent;
+	return root_write_at(parent, name, p, n, mode, uid, gid);
 }
 
 int root_mkdir(int root, const char *path, mode_t mode, uid_t uid, gid_t gid)

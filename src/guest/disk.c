@@ -1,0 +1,133 @@
+#include "guest/disk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "agent.pb-c.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "guest/uevent.h"
+
+enum {
+	SUPERBLOCK_OFFSET = 1024,
+	SUPERBLOCK_SIZE = 1024,
+	GROW_FROM_BYTES = 1 << 20, /* less is not worth a transaction at every boot */
+};
+/* Not in the kernel's exported headers. */
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
+
+static char *find_now(const char *serial)
+{
+	_cleanup_free_ char *wanted = xasprintf("%s\n", serial);
+	DIR *d = opendir("/sys/block");
+	const struct dirent *e;
+	char *node = NULL;
+
+	while (d && !node && (e = readdir(d))) {
+		_cleanup_buf_ struct buf path = { 0 }, text = { 0 };
+
+		if (!after_prefix(e->d_name, "vd"))
+			continue;
+		buf_addf(&path, "%s/serial", e->d_name);
+		if (file_read_at(dirfd(d), path.p, 64, &text) < 0 || !text.p)
+			continue;
+		/* With or without a newline, by kernel version. */
+		if (streq(text.p, wanted) || streq(text.p, serial))
+			node = xasprintf("/dev/%s", e->d_name);
+	}
+	if (d)
+		closedir(d);
+	return node;
+}
+
+int disk_find(const char *serial, uint64_t deadline_ns, char **ret_node, struct error *err)
+{
+	char *node = find_now(serial);
+	_cleanup_close_ int events = -EBADF;
+	int r = 0;
+
+	if (!node) {
+		events = uevent_open();
+		while (events >= 0 && r == 0 && !(node = find_now(serial)))
+			r = uevent_wait(events, "/block/", deadline_ns);
+	}
+	if (!node)
+		return error_set(err, ENODEV, "disk '%s': there is no such device", serial);
+	*ret_node = node;
+	return 0;
+}
+
+static uint32_t le32(const uint8_t *p)
+{
+	return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+/* Makes an ext4 as large as its device, online. 0 also when there is nothing to do. */
+static int grow(const char *node, const char *target)
+{
+	_cleanup_close_ int device = open(node, O_RDONLY | O_CLOEXEC), dir = -EBADF;
+	uint8_t sb[SUPERBLOCK_SIZE];
+	uint64_t bytes, blocks, wanted;
+	uint32_t log;
+	int r;
+
+	if (device < 0 || ioctl(device, BLKGETSIZE64, &bytes) < 0)
+		return -errno;
+	r = pread_full(device, sb, sizeof(sb), SUPERBLOCK_OFFSET);
+	if (r < 0)
+		return r;
+	blocks = (uint64_t)le32(sb + 0x150) << 32 | le32(sb + 4);
+	log = le32(sb + 24);
+	if (log > 6)
+		return -EINVAL;
+	wanted = bytes >> (10 + log);
+	if (wanted <= blocks || (wanted - blocks) << (10 + log) < GROW_FROM_BYTES)
+		return 0;
+	dir = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || ioctl(dir, EXT4_IOC_RESIZE_FS, &wanted) < 0)
+		return -errno;
+	return 0;
+}
+
+/* A root that cannot be written to gets a layer in memory: /etc must take the machine's name, keys and addresses. */
+static int add_layer(const char *target, struct error *err)
+{
+	if (mount("tmpfs", "/layer", "tmpfs", MS_NODEV | MS_NOSUID, "mode=0755") < 0 ||
+	    mkdir("/layer/upper", 0755) < 0 || mkdir("/layer/work", 0755) < 0)
+		return error_set_errno(err, errno, "cannot make the writable layer");
+	if (mount("overlay", target, "overlay", 0, "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work") < 0)
+		return error_set_errno(err, errno, "cannot mount the writable layer");
+	return 0;
+}
+
+int disk_mount(const Skerry__Agent__V1__Disk *d, const char *target, uint64_t deadline_ns, struct buf *errors,
+	       struct error *err)
+{
+	bool read_only = d->read_only || streq(d->fstype, "erofs");
+	bool layered = read_only && streq(d->mount, "/");
+	_cleanup_free_ char *node = NULL;
+	int r = disk_find(d->serial, deadline_ns, &node, err);
+
+	if (r < 0)
+		return r;
+	if (layered) {
+		(void)mkdir("/lower", 0755);
+		(void)mkdir("/layer", 0755);
+	}
+	if (mount(node, layered ? "/lower" : target, d->fstype, read_only ? MS_RDONLY : 0, NULL) < 0)
+		return error_set_errno(err, errno, "disk '%s': cannot mount %s as %s", d->serial, node, d->fstype);
+	if (layered)
+		return add_layer(target, err);
+	if (d->grow && !read_only && streq(d->fstype, "ext4")) {
+		r = grow(node, target);
+		if (r < 0)
+			buf_addf(errors, "disk '%s': cannot grow: %s\n", d->serial, strerror(-r));
+	}
+	return 0;
+}
