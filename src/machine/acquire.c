@@ -57,8 +57,10 @@ static int begin_record(struct monitor *m, struct error *err)
 	struct process_id self;
 	int r = process_identify(getpid(), &self);
 
+	if (r >= 0 && !*boot_id())
+		r = -EIO;
 	if (r < 0)
-		return error_set_errno(err, r, "cannot identify this process");
+		return error_set_errno(err, r, "cannot identify this process and boot");
 	free(m->state.boot_id);
 	m->state.boot_id = xstrdup(boot_id());
 	m->state.monitor_pid = (uint64_t)self.pid;

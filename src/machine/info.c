@@ -115,7 +115,7 @@ static void conclude(struct machine_info *i)
 	const struct machine_state *st = &i->state;
 	bool engine;
 
-	if (!streq(st->boot_id, boot_id())) {
+	if (*boot_id() && !streq(st->boot_id, boot_id())) {
 		i->status = MACHINE_FAILED;
 		return;
 	}

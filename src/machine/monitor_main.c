@@ -268,6 +268,8 @@ int main(int argc, char **argv)
 	}
 	reset_run(&m);
 	if (prepare(&m, argv[1], &e) < 0) {
+		/* Whoever hears of it may try again at once. */
+		m.lock_fd = safe_close(m.lock_fd);
 		monitor_report(&m, &e);
 		cleanup(&m);
 		return error_exit_status(&e);

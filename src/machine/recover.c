@@ -68,6 +68,9 @@ int machine_recover(const struct store *s, const struct name *name, int machine_
 		st.boot_id = xstrdup("");
 	else if (r < 0)
 		return error_set_errno(err, r, "cannot read run/%s/state.json", name->s);
+	/* Not to know must not look like a restart of the host: a live machine's record would be thrown away. */
+	if (!*boot_id())
+		return error_set(err, EIO, "cannot read the host's boot id");
 	same_boot = streq(st.boot_id, boot_id());
 	if (same_boot) {
 		bool settled =

@@ -338,7 +338,8 @@ int cli_entries(const char *directory, char *names, size_t n)
 	if (!d)
 		return -1;
 	while ((de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") || !strcmp(de->d_name, "lock"))
+		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") || !strcmp(de->d_name, "lock") ||
+		    !strcmp(de->d_name, ".lock"))
 			continue;
 		count++;
 		if (names)
