@@ -94,7 +94,8 @@ int ext4_set_runs(struct ext4 *x, uint32_t ino, union ext4_inode *inode, const s
 
 	memset(inode->large.i_block, 0, sizeof(inode->large.i_block));
 	inode->large.i_flags |= EXT4_EXTENTS_FL;
-	(void)ext2fs_iblk_set(x->fs, &inode->small, runs->blocks);
+	/* A directory's attributes may have a block of their own already. */
+	(void)ext2fs_iblk_set(x->fs, &inode->small, runs->blocks + (ext2fs_file_acl_block(x->fs, &inode->small) != 0));
 	c = ext2fs_extent_open2(x->fs, ino, &inode->small, &handle);
 	for (size_t i = 0; !c && i < runs->n; i++) {
 		struct ext2fs_extent e = {

@@ -64,8 +64,14 @@ TEST(it_is_private_and_takes_next_to_no_space)
 
 TEST(sizes_at_the_edges_pass_the_check_of_qemu)
 {
-	static const uint64_t sizes[] = { 1, 65536, 65537, UINT64_C(512) << 20, (UINT64_C(512) << 20) + 1, UINT64_C(1) << 42,
-					  (UINT64_C(1) << 42) + 1, UINT64_C(1) << 48 };
+	static const uint64_t sizes[] = { 1,
+					  65536,
+					  65537,
+					  UINT64_C(512) << 20,
+					  (UINT64_C(512) << 20) + 1,
+					  UINT64_C(1) << 42,
+					  (UINT64_C(1) << 42) + 1,
+					  UINT64_C(1) << 48 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		_cleanup_close_ int dir = open_dir();
