@@ -38,6 +38,12 @@ static void terminal(int *ret_master, int *ret_slave)
 	ASSERT_OK(ioctl(*ret_slave, TIOCSWINSZ, &ws));
 }
 
+/* Bars are drawn ten times a second. */
+static void next_drawing(void)
+{
+	usleep(110000); /* lint: the passing of time is what is tested */
+}
+
 TEST(elsewhere_it_is_two_lines)
 {
 	struct progress *p;
@@ -68,10 +74,10 @@ TEST(a_terminal_gets_a_bar_ten_times_a_second_at_most)
 	ASSERT_CONTAINS(pending(master), "\runpacking  [");
 	progress_update(p, 1 << 20);
 	ASSERT_STREQ(pending(master), "");
-	usleep(110000);
+	next_drawing();
 	progress_update(p, 15 << 20);
 	ASSERT_CONTAINS(pending(master), "###############               ]   50%  15 MiB / 30 MiB\033[K");
-	usleep(110000);
+	next_drawing();
 	progress_update(p, 90 << 20);
 	ASSERT_CONTAINS(pending(master), "  100%  90 MiB / 30 MiB");
 	progress_finish(p, true);
@@ -85,7 +91,7 @@ TEST(a_huge_total_does_not_overflow)
 
 	terminal(&master, &slave);
 	p = progress_new(slave, "x", UINT64_MAX);
-	usleep(110000);
+	next_drawing();
 	(void)pending(master);
 	progress_update(p, UINT64_MAX / 2);
 	ASSERT_CONTAINS(pending(master), "%  8 EiB / 16 EiB");

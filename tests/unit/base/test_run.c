@@ -6,12 +6,13 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/parse.h"
 #include "test.h"
 
 static int sh(const char *script, const struct buf *in, struct buf *out, struct buf *errout, size_t limit,
 	      uint64_t timeout_ns, int *status, struct error *err)
 {
-	const char *argv[] = { "sh", "-c", script, NULL };
+	const char *argv[] = { "sh", "-c", script, NULL }; /* lint: the children of these tests */
 	struct spawn s = SPAWN_INIT;
 
 	s.argv = argv;
@@ -87,12 +88,14 @@ TEST(a_writer_without_end_is_stopped_by_the_time_limit)
 TEST(a_daemon_left_behind_does_not_hold_us)
 {
 	_cleanup_buf_ struct buf out = {};
-	uint64_t began = clock_monotonic_ns();
+	uint64_t began = clock_monotonic_ns(), pid;
 
 	ASSERT_OK(sh("sleep 20 & echo $!", NULL, &out, NULL, 100, 0, NULL, NULL));
 	ASSERT(clock_monotonic_ns() - began < 10 * NS_PER_SEC);
 	ASSERT(out.len > 1);
-	ASSERT_OK(kill((pid_t)strtoul(out.p, NULL, 10), SIGKILL));
+	buf_truncate(&out, out.len - 1);
+	ASSERT_OK(parse_u64(out.p, 2, INT32_MAX, &pid));
+	ASSERT_OK(kill((pid_t)pid, SIGKILL));
 }
 
 TEST(closed_streams_do_not_make_it_spin_or_end)

@@ -18,7 +18,7 @@ enum { LIMIT = 1 << 16 };
 /* Runs a shell script, as tests may; returns what it wrote. */
 static char *output(struct spawn *s, const char *script)
 {
-	const char *argv[] = { "sh", "-c", script, NULL };
+	const char *argv[] = { "sh", "-c", script, NULL }; /* lint: the children of these tests */
 	_cleanup_error_ struct error e = {};
 	_cleanup_buf_ struct buf out = {};
 
@@ -30,7 +30,7 @@ static char *output(struct spawn *s, const char *script)
 
 TEST(a_program_runs_with_pid_and_pidfd)
 {
-	const char *argv[] = { "sh", "-c", "exit 7", NULL };
+	const char *argv[] = { "sh", "-c", "exit 7", NULL }; /* lint: the children of these tests */
 	struct spawn s = SPAWN_INIT;
 	int pidfd, status;
 	pid_t pid;
@@ -317,4 +317,59 @@ TEST(programs_are_found_in_absolute_directories_only)
 	ASSERT(!program_find(""));
 	ASSERT_OK(mkdirat(AT_FDCWD, "directory", 0700));
 	ASSERT(!program_find("directory"));
+}
+
+struct recorded {
+	pid_t pid;
+	int answer;
+	bool ran; /* the program had begun before it was on record */
+	const char *trace;
+};
+
+static int record(pid_t pid, void *data)
+{
+	struct recorded *rec = data;
+
+	rec->pid = pid;
+	rec->ran = access(rec->trace, F_OK) == 0;
+	return rec->answer;
+}
+
+TEST(a_program_waits_until_its_pid_is_on_record)
+{
+	_cleanup_free_ char *trace = xasprintf("%s/ran", test_tmpdir());
+	const char *argv[] = { "touch", trace, NULL };
+	struct recorded rec = { .trace = trace };
+	struct spawn s = SPAWN_INIT;
+	int pidfd, status;
+	pid_t pid;
+
+	s.argv = argv;
+	s.on_pid = record;
+	s.on_pid_data = &rec;
+	ASSERT_OK(spawn_start(&s, &pid, &pidfd, NULL));
+	ASSERT_EQ(rec.pid, pid);
+	ASSERT(!rec.ran);
+	ASSERT_OK(pidfd_wait_exit(pidfd, UINT64_MAX));
+	ASSERT_OK(pidfd_reap(pidfd, &status));
+	ASSERT_EQ(status, 0);
+	ASSERT_OK(access(trace, F_OK));
+}
+
+TEST(a_program_that_cannot_be_recorded_does_not_run)
+{
+	_cleanup_free_ char *trace = xasprintf("%s/ran", test_tmpdir());
+	const char *argv[] = { "touch", trace, NULL };
+	struct recorded rec = { .trace = trace, .answer = -ENOSPC };
+	_cleanup_error_ struct error e = {};
+	struct spawn s = SPAWN_INIT;
+
+	s.argv = argv;
+	s.on_pid = record;
+	s.on_pid_data = &rec;
+	ASSERT_EQ(spawn_start(&s, NULL, NULL, &e), -ENOSPC);
+	ASSERT_CONTAINS(e.msg, "touch");
+	ASSERT(access(trace, F_OK) < 0);
+	ASSERT_EQ(waitpid(-1, NULL, WNOHANG), -1);
+	ASSERT_EQ(errno, ECHILD);
 }
