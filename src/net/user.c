@@ -22,7 +22,9 @@
  * which a machine waits for none), turns connections into the host's own, and does not let the guest reach what listens on the host's
  * loopback. QEMU's own user networking needs nothing but QEMU; with it, 10.0.2.2 IS the host's loopback, and QEMU 7.2 has no way to forbid
  * that other than forbidding everything. So passt where it can work, which needs a default route and user namespaces; else QEMU's, and
- * the log says why.
+ * the log says why. Builds of passt before 2024 (Debian 12 has one) leave the last packet of an incoming connection's handshake out until the
+ * client sends something: with protocols in which the server speaks first (MySQL, SMTP, VNC) both sides would wait without end. With such a
+ * build, machines that publish TCP ports get QEMU's networking too.
  *
  * passt ends when the engine closes its end of the socket pair: nothing is left to release. */
 
@@ -34,6 +36,7 @@
 #define QEMU_MTU      1500
 #define ROUTES_LIMIT  (1u << 20)
 #define RESOLV_LIMIT  65536
+#define PROGRAM_LIMIT (8u << 20)
 #define HELPER_FD     3
 #define NOBODY        65534
 
@@ -88,8 +91,26 @@ static bool namespaces_work(void)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* The repaired builds are told from the others by an option that came soon after: "unknown version" is what they call themselves. */
+static bool completes_handshakes(const char *passt)
+{
+	static const char option[] = "map-host-loopback";
+	_cleanup_buf_ struct buf program = {};
+
+	return file_read_at(AT_FDCWD, passt, PROGRAM_LIMIT, &program) >= 0 && program.len > 0 &&
+	       memmem(program.p, program.len, option, sizeof(option) - 1);
+}
+
+static bool publishes_tcp(const struct net_request *req)
+{
+	for (size_t i = 0; i < req->n_publish; i++)
+		if (!req->publish[i].udp)
+			return true;
+	return false;
+}
+
 /* The program, owned by the caller; NULL with a reason where passt cannot be used. */
-static char *find_passt(const char **ret_why)
+static char *find_passt(const struct net_request *req, const char **ret_why)
 {
 	_cleanup_free_ char *path = program_find("passt");
 
@@ -97,6 +118,8 @@ static char *find_passt(const char **ret_why)
 		*ret_why = "passt is not installed";
 	else if (!has_default_route())
 		*ret_why = "passt needs a default route, and this host has none";
+	else if (publishes_tcp(req) && !completes_handshakes(path))
+		*ret_why = "this build of passt cannot serve published TCP ports whose server speaks first";
 	else if (!namespaces_work())
 		*ret_why = "passt needs user namespaces, and this host allows none here";
 	else
@@ -158,7 +181,7 @@ static int user_plan(const struct net_request *req, struct net_plan *ret, struct
 	if (file_read_at(AT_FDCWD, "/etc/resolv.conf", RESOLV_LIMIT, &resolv) >= 0 &&
 	    resolv_parse(resolv.p ? resolv.p : "", resolv.len, &plan.search))
 		strv_add(&plan.dns, NAME_SERVER);
-	passt = find_passt(&why);
+	passt = find_passt(req, &why);
 	if (passt) {
 		plan_passt(req, passt, &plan);
 	} else {

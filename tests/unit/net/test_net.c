@@ -1,13 +1,17 @@
 #include "net/net.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/process.h"
+#include "base/spawn.h"
 #include "test.h"
 
 TEST(the_table_knows_user_and_none)
@@ -108,6 +112,22 @@ TEST(an_ipv6_port_is_refused_in_mode_user)
 	error_done(&e);
 }
 
+TEST(a_published_tcp_port_never_meets_a_passt_that_leaves_handshakes_open)
+{
+	struct net_publish p = { .ip = "127.0.0.1", .host_port = 8080, .guest_port = 80 };
+	_cleanup_free_ char *passt = program_find("passt");
+	_cleanup_buf_ struct buf program = {};
+	struct net_plan plan;
+
+	if (!passt)
+		test_skip("passt is not installed");
+	ASSERT_OK(file_read_at(AT_FDCWD, passt, 8 << 20, &program));
+	plan = user_plan(&p, 1);
+	if (!memmem(program.p, program.len, "map-host-loopback", 17))
+		ASSERT_EQ(plan.kind, NET_ATTACH_USER);
+	net_plan_done(&plan);
+}
+
 static void send_frame(int fd, const unsigned char *p, size_t n)
 {
 	unsigned char head[4] = { 0, 0, (unsigned char)(n >> 8), (unsigned char)n };
@@ -157,7 +177,8 @@ static bool answers_arp(int fd, uint64_t deadline_ns)
 
 static void passt_serves(void)
 {
-	struct net_publish p = { .ip = "127.0.0.1", .guest_port = 80 };
+	/* UDP: every build of passt can do that. */
+	struct net_publish p = { .ip = "127.0.0.1", .guest_port = 80, .udp = true };
 	struct net_request req = { .machine_id = "0123456789abcdef0123456789abcdef", .log_fd = 2 };
 	const struct net_mode *m = net_mode_find("user");
 	struct net_plan plan;
