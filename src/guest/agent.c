@@ -40,7 +40,7 @@ struct agent {
 	bool asked_reboot;
 	uint32_t shutdown_waiters[SHUTDOWN_WAITERS_MAX];
 	unsigned n_shutdown_waiters;
-	struct power_watch *watch; /* owned; while somebody waits and another init is PID 1 */
+	struct power_watch *watch; /* owned; when another init is PID 1 */
 };
 
 /* ---- Methods ---- */
@@ -300,11 +300,14 @@ static int call_shutdown(struct agent *a, uint32_t stream_id, const void *messag
 	return r < 0 ? error_set_errno(err, -r, "cannot tell the guest's init to shut down") : 0;
 }
 
-static void on_power_event(bool reboot, void *data)
+static void on_power_event(bool reboot, bool clean, void *data)
 {
 	struct agent *a = data;
 
-	agent_say_goodbye(a, a->asked ? a->asked_reboot : reboot);
+	agent_say_goodbye(a, reboot);
+	/* The kernel of such a shape would stop instead of powering off, and the machine would never end. */
+	if (clean && !reboot && a->reboot_to_power_off)
+		power_reset();
 }
 
 static int call_wait_shutdown(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
@@ -313,8 +316,6 @@ static int call_wait_shutdown(struct agent *a, uint32_t stream_id, const void *m
 	if (a->n_shutdown_waiters == SHUTDOWN_WAITERS_MAX)
 		return error_set(err, EMFILE, "too many waits");
 	a->shutdown_waiters[a->n_shutdown_waiters++] = stream_id;
-	if (!a->shut_down && !a->watch && power_watch_new(a->loop, on_power_event, a, &a->watch) < 0)
-		log_debug("the end of the guest's init cannot be watched");
 	return DEFERRED;
 }
 
@@ -322,6 +323,9 @@ void agent_say_goodbye(struct agent *a, bool reboot)
 {
 	Skerry__Agent__V1__ShutdownNotice m;
 
+	/* What the host asked for may be done in another way. */
+	if (a->asked)
+		reboot = a->asked_reboot;
 	skerry__agent__v1__shutdown_notice__init(&m);
 	m.mode = reboot ? SKERRY__AGENT__V1__SHUTDOWN_REQUEST__MODE__REBOOT
 			: SKERRY__AGENT__V1__SHUTDOWN_REQUEST__MODE__POWER_OFF;
@@ -409,6 +413,8 @@ int agent_new(struct loop *l, const struct agent_options *o, struct agent **ret)
 		strv_copy(&a->environment, o->environment);
 	a->sessions = sessions_new(l);
 	r = link_new(l, &o->target, handle, reset, a, &a->link);
+	if (r == 0 && !a->shut_down && power_watch_new(l, on_power_event, a, &a->watch) < 0)
+		log_warning("the end of the guest's init cannot be watched");
 	if (r == 0) {
 		sessions_set_link(a->sessions, a->link);
 		r = link_start(a->link);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -25,8 +24,8 @@ enum {
 struct power_watch {
 	int fd;
 	struct loop_source *source;
-	bool was_writable;
-	void (*fn)(bool reboot, void *data);
+	bool told;
+	power_watch_fn fn;
 	void *data;
 };
 
@@ -68,11 +67,27 @@ int power_ask_init(bool reboot_wanted)
 	return 0;
 }
 
-static bool root_is_writable(void)
+/* Nothing on a disk can be written to any more. */
+static bool disks_are_clean(void)
 {
-	struct statvfs fs;
+	_cleanup_buf_ struct buf b = { 0 };
 
-	return statvfs("/", &fs) == 0 && !(fs.f_flag & ST_RDONLY);
+	if (file_read_at(AT_FDCWD, "/proc/self/mounts", MOUNTS_BYTES_MAX, &b) < 0 || !b.p)
+		return false;
+	/* "/dev/vda / ext4 rw,relatime 0 0"; blanks in names are escaped. */
+	for (const char *line = b.p; *line;) {
+		size_t n = strcspn(line, "\n");
+		const char *end = line + n, *options = line;
+
+		for (int field = 0; field < 3 && options && options < end; field++) {
+			options = memchr(options, ' ', (size_t)(end - options));
+			options = options ? options + 1 : NULL;
+		}
+		if (after_prefix(line, "/dev/") && (!options || !after_prefix(options, "ro")))
+			return false;
+		line = end + (*end == '\n');
+	}
+	return true;
 }
 
 /* Whether PID 1 is systemd's last program, and what it was told: "systemd-shutdown\0reboot\0…". */
@@ -91,25 +106,27 @@ static bool is_systemd_shutdown(bool *ret_reboot)
 static int on_mounts(struct loop_source *s, int fd, uint32_t events, void *data)
 {
 	struct power_watch *w = data;
-	bool reboot_wanted = false;
+	bool reboot_wanted = false, clean;
 
+	(void)s;
 	(void)fd;
 	(void)events;
-	if (!is_systemd_shutdown(&reboot_wanted) && (!w->was_writable || root_is_writable()))
+	if (!is_systemd_shutdown(&reboot_wanted))
 		return 0;
-	(void)loop_set_events(s, 0);
-	w->fn(reboot_wanted, w->data);
+	clean = disks_are_clean();
+	if (clean || !w->told)
+		w->fn(reboot_wanted, clean, w->data);
+	w->told = true;
 	return 0;
 }
 
-int power_watch_new(struct loop *l, void (*fn)(bool reboot, void *data), void *data, struct power_watch **ret)
+int power_watch_new(struct loop *l, power_watch_fn fn, void *data, struct power_watch **ret)
 {
 	struct power_watch *w = xnew(struct power_watch);
 	int r;
 
 	w->fn = fn;
 	w->data = data;
-	w->was_writable = root_is_writable();
 	w->fd = open("/proc/self/mounts", O_RDONLY | O_CLOEXEC);
 	/* Changes come as POLLPRI (and POLLERR, edge triggered so that it is told once). */
 	r = w->fd < 0 ? -errno : loop_add_fd(l, &w->source, w->fd, EPOLLPRI | EPOLLET, on_mounts, w);
@@ -185,6 +202,12 @@ static void unmount_all(void)
 		if (!progress)
 			return;
 	}
+}
+
+void power_reset(void)
+{
+	sync();
+	(void)reboot(RB_AUTOBOOT);
 }
 
 void power_off_now(bool reboot_wanted, bool reboot_to_power_off, void (*before_end)(void *data), void *data)

@@ -98,6 +98,17 @@ static int on_power_off(struct loop_source *src, const struct signalfd_siginfo *
 	return 0;
 }
 
+/* Beside an init that is not systemd: it ends everything, us after the others. */
+static int on_terminate(struct loop_source *src, const struct signalfd_siginfo *si, void *data)
+{
+	struct serve *s = data;
+
+	(void)src;
+	(void)si;
+	agent_say_goodbye(s->agent, false);
+	return 0;
+}
+
 static int on_reboot(struct loop_source *src, const struct signalfd_siginfo *si, void *data)
 {
 	(void)src;
@@ -123,7 +134,7 @@ int serve(const struct serve_options *o)
 	struct serve s = { .reboot_to_power_off = o->agent.reboot_to_power_off };
 	struct agent_options agent = o->agent;
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
-	struct loop_source *children;
+	struct loop_source *children, *terminate;
 	int r;
 
 	(void)sigaction(SIGPIPE, &ignore, NULL);
@@ -137,6 +148,8 @@ int serve(const struct serve_options *o)
 		agent.shut_down = begin_end;
 		agent.data = &s;
 	}
+	if (r == 0 && !o->is_init && o->agent.target.fd < 0)
+		r = loop_add_signal(s.loop, &terminate, SIGTERM, on_terminate, &s);
 	if (r == 0) {
 		r = agent_new(s.loop, &agent, &s.agent);
 		/* PID 1 goes on without the host: what runs must not die of that. */

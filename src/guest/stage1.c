@@ -32,13 +32,14 @@
 #include "guest/fwcfg.h"
 #include "guest/modules.h"
 #include "guest/network.h"
+#include "guest/power.h"
 #include "guest/root.h"
 #include "guest/serve.h"
 #include "guest/settings.h"
 #include "guest/user.h"
 #include "wire/message.h"
 
-static const uint64_t device_wait_ns = 10 * NS_PER_SEC;
+static const uint64_t device_wait_ns = 5 * NS_PER_SEC;
 static const char new_root[] = "/root";
 
 extern char **environ;
@@ -53,8 +54,11 @@ struct stage1 {
 static _noreturn_ void fatal(const struct stage1 *s, const struct error *err)
 {
 	log_error("skerry-init: %s; the machine ends here", err->msg ? err->msg : "out of memory");
+	/* Without ACPI a kernel cannot power off; it would stop, and the host would wait. */
+	if (s->config ? s->config->reboot_to_power_off : access("/sys/firmware/acpi", F_OK) < 0)
+		power_reset();
 	sync();
-	(void)reboot(s->config && s->config->reboot_to_power_off ? RB_AUTOBOOT : RB_POWER_OFF);
+	(void)reboot(RB_POWER_OFF);
 	_exit(1); /* the kernel panics, which ends the machine as well */
 }
 
