@@ -26,6 +26,7 @@ extern const uint32_t kvm_payload_handlers[4];
 
 #define MEMORY_BYTES KVM_PROBE_MEMORY_BYTES
 #define PAYLOAD_BASE KVM_PROBE_START
+#define CPUID_MAX    128
 #define PORT_STEP    0xe9
 #define PORT_FAIL    0xea
 #define PORT_END     0xeb
@@ -127,11 +128,12 @@ void kvm_probe_memory(unsigned char *mem)
 
 static void set_cpuid(int pipe_fd, int kvm, int vcpu)
 {
-	struct {
+	union {
 		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[128];
-	} c = { .head.nent = 128 };
+		unsigned char bytes[sizeof(struct kvm_cpuid2) + CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
+	} c = {};
 
+	c.head.nent = CPUID_MAX;
 	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &c) < 0 || ioctl(vcpu, KVM_SET_CPUID2, &c) < 0)
 		setup_failed(pipe_fd, SETUP_CPUID);
 }

@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	_cleanup_free_ char *text = xstrndup((const char *)data, size);
+	/* A newline at the end belongs to the corpus' files. */
+	_cleanup_free_ char *text = xstrndup((const char *)data, size && data[size - 1] == '\n' ? size - 1 : size);
 	_cleanup_strv_ struct strv search = {};
 	struct net_publish p = {}, again = {};
 	struct error e = {};

@@ -82,15 +82,21 @@ TEST(without_passt_the_plan_is_qemus_networking_with_the_same_addresses)
 	struct net_publish p[] = { { .ip = "127.0.0.1", .host_port = 8080, .guest_port = 80 },
 				   { .ip = "0.0.0.0", .host_port = 53, .guest_port = 5353, .udp = true } };
 	struct net_plan plan;
+	int root;
 
 	/* No directory has the program: the search goes beyond PATH, so only an empty root would hide it for certain. */
 	if (access("/usr/bin/passt", X_OK) == 0 && geteuid() != 0)
 		test_skip("passt is installed and cannot be hidden without root");
-	if (access("/usr/bin/passt", X_OK) == 0) {
-		if (chroot(test_tmpdir()) < 0 || chdir("/") < 0)
-			test_skip("cannot change the root");
-	}
+	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_OK(root);
+	if (access("/usr/bin/passt", X_OK) == 0 && (chroot(test_tmpdir()) < 0 || chdir("/") < 0))
+		test_skip("cannot change the root");
 	plan = user_plan(p, 2);
+	if (geteuid() == 0) {
+		ASSERT_OK(fchdir(root));
+		ASSERT_OK(chroot("."));
+	}
+	close(root);
 	ASSERT_EQ(plan.kind, NET_ATTACH_USER);
 	ASSERT_EQ(plan.host_forwards.n, 2);
 	ASSERT_STREQ(plan.host_forwards.items[0], "tcp:127.0.0.1:8080-:80");
