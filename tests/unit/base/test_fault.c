@@ -1,5 +1,6 @@
 #include "base/fault.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -97,4 +98,80 @@ TEST(passed_labels_are_logged)
 	(void)fault_point("a");
 	ASSERT_OK(file_read_at(AT_FDCWD, path, 1000, &b));
 	ASSERT_STREQ(b.p, "a\nb\na\n");
+}
+
+static const char *const write_labels[] = { "file.create", "file.write", "file.rename", "file.renamed" };
+
+/* How many names there are, and whether one of them is temporary. */
+static unsigned names(int d, bool *ret_temporary)
+{
+	int fd = openat(d, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fdopendir(fd);
+	const struct dirent *e;
+	unsigned n = 0;
+
+	ASSERT(dir);
+	*ret_temporary = false;
+	while ((e = readdir(dir))) {
+		n += e->d_name[0] != '.' || after_prefix(e->d_name, ".tmp-");
+		*ret_temporary |= after_prefix(e->d_name, ".tmp-") != NULL;
+	}
+	closedir(dir);
+	return n;
+}
+
+TEST(a_write_that_fails_anywhere_leaves_old_or_new_and_nothing_else)
+{
+	int d = open(test_tmpdir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (size_t i = 0; i < ARRAY_SIZE(write_labels); i++)
+		for (unsigned flags = 0; flags < 2; flags++) {
+			_cleanup_free_ char *spec = xasprintf("%s=ENOSPC", write_labels[i]);
+			_cleanup_buf_ struct buf b = {};
+			bool temporary;
+			pid_t pid;
+			int status;
+
+			unsetenv("SKERRY_FAULT");
+			ASSERT_OK(file_write_at(d, "f", "old", 3, 0600, 0));
+			pid = fork();
+			if (pid == 0) {
+				setenv("SKERRY_FAULT", spec, 1);
+				_exit(file_write_at(d, "f", "new", 3, 0600, flags) == -ENOSPC ? 0 : 1);
+			}
+			ASSERT_EQ(waitpid(pid, &status, 0), pid);
+			ASSERT_EQ(status, 0);
+			ASSERT_EQ(names(d, &temporary), 1);
+			ASSERT(!temporary);
+			ASSERT_OK(file_read_at(d, "f", 10, &b));
+			ASSERT_STREQ(b.p, streq(write_labels[i], "file.renamed") ? "new" : "old");
+		}
+}
+
+TEST(a_write_killed_anywhere_leaves_old_or_new_whole)
+{
+	int d = open(test_tmpdir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (size_t i = 0; i < ARRAY_SIZE(write_labels); i++) {
+		_cleanup_free_ char *spec = xasprintf("%s=kill", write_labels[i]);
+		_cleanup_buf_ struct buf b = {};
+		bool temporary;
+		pid_t pid;
+		int status;
+
+		unsetenv("SKERRY_FAULT");
+		ASSERT_OK(file_write_at(d, "f", "old", 3, 0600, 0));
+		pid = fork();
+		if (pid == 0) {
+			setenv("SKERRY_FAULT", spec, 1);
+			(void)file_write_at(d, "f", "new", 3, 0600, FILE_DURABLE);
+			_exit(0);
+		}
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT(WIFSIGNALED(status));
+		ASSERT_OK(file_read_at(d, "f", 10, &b));
+		ASSERT_STREQ(b.p, streq(write_labels[i], "file.renamed") ? "new" : "old");
+		ASSERT_OK(file_remove_temporaries(d));
+		ASSERT_EQ(names(d, &temporary), 1);
+	}
 }
