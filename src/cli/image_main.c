@@ -19,9 +19,9 @@
 #include "base/parse.h"
 #include "cli/image_disk.h"
 #include "image/build.h"
-#include "image/data.h"
 #include "image/kernel.h"
 #include "json/json.h"
+#include "store/paths.h"
 
 struct options {
 	const char *name;
@@ -131,11 +131,12 @@ static int build_kernel(const struct store *s, const struct options *o, struct e
 
 	if (o->operand)
 		return usage(err, "build-kernel takes no argument");
-	r = data_path("kernel/config", &config, err);
-	if (r >= 0)
-		r = data_path("kernel/build.sh", &script, err);
-	if (r >= 0)
-		r = kernel_build(s, name, config, script, o->replace, err);
+	config = data_path("kernel/config");
+	script = data_path("kernel/build.sh");
+	if (!config || !script)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT,
+				      "kernel/config and kernel/build.sh, which belong to skerry, are missing");
+	r = kernel_build(s, name, config, script, o->replace, err);
 	if (r >= 0)
 		printf("%s\n", name);
 	return r;

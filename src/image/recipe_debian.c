@@ -15,8 +15,8 @@
 #include "base/progress.h"
 #include "base/spawn.h"
 #include "image/pack.h"
-#include "image/data.h"
 #include "image/recipe.h"
+#include "store/paths.h"
 
 #define DEFAULT_SUITE "bookworm"
 
@@ -214,13 +214,13 @@ static int fill(struct recipe_run *run, struct error *err)
 	_cleanup_free_ char *epoch = NULL, *tmpdir = NULL;
 	const char *chosen = choose_mode(err);
 	const char *suite = run->variant ? run->variant : DEFAULT_SUITE;
-	int r;
 
 	if (!chosen)
 		return -ENOENT;
-	r = data_path("images/debian/customize", &hook, err);
-	if (r < 0)
-		return r;
+	hook = data_path("images/debian/customize");
+	if (!hook)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT,
+				      "images/debian/customize, which belongs to skerry, is missing");
 	mode = xasprintf("--mode=%s", chosen);
 	include = xasprintf("--include=%s", list);
 	hook_arg = xasprintf("--customize-hook=%s", hook);
