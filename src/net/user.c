@@ -18,8 +18,8 @@
 #include "net/resolv.h"
 
 /* How this works: a machine has a private network of two, itself (10.0.2.15) and a gateway that is no host (10.0.2.2), whichever program
- * plays the gateway. passt does it as a process beside the engine, over a socket pair: it starts while the engine starts (20 to 60 ms, of
- * which a machine waits for none), turns connections into the host's own, and does not let the guest reach what listens on the host's
+ * plays the gateway. passt does it as a process beside the engine, over a socket pair: it starts while the engine starts (20 to 60 ms, but
+ * a machine is up only 10 ms later for it), turns connections into the host's own, and does not let the guest reach what listens on the host's
  * loopback. QEMU's own user networking needs nothing but QEMU; with it, 10.0.2.2 IS the host's loopback, and QEMU 7.2 has no way to forbid
  * that other than forbidding everything. So passt where it can work, which needs a default route and user namespaces; else QEMU's, and
  * the log says why. Builds of passt before 2024 (Debian 12 has one) leave the last packet of an incoming connection's handshake out until the

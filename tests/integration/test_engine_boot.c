@@ -14,7 +14,9 @@
 #include "base/process.h"
 #include "base/spawn.h"
 #include "disk/qcow2.h"
+#include "engine/accel.h"
 #include "engine/engine.h"
+#include "engine/kvm_probe.h"
 #include "image/cpio.h"
 #include "test.h"
 
@@ -106,9 +108,25 @@ static int open_planned(const struct vm *vm, const struct engine_fd *f)
 	return fd;
 }
 
-static void start(struct vm *vm, struct engine_request *req, bool as_nobody)
+/* The planned words, with firmware of ours in place of the kernel when @firmware (a list of words) is given. */
+static void edit_argv(const struct engine_plan *plan, const struct strv *firmware, struct strv *ret)
 {
-	_cleanup_free_ char *program = NULL, *kernel = kernel_path();
+	for (size_t i = 0; i < plan->argv.n; i++) {
+		const char *w = plan->argv.items[i];
+
+		if (firmware && (streq(w, "-kernel") || streq(w, "-initrd") || streq(w, "-append")))
+			i++;
+		else
+			strv_add(ret, w);
+	}
+	if (firmware)
+		strv_copy(ret, firmware);
+}
+
+static void start(struct vm *vm, struct engine_request *req, bool as_nobody, const struct strv *firmware)
+{
+	_cleanup_free_ char *program = NULL, *kernel = firmware ? xstrdup("/dev/null") : kernel_path();
+	_cleanup_strv_ struct strv argv = {};
 	_cleanup_free_ char *initrd = xasprintf("%s/initrd", test_tmpdir());
 	_cleanup_free_ char *base = xasprintf("%s/base.raw", test_tmpdir());
 	_cleanup_free_ char *delta = xasprintf("%s/system.qcow2", test_tmpdir());
@@ -141,7 +159,8 @@ static void start(struct vm *vm, struct engine_request *req, bool as_nobody)
 	ASSERT(vm->plan.n_fds <= ARRAY_SIZE(fds));
 	for (size_t i = 0; i < vm->plan.n_fds; i++)
 		fds[i] = (struct spawn_fd){ open_planned(vm, &vm->plan.fds[i]), vm->plan.fds[i].number };
-	s.argv = (const char *const *)vm->plan.argv.items;
+	edit_argv(&vm->plan, firmware, &argv);
+	s.argv = (const char *const *)argv.items;
 	s.fds = fds;
 	s.n_fds = vm->plan.n_fds;
 	s.stdio[2] = 2;
@@ -201,7 +220,7 @@ static void boots_to_its_end(enum engine_shape shape, bool as_nobody)
 	uint64_t begin = clock_monotonic_ns();
 
 	req.command_line = shape == SHAPE_FULL ? "end=off" : "end=again";
-	start(&vm, &req, as_nobody);
+	start(&vm, &req, as_nobody, NULL);
 	ASSERT_EQ(vm.plan.reboot_powers_off, shape == SHAPE_MICRO);
 	until(&vm, &vm.shutdown);
 	printf("# %s: from start to shutdown %llu ms\n", engine_shape_name(shape),
@@ -254,7 +273,7 @@ TEST(pause_resume_statistics_and_quit_work_on_a_running_machine)
 
 	/* A kernel that finds no root panics; told to stay, it is a machine that runs on. */
 	req.command_line = "rdinit=/nothing root=/dev/nothing panic=0";
-	start(&vm, &req, false);
+	start(&vm, &req, false, NULL);
 	until(&vm, &vm.ready);
 	until(&vm, &vm.started);
 	vm.engine->pause(vm.control, on_done, &done);
@@ -276,5 +295,66 @@ TEST(pause_resume_statistics_and_quit_work_on_a_running_machine)
 	until(&vm, &vm.disconnected);
 	ASSERT_STREQ(vm.shutdown_reason, "host-qmp-quit");
 	ASSERT_EQ(vm.paused, 1);
+	finish(&vm);
+}
+
+/* Memory with the payload of the KVM proof, and a firmware whose reset vector jumps to it; what it reports goes to a file. */
+static void payload_words(struct strv *words)
+{
+	static unsigned char mem[KVM_PROBE_MEMORY_BYTES], bios[65536];
+	int dir = open(test_tmpdir(), O_DIRECTORY | O_CLOEXEC);
+
+	kvm_probe_memory(mem);
+	memset(bios, 0xf4, sizeof(bios));
+	memcpy(bios + 0xfff0, (unsigned char[]){ 0xea, KVM_PROBE_START & 0xff, KVM_PROBE_START >> 8, 0, 0 }, 5);
+	/* Not the whole: the end of the first MiB is the firmware. */
+	write_file(dir, "mem", mem, 0x80000);
+	write_file(dir, "bios", bios, sizeof(bios));
+	close(dir);
+	strv_add(words, "-bios");
+	strv_addf(words, "%s/bios", test_tmpdir());
+	strv_add(words, "-device");
+	strv_addf(words, "loader,file=%s/mem,addr=0,force-raw=on", test_tmpdir());
+	strv_add(words, "-chardev");
+	strv_addf(words, "file,id=steps,path=%s/steps", test_tmpdir());
+	strv_add(words, "-device");
+	strv_add(words, "isa-debugcon,iobase=0xe9,chardev=steps");
+}
+
+TEST(the_kvm_command_line_runs_a_payload_as_far_as_the_proof_came)
+{
+	struct engine_request req = {
+		.shape = SHAPE_MICRO, .accel = ACCEL_KVM, .cpus = 1, .memory_bytes = UINT64_C(128) << 20
+	};
+	uint64_t deadline = clock_monotonic_ns() + DEADLINE_NS;
+	_cleanup_strv_ struct strv words = {};
+	_cleanup_free_ char *program = program_find("qemu-system-x86_64");
+	struct kvm_probe proof;
+	struct vm vm = {};
+	char model[64];
+	struct stat st = {};
+	int done = 0;
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		test_skip("/dev/kvm cannot be opened: %s", strerror(errno));
+	accel_find_cpu_model(program, model, sizeof(model));
+	if (!model[0])
+		test_skip("QEMU starts with no CPU model under KVM here");
+	kvm_probe_run("/dev/kvm", 2 * NS_PER_SEC, &proof);
+	ASSERT(proof.steps > 0);
+	req.cpu_model = model;
+	payload_words(&words);
+	start(&vm, &req, false, &words);
+	until(&vm, &vm.ready);
+	ASSERT_EQ(vm.started, 1);
+	while (st.st_size < proof.steps && clock_monotonic_ns() < deadline) {
+		ASSERT_OK(loop_step(vm.loop, clock_monotonic_ns() + 10 * NS_PER_MS));
+		ASSERT_OK(fstatat(vm.run_dir, "steps", &st, 0));
+	}
+	printf("# -cpu %s: %u of %u steps\n", model, proof.steps, KVM_PROBE_STEPS);
+	ASSERT_EQ(st.st_size, proof.steps);
+	vm.engine->quit(vm.control, on_done, &done);
+	until(&vm, &done);
+	until(&vm, &vm.disconnected);
 	finish(&vm);
 }
