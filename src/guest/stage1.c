@@ -80,12 +80,19 @@ static void mount_api(const char *type, const char *target, unsigned long flags,
 
 static void open_console(void)
 {
+	int fd;
+
 	/* The kernel has done so when the initrd holds the node. */
 	if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
 		return;
-	for (int fd = open("/dev/console", O_RDWR | O_NOCTTY);
-	     fd >= 0 && fd < STDERR_FILENO;) /* lint: kept for the init */
-		fd = dup(fd);                /* lint: kept for the init */
+	fd = open("/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	for (int i = STDIN_FILENO; i <= STDERR_FILENO && fd >= 0; i++)
+		if (i != fd)
+			(void)dup2(fd, i);
+		else
+			(void)fcntl(fd, F_SETFD, 0); /* the init inherits it */
+	if (fd > STDERR_FILENO)
+		(void)close(fd);
 }
 
 static void mount_first(void)
