@@ -25,6 +25,9 @@ static int collect(const char *path, const struct stat *st, int type, struct FTW
 	(void)st;
 	if (ftw->level == 1 && type == FTW_D && (after_prefix(name, "build") || name[0] == '.') && !streq(name, ".ci"))
 		return FTW_SKIP_SUBTREE;
+	/* Inputs of the fuzz targets are bytes as they were found, not text of ours. */
+	if (type == FTW_D && streq(name, "corpus"))
+		return FTW_SKIP_SUBTREE;
 	if (type != FTW_F)
 		return FTW_CONTINUE;
 	if (!strchr(name, '.')) {
