@@ -19,14 +19,23 @@ static bool domain_like(const char *s)
 	return true;
 }
 
-static bool is_server(char *word)
+static void take_server(char *word, struct resolv *ret)
 {
-	unsigned char a[16];
 	char *scope = strchr(word, '%');
+	unsigned char a[16];
+	bool four;
 
 	if (scope)
 		*scope = 0;
-	return inet_pton(AF_INET, word, a) == 1 || inet_pton(AF_INET6, word, a) == 1;
+	four = inet_pton(AF_INET, word, a) == 1;
+	if (!four && inet_pton(AF_INET6, word, a) != 1)
+		return;
+	if (four && a[0] != 127 && a[0] != 0) {
+		ret->first_direct |= !ret->server;
+		if (!ret->direct[0])
+			(void)inet_ntop(AF_INET, a, ret->direct, sizeof(ret->direct));
+	}
+	ret->server = true;
 }
 
 /* Cuts the next word off *rest; NULL at the end. */
@@ -42,30 +51,29 @@ static char *next_word(char **rest)
 	return word;
 }
 
-static bool take_line(char *line, struct strv *search)
+static void take_line(char *line, struct resolv *ret)
 {
 	char *word = next_word(&line), *arg;
 
 	if (!word)
-		return false;
+		return;
 	if (streq(word, "nameserver")) {
 		arg = next_word(&line);
-		return arg && is_server(arg);
+		if (arg)
+			take_server(arg, ret);
+		return;
 	}
 	if (!streq(word, "search") && !streq(word, "domain"))
-		return false;
-	strv_done(search);
-	*search = (struct strv){};
+		return;
+	resolv_done(ret);
 	while ((arg = next_word(&line)))
-		if (search->n < SEARCH_MAX && domain_like(arg))
-			strv_add(search, arg);
-	return false;
+		if (ret->search.n < SEARCH_MAX && domain_like(arg))
+			strv_add(&ret->search, arg);
 }
 
-bool resolv_parse(const char *text, size_t len, struct strv *search)
+void resolv_parse(const char *text, size_t len, struct resolv *ret)
 {
 	const char *end = text + len;
-	bool server = false;
 
 	while (text < end) {
 		const char *nl = memchr(text, '\n', (size_t)(end - text));
@@ -73,9 +81,13 @@ bool resolv_parse(const char *text, size_t len, struct strv *search)
 		_cleanup_free_ char *line = xstrndup(text, n);
 
 		line[strcspn(line, "#;\r")] = 0;
-		if (take_line(line, search))
-			server = true;
+		take_line(line, ret);
 		text += n + 1;
 	}
-	return server;
+}
+
+void resolv_done(struct resolv *r)
+{
+	strv_done(&r->search);
+	r->search = (struct strv){};
 }

@@ -6,6 +6,14 @@
 
 #include "base/memory.h"
 
-/* Reads the text of a resolv.conf: true when it names a server; search domains (the last "search" or "domain" line, at most 6 that look like
- * domain names) are added to @search. Anything else is skipped. */
-bool resolv_parse(const char *text, size_t len, struct strv *search);
+struct resolv {
+	bool server;       /* it names one at all */
+	bool first_direct; /* the first is an IPv4 address that is not this host's loopback */
+	char direct[16];   /* the first such address; "" = none */
+	struct strv search;
+};
+
+/* Reads the text of a resolv.conf into the zeroed @ret. Search domains: the last "search" or "domain" line, at most 6 that look like domain
+ * names. Anything else is skipped. */
+void resolv_parse(const char *text, size_t len, struct resolv *ret);
+void resolv_done(struct resolv *r);

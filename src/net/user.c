@@ -21,8 +21,8 @@
  * plays the gateway. passt does it as a process beside the engine, over a socket pair: it starts while the engine starts (20 to 60 ms, but
  * a machine is up only 10 ms later for it), turns connections into the host's own, and does not let the guest reach what listens on the host's
  * loopback. QEMU's own user networking needs nothing but QEMU; with it, 10.0.2.2 IS the host's loopback, and QEMU 7.2 has no way to forbid
- * that other than forbidding everything. So passt where it can work, which needs a default route and user namespaces; else QEMU's, and
- * the log says why. Builds of passt before 2024 (Debian 12 has one) leave the last packet of an incoming connection's handshake out until the
+ * that other than forbidding everything. So passt where it can work, which needs a default route, user namespaces and a name server that is not
+ * on the host's loopback; else QEMU's, and the log says why. Builds of passt before 2024 (Debian 12 has one) leave the last packet of an incoming connection's handshake out until the
  * client sends something: with protocols in which the server speaks first (MySQL, SMTP, VNC) both sides would wait without end. With such a
  * build, machines that publish TCP ports get QEMU's networking too.
  *
@@ -160,9 +160,18 @@ static void plan_qemu(const struct net_request *req, struct net_plan *plan)
 	}
 }
 
+static void read_resolv(const char *path, struct resolv *ret)
+{
+	_cleanup_buf_ struct buf text = {};
+
+	/* Without the file there is no name server to pass on. */
+	if (file_read_at(AT_FDCWD, path, RESOLV_LIMIT, &text) >= 0 && text.len > 0)
+		resolv_parse(text.p, text.len, ret);
+}
+
 static int user_plan(const struct net_request *req, struct net_plan *ret, struct error *err)
 {
-	_cleanup_buf_ struct buf resolv = {};
+	_cleanup_(resolv_done) struct resolv conf = {};
 	_cleanup_free_ char *passt = NULL;
 	struct net_plan plan = {};
 	const char *why = NULL;
@@ -178,10 +187,21 @@ static int user_plan(const struct net_request *req, struct net_plan *ret, struct
 	net_mac_from_id(req->machine_id, 0, plan.mac);
 	strv_add(&plan.addresses, GUEST_ADDRESS "/" GUEST_PREFIX);
 	(void)snprintf(plan.gateway, sizeof(plan.gateway), GATEWAY);
-	if (file_read_at(AT_FDCWD, "/etc/resolv.conf", RESOLV_LIMIT, &resolv) >= 0 &&
-	    resolv_parse(resolv.p ? resolv.p : "", resolv.len, &plan.search))
-		strv_add(&plan.dns, NAME_SERVER);
-	passt = find_passt(req, &why);
+	read_resolv("/etc/resolv.conf", &conf);
+	/* A local cache: whom it asks stands here where systemd-resolved is the cache. */
+	if (conf.server && !conf.direct[0]) {
+		_cleanup_(resolv_done) struct resolv upstream = {};
+
+		read_resolv("/run/systemd/resolve/resolv.conf", &upstream);
+		memcpy(conf.direct, upstream.direct, sizeof(conf.direct));
+	}
+	if (conf.server && !conf.direct[0])
+		why = "passt cannot ask the host's name server, which is on its loopback or has no IPv4 address";
+	else
+		passt = find_passt(req, &why);
+	if (conf.server)
+		strv_add(&plan.dns, passt && !conf.first_direct ? conf.direct : NAME_SERVER);
+	strv_copy(&plan.search, &conf.search);
 	if (passt) {
 		plan_passt(req, passt, &plan);
 	} else {

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	/* A newline at the end belongs to the corpus' files. */
 	_cleanup_free_ char *text = xstrndup((const char *)data, size && data[size - 1] == '\n' ? size - 1 : size);
-	_cleanup_strv_ struct strv search = {};
+	_cleanup_(resolv_done) struct resolv conf = {};
 	struct net_publish p = {}, again = {};
 	struct error e = {};
 	int r = net_publish_parse(text, &p, &e);
@@ -31,6 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		    p.guest_port == 0)
 			abort();
 	}
-	(void)resolv_parse((const char *)data, size, &search);
+	resolv_parse((const char *)data, size, &conf);
+	if (conf.search.n > 6 || (conf.first_direct && !conf.direct[0]))
+		abort();
 	return 0;
 }
