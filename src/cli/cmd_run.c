@@ -75,6 +75,14 @@ static int create_unnamed(const struct store *s, struct machine_spec *spec, bool
 	return r;
 }
 
+static bool is_shell(const struct strv *command)
+{
+	const char *base = command->n ? strrchr(command->items[0], '/') : NULL;
+
+	base = base ? base + 1 : command->n ? command->items[0] : "";
+	return streq(base, "sh") || streq(base, "bash");
+}
+
 /* What the machine is for. */
 static int choose_command(const struct store *s, const struct invocation *inv, const struct run_options *o,
 			  struct machine_spec *spec, struct error *err)
@@ -92,7 +100,9 @@ static int choose_command(const struct store *s, const struct invocation *inv, c
 	r = image_find(s, spec->image, &image, err);
 	if (r < 0)
 		return r;
-	strv_copy(&spec->command, &image.command);
+	/* A shell that nobody talks to would end at once, and the machine with it. */
+	if (!(o->detach && is_shell(&image.command)))
+		strv_copy(&spec->command, &image.command);
 	/* With a terminal and nothing to run in it, people want a shell. */
 	if (!spec->command.n && o->terminal && !o->detach) {
 		strv_add(&spec->command, "/bin/sh");
