@@ -189,10 +189,16 @@ static void mount_others(struct stage1 *s, uint64_t deadline_ns)
 			note(s, &err);
 			continue;
 		}
-		/* By descriptor: a link of the image has been resolved inside its root. */
+		/* By descriptor: a link of the image has been resolved inside its root. Such a name leads below what is mounted
+		 * there, so the disk is mounted and grown elsewhere, then moved. */
 		target = xasprintf("/proc/self/fd/%d", point);
-		if (disk_mount(d, target, deadline_ns, &s->errors, &err) < 0)
+		(void)mkdir("/disk", 0755);
+		if (disk_mount(d, "/disk", deadline_ns, &s->errors, &err) < 0) {
 			note(s, &err);
+		} else if (mount("/disk", target, NULL, MS_MOVE, NULL) < 0) {
+			error_set_errno(&err, errno, "disk '%s': cannot move it to '%s'", d->serial, d->mount);
+			note(s, &err);
+		}
 	}
 }
 
