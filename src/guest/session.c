@@ -689,8 +689,9 @@ int session_release(struct sessions *t, const char *id, struct error *err)
 		return 0;
 	}
 	free(TAKE_PTR(s->id));
+	/* Its output stays open, unread, to its end: a last word must not kill it before its handler is done. */
 	for (int i = 0; i < 2; i++) {
-		stream_close(&s->out[i]);
+		watch_output(&s->out[i], false);
 		buf_done(&s->out[i].kept);
 	}
 	close_input(s);
