@@ -32,7 +32,7 @@ static uint8_t fw_byte(void)
 {
 	uint8_t v;
 
-	__asm__ volatile("inb %w1, %b0" : "=a"(v) : "Nd"((uint16_t)0x511));
+	__asm__ volatile("inb %w1, %b0" : "=a"(v) : "d"((uint16_t)0x511));
 	return v;
 }
 
@@ -47,7 +47,7 @@ static uint32_t fw_number(int bytes)
 
 static void fw_select(uint16_t key)
 {
-	__asm__ volatile("outw %w0, %w1" : : "a"(key), "Nd"((uint16_t)0x510));
+	__asm__ volatile("outw %w0, %w1" : : "a"(key), "d"((uint16_t)0x510));
 }
 
 /* The device's directory: a count, then entries of size, key, two bytes of nothing and a name of 56. */
