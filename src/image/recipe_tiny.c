@@ -161,10 +161,11 @@ static int list_applets(struct recipe_run *run, const struct tiny *t, struct buf
 {
 	_cleanup_free_ char *path = xasprintf("%s/busybox", run->scratch_path);
 	const char *argv[] = { path, "--list-full", NULL };
+	_cleanup_close_ int scratch = open(run->scratch_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct spawn s = SPAWN_INIT;
 	int r;
 
-	r = file_write_at(AT_FDCWD, path, t->p, t->n, 0700, 0);
+	r = scratch < 0 ? -errno : file_write_at(scratch, "busybox", t->p, t->n, 0700, 0);
 	if (r < 0)
 		return error_set_errno(err, -r, "'%s'", path);
 	s.argv = argv;

@@ -114,7 +114,7 @@ static void initrd(const char *kernel, const char *text, struct buf *out, struct
 	struct kernel_meta m = {};
 
 	if (text)
-		ASSERT_OK(file_write_at(AT_FDCWD, guest, text, strlen(text), 0755, 0));
+		ASSERT_OK(file_write_at(store.home_fd, "guest", text, strlen(text), 0755, 0));
 	ASSERT_OK(kernel_find(&store, kernel, &m, NULL));
 	ASSERT_OK(kernel_initrd_path(&store, &m, guest, &path, NULL));
 	ASSERT_OK(file_read_at(AT_FDCWD, path, 1 << 20, out));
@@ -160,7 +160,7 @@ TEST(a_list_of_modules_that_leaves_its_directory_is_refused)
 
 	open_store();
 	add("k", false, 1, true);
-	ASSERT_OK(file_write_at(AT_FDCWD, guest, "g", 1, 0755, 0));
+	ASSERT_OK(file_write_at(store.home_fd, "guest", "g", 1, 0755, 0));
 	ASSERT_OK(file_write_at(store.kernels_fd, "k/modules/load", "../vmlinux\n", 11, 0600, 0));
 	ASSERT_OK(kernel_find(&store, "k", &m, NULL));
 	ASSERT(kernel_initrd_path(&store, &m, guest, &path, &e) < 0);
