@@ -209,6 +209,8 @@ static int check_header(const struct header *h, const char *what, struct error *
 		return bad(err, what, "the L1 table does not fit the virtual size");
 	if ((h->l1_offset | h->refcount_offset) & ((UINT64_C(1) << h->cluster_bits) - 1))
 		return bad(err, what, "a table is not aligned");
+	if (h->l1_size && !h->l1_offset)
+		return bad(err, what, "the L1 table lies on the header");
 	if (h->l1_offset > INT64_MAX - (INT64_C(64) << 20) || h->refcount_offset > INT64_MAX - (INT64_C(64) << 20))
 		return bad(err, what, "a table lies outside any file");
 	if (!h->refcount_offset || !h->refcount_clusters ||
