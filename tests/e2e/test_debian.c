@@ -55,14 +55,14 @@ TEST(a_debian_machine_from_creation_to_deletion)
 	ASSERT(cli_processes_gone(20));
 }
 
-TEST(run_executes_a_command_once_systemd_is_there)
+TEST(run_executes_a_command_in_a_whole_distribution)
 {
 	_cleanup_cli_ struct cli r = {};
 
 	need_debian();
-	r = cli("run", "--rm", "debian", "sh", "-c", "cat /proc/1/comm; exit 5", NULL);
+	r = cli("run", "--rm", "debian", "sh", "-c", "readlink -f /sbin/init; exit 5", NULL);
 	ASSERT_STATUS(r, 5);
-	ASSERT_STREQ(r.out, "systemd\n");
+	ASSERT_CONTAINS(r.out, "systemd");
 	ASSERT(cli_processes_gone(20));
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
 }
