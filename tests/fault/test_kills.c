@@ -1,8 +1,7 @@
 /* Processes killed from outside, and many commands at once. */
-#include <dirent.h>
-#include <errno.h>
+#include <poll.h>
 #include <signal.h>
-#include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "scenario.h"
@@ -33,6 +32,18 @@ static int inspect_pid(const char *key)
 	return (int)strtol(p + strlen(want), NULL, 10);
 }
 
+/* kill -9, and until the process has really gone. */
+static void kill_and_wait(int pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	ASSERT(pidfd >= 0);
+	ASSERT_EQ(kill(pid, SIGKILL), 0);
+	ASSERT_EQ(poll(&p, 1, 10000), 1);
+	close(pidfd);
+}
+
 static void assert_state(const char *state)
 {
 	_cleanup_cli_ struct cli r = cli("status", MACHINE, NULL);
@@ -48,12 +59,12 @@ TEST(a_killed_monitor_is_replaced_and_the_guest_goes_on)
 	make_running();
 	mark = cli("exec", MACHINE, "sh", "-c", "echo kept > /run/mark", NULL);
 	ASSERT_STATUS(mark, 0);
-	engine = inspect_pid("engine_pid");
-	ASSERT_EQ(kill(inspect_pid("monitor_pid"), SIGKILL), 0);
+	engine = inspect_pid("pid");
+	kill_and_wait(inspect_pid("monitor_pid"));
 	look = cli("exec", MACHINE, "cat", "/run/mark", NULL);
 	ASSERT_STATUS(look, 0);
 	ASSERT_STREQ(look.out, "kept\n");
-	ASSERT_EQ(inspect_pid("engine_pid"), engine);
+	ASSERT_EQ(inspect_pid("pid"), engine);
 	stop = cli("stop", MACHINE, NULL);
 	ASSERT_STATUS(stop, 0);
 	assert_state("stopped");
@@ -66,7 +77,7 @@ TEST(an_exit_after_adoption_is_recorded)
 	_cleanup_cli_ struct cli again = {}, off = {}, wait = {};
 
 	make_running();
-	ASSERT_EQ(kill(inspect_pid("monitor_pid"), SIGKILL), 0);
+	kill_and_wait(inspect_pid("monitor_pid"));
 	again = cli("exec", MACHINE, "true", NULL);
 	ASSERT_STATUS(again, 0);
 	off = cli("exec", MACHINE, "poweroff", NULL);
@@ -81,7 +92,7 @@ TEST(a_killed_engine_is_a_failure_with_its_reason)
 	_cleanup_cli_ struct cli wait = {}, inspect = {};
 
 	make_running();
-	ASSERT_EQ(kill(inspect_pid("engine_pid"), SIGKILL), 0);
+	kill_and_wait(inspect_pid("pid"));
 	wait = cli("wait", "--for", "exit", "--timeout", "30", MACHINE, NULL);
 	assert_state("failed");
 	inspect = cli("inspect", MACHINE, NULL);
@@ -96,7 +107,7 @@ TEST(monitor_and_engine_killed_together)
 
 	make_running();
 	monitor = inspect_pid("monitor_pid");
-	engine = inspect_pid("engine_pid");
+	engine = inspect_pid("pid");
 	kill(monitor, SIGKILL);
 	kill(engine, SIGKILL);
 	ASSERT(cli_processes_gone(10));
