@@ -18,7 +18,7 @@ struct ext4_entry {
 	/* Relative, checked: no "." or "..", no empty component; "." alone is the root. Parents are made (0755 root) when missing; symbolic
 	 * links among them are followed inside the root, at most 40. */
 	const char *path;
-	mode_t mode;   /* with type */
+	mode_t mode; /* with type */
 	uint32_t uid, gid;
 	uint64_t mtime_ns;
 	uint64_t size;    /* regular files */

@@ -157,6 +157,16 @@ void namespace_remove(struct namespace *n, struct node *node)
 	free(node);
 }
 
+/* One component on the way. */
+static int step(struct namespace *n, struct node *at, const char *name, size_t len, namespace_mkdir_fn mkdir,
+		void *data, struct node **ret)
+{
+	*ret = namespace_lookup(n, at, name, len);
+	if (*ret)
+		return 0;
+	return mkdir ? mkdir(data, at, name, len, ret) : -ENOENT;
+}
+
 /* Walks @rest (consumed piece by piece) from the root; every component is followed. */
 static int walk(struct namespace *n, struct buf *rest, namespace_mkdir_fn mkdir, void *data, struct node **ret)
 {
@@ -173,12 +183,9 @@ static int walk(struct namespace *n, struct buf *rest, namespace_mkdir_fn mkdir,
 		} else if (len && !(len == 1 && rest->p[0] == '.')) {
 			if (len > NAME_LIMIT)
 				return -ENAMETOOLONG;
-			next = namespace_lookup(n, at, rest->p, len);
-			if (!next) {
-				r = mkdir ? mkdir(data, at, rest->p, len, &next) : -ENOENT;
-				if (r < 0)
-					return r;
-			}
+			r = step(n, at, rest->p, len, mkdir, data, &next);
+			if (r < 0)
+				return r;
 			if (S_ISLNK(next->mode)) {
 				_cleanup_buf_ struct buf joined = {};
 

@@ -20,10 +20,12 @@
 
 #define DEFAULT_SUITE "bookworm"
 
-/* What makes a machine to work on, and boots quickly: no message bus, no device manager; who needs them adds them as packages. */
+/* What makes a machine to work on, and boots quickly: no device manager, no user sessions; who needs them adds the packages. The message bus
+ * is there because systemctl has no other way for users than root. */
 static const char *const packages[] = {
-	"systemd-sysv", "openssh-server", "sudo",    "iproute2", "ca-certificates",   "less",
-	"procps",       "iputils-ping",   "netbase", "tzdata",   "libnss-myhostname", "kmod",
+	"systemd-sysv", "dbus",   "openssh-server", "sudo",    "iproute2", "ca-certificates",
+	"less",         "procps", "iputils-ping",   "netbase", "tzdata",   "libnss-myhostname",
+	"kmod",
 };
 
 static const char *const suites[] = { "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable" };
