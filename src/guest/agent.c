@@ -21,6 +21,7 @@
 #include "guest/power.h"
 #include "guest/session.h"
 #include "guest/system.h"
+#include "guest/trim.h"
 #include "wire/message.h"
 
 enum { DEFERRED = 1, SHUTDOWN_WAITERS_MAX = 16, ARGS_MAX = 65536 };
@@ -40,6 +41,7 @@ struct agent {
 	bool asked_reboot;
 	uint32_t shutdown_waiters[SHUTDOWN_WAITERS_MAX];
 	unsigned n_shutdown_waiters;
+	struct trim *trim;         /* owned; while one runs */
 	struct power_watch *watch; /* owned; when another init is PID 1 */
 };
 
@@ -270,16 +272,11 @@ static int call_set_time(struct agent *a, uint32_t stream_id, const void *messag
 
 static int call_trim(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
 {
-	Skerry__Agent__V1__TrimResponse m;
 	int r;
 
 	(void)message;
-	skerry__agent__v1__trim_response__init(&m);
-	r = system_trim(&m.trimmed_bytes);
-	if (r < 0)
-		return error_set_errno(err, -r, "cannot trim");
-	link_reply(a->link, stream_id, &m.base);
-	return DEFERRED;
+	r = trim_start(&a->trim, a->loop, a->link, stream_id, err);
+	return r < 0 ? r : DEFERRED;
 }
 
 static int call_shutdown(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
@@ -395,6 +392,7 @@ static void reset(void *data)
 	struct agent *a = data;
 
 	sessions_forget_requests(a->sessions);
+	trim_forget_request(a->trim);
 	a->n_shutdown_waiters = 0;
 }
 
@@ -432,6 +430,7 @@ struct agent *agent_free(struct agent *a)
 	if (!a)
 		return NULL;
 	sessions_free(a->sessions);
+	trim_free(a->trim);
 	power_watch_free(a->watch);
 	link_free(a->link);
 	strv_done(&a->environment);
