@@ -58,7 +58,7 @@ TEST(commands_and_options_that_do_not_exist)
 {
 	cli_home(false);
 	REFUSED(64, "no command", NULL);
-	REFUSED(64, "unknown command 'strat'", "strat", "web");
+	REFUSED(64, "unknown command 'strt'", "strt", "web");
 	REFUSED(64, "unknown option '--nope'", "start", "--nope", "web");
 	REFUSED(64, "too few arguments", "start");
 	REFUSED(64, "unexpected argument 'x'", "list", "x");

@@ -121,7 +121,7 @@ TEST(values_are_checked)
 	ASSERT_EQ(o->size_bytes, 2 << 20);
 	ASSERT_EQ(o->timeout_ns, 500 * NS_PER_MS);
 	refused("free x --format yaml", "--format takes table|json, not 'yaml'");
-	refused("free x --format tabl", "--format takes");
+	refused("free x --format tablet", "--format takes");
 	refused("free x --size lots", "--size takes a size");
 	refused("free x --timeout -1", "--timeout takes a time");
 }
