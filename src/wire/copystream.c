@@ -63,7 +63,7 @@ static int take_entry(const Skerry__Agent__V1__CopyEntry *m, struct copystream_r
 
 static int take_record(const Skerry__Agent__V1__CopyRecord *m, struct copystream_record *ret)
 {
-	switch (m->record_case) {
+	switch ((int)m->record_case) {
 	case SKERRY__AGENT__V1__COPY_RECORD__RECORD_ENTRY: return take_entry(m->entry, ret);
 	case SKERRY__AGENT__V1__COPY_RECORD__RECORD_DATA:
 		if (m->data->data.len > COPYSTREAM_DATA_MAX || m->data->offset > INT64_MAX - m->data->data.len)
@@ -117,14 +117,19 @@ int copystream_encode(struct buf *out, const struct copystream_record *r)
 		char *text;
 		uint8_t *bytes;
 	} path = { .c = r->path ? r->path : "" }, link = { .c = r->link ? r->link : "" }, data = { .c = r->data };
-	Skerry__Agent__V1__CopyRecord m = SKERRY__AGENT__V1__COPY_RECORD__INIT;
-	Skerry__Agent__V1__CopyEntry entry = SKERRY__AGENT__V1__COPY_ENTRY__INIT;
-	Skerry__Agent__V1__CopyData bytes = SKERRY__AGENT__V1__COPY_DATA__INIT;
-	Skerry__Agent__V1__CopyError error = SKERRY__AGENT__V1__COPY_ERROR__INIT;
-	Skerry__Agent__V1__Empty end = SKERRY__AGENT__V1__EMPTY__INIT;
+	Skerry__Agent__V1__CopyRecord m;
+	Skerry__Agent__V1__CopyEntry entry;
+	Skerry__Agent__V1__CopyData bytes;
+	Skerry__Agent__V1__CopyError error;
+	Skerry__Agent__V1__Empty end;
 	size_t n;
 	uint8_t *p;
 
+	skerry__agent__v1__copy_record__init(&m);
+	skerry__agent__v1__copy_entry__init(&entry);
+	skerry__agent__v1__copy_data__init(&bytes);
+	skerry__agent__v1__copy_error__init(&error);
+	skerry__agent__v1__empty__init(&end);
 	switch (r->type) {
 	case COPYSTREAM_ENTRY:
 		entry.path = path.text;

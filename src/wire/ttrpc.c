@@ -125,8 +125,9 @@ void ttrpc_request_done(struct ttrpc_request *r)
 int ttrpc_request_encode(struct buf *out, uint32_t stream_id, const char *service, const char *method,
 			 const void *payload, size_t len, uint64_t timeout_ns)
 {
-	Ttrpc__Request m = TTRPC__REQUEST__INIT;
+	Ttrpc__Request m;
 
+	ttrpc__request__init(&m);
 	m.service = unconst(service);
 	m.method = unconst(method);
 	m.payload = (ProtobufCBinaryData){ .len = len, .data = unconst_bytes(payload) };
@@ -162,9 +163,11 @@ void ttrpc_response_done(struct ttrpc_response *r)
 int ttrpc_response_encode(struct buf *out, uint32_t stream_id, int32_t code, const char *message, const void *payload,
 			  size_t len)
 {
-	Ttrpc__Response m = TTRPC__RESPONSE__INIT;
-	Ttrpc__Status status = TTRPC__STATUS__INIT;
+	Ttrpc__Response m;
+	Ttrpc__Status status;
 
+	ttrpc__response__init(&m);
+	ttrpc__status__init(&status);
 	if (code != TTRPC_OK) {
 		status.code = code;
 		status.message = unconst(message ? message : "");
