@@ -87,7 +87,6 @@ static int read_deb(int fd, const char *what, struct import *in, struct error *e
 static int convert(struct import *in, const char *what, const char **ret_file, struct error *err)
 {
 	_cleanup_buf_ struct buf unpacked = {};
-	_cleanup_error_ struct error why = {};
 	bool pvh = false;
 	int r;
 

@@ -130,7 +130,6 @@ TEST(it_grows_within_its_table_and_beyond_and_keeps_its_content)
 	static const uint64_t sizes[] = { UINT64_C(1) << 30, UINT64_C(64) << 30, (UINT64_C(4) << 40) + 65536,
 					  UINT64_C(64) << 40 };
 	_cleanup_close_ int dir = open_dir();
-	_cleanup_free_ char *before = NULL;
 	_cleanup_close_ int fd = -EBADF;
 	int status;
 

@@ -189,7 +189,6 @@ TEST(bad_requests_are_refused_before_anything_is_made)
 TEST(options_that_a_package_list_could_smuggle_in_are_refused)
 {
 	static const char *const bad[] = { "--hook=x", "a b", "a;b", "a\nb", "$(x)", "" };
-	_cleanup_free_ char *mmdebstrap = program_find("mmdebstrap");
 
 	(void)build("none", NULL, NULL, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

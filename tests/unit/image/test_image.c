@@ -67,7 +67,7 @@ static int used(const char *digest, char **ret_by, void *data)
 
 TEST(a_sealed_image_is_read_only_and_found_by_name_and_digest)
 {
-	static const char *const names[] = { "tiny", "tiny:latest", "sha256:" HEX_A, "sha256:aaaaaaaaaaaa" };
+	static const char *const names[] = { "tiny", "tiny:latest", ("sha256:" HEX_A), "sha256:aaaaaaaaaaaa" };
 	_cleanup_free_ char *path = NULL;
 	struct stat st;
 
