@@ -1,0 +1,24 @@
+#!/bin/sh
+# Prepares the store that tests take images and kernels from, $SKERRY_CACHE/store. The built kernel is kept by skerry itself, keyed by source,
+# configuration and patches; images are made again when what makes them has changed.
+set -eu
+cd "$(dirname "$0")/.."
+: "${SKERRY_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/skerry-check}"
+SKERRY_HOME=$SKERRY_CACHE/store
+export SKERRY_HOME
+skerry=build/src/cli/skerry
+mkdir -p "$SKERRY_HOME"
+
+"$skerry" kernel build --replace
+[ -e "$SKERRY_HOME/kernels/debian" ] || "$skerry" kernel import debian
+
+key=$(find src/image src/disk images -type f | sort | xargs sha256sum | sha256sum | cut -c 1-16)
+if [ ! -e "$SKERRY_HOME/images-$key" ]; then
+	"$skerry" image build tiny
+	"$skerry" image build debian
+	rm -f "$SKERRY_HOME"/images-*
+	: >"$SKERRY_HOME/images-$key"
+fi
+# The first home disk has its blank file system made.
+"$skerry" create warm-up --image tiny --home 1G >/dev/null
+"$skerry" delete -y warm-up >/dev/null
