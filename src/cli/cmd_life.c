@@ -348,7 +348,8 @@ struct wait_options {
 static const struct option wait_table[] = {
 	CHOICE(0, "for", "WHAT", wait_options, what, "What to wait for (exit unless given)",
 	       .words = "running|ssh|agent|exit"),
-	DURATION('t', "timeout", "TIME", wait_options, timeout_ns, "Give up after that long (no limit unless given)"),
+	DURATION('t', "timeout", "TIME", wait_options, timeout_ns,
+		 "Give up after that long (120s unless given; no limit for exit)"),
 };
 
 static int print_exit(const struct store *s, const struct name *name, struct error *err)
@@ -376,7 +377,9 @@ static int run_wait(const struct invocation *inv, struct error *err)
 	_cleanup_client_ struct client c = {};
 	_cleanup_error_ struct error e = {};
 	struct name name;
-	uint64_t deadline = o->timeout_ns ? clock_monotonic_ns() + o->timeout_ns : UINT64_MAX;
+	/* A machine may run for years; that it starts takes no longer than this. */
+	uint64_t timeout_ns = o->timeout_ns || o->what == WAIT_EXIT ? o->timeout_ns : AGENT_TIMEOUT_NS;
+	uint64_t deadline = timeout_ns ? clock_monotonic_ns() + timeout_ns : UINT64_MAX;
 	int r = store_open(&s, err);
 
 	if (r >= 0)
@@ -388,13 +391,13 @@ static int run_wait(const struct invocation *inv, struct error *err)
 	if (r < 0)
 		return error_move(err, &e);
 	if (o->what == WAIT_AGENT || o->what == WAIT_SSH) {
-		r = client_wait_agent(&c, o->timeout_ns, err);
+		r = client_wait_agent(&c, timeout_ns, err);
 		if (r >= 0 && o->what == WAIT_SSH)
 			r = target_wait_ssh(&c, deadline, err);
 		return r;
 	}
 	m.event = (Skerry__Monitor__V1__WaitRequest__Event)events[o->what];
-	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, o->timeout_ns, NULL, &e);
+	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, NULL, &e);
 	if (r == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT, "machine '%s' has not got there in time", name.s);
 	if (r < 0 && !(o->what == WAIT_EXIT && (r == -ECONNRESET || r == -EPIPE)))

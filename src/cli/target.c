@@ -10,6 +10,7 @@
 #include "machine/session.h"
 
 enum { SSH_PORT = 22, BANNER_MAX = 255 };
+#define TRY_NS           (5 * NS_PER_SEC)
 #define RETRY_FIRST_NS   (50 * NS_PER_MS)
 #define RETRY_LONGEST_NS (500 * NS_PER_MS)
 
@@ -89,6 +90,9 @@ static int try_ssh(struct client *c, uint64_t deadline_ns)
 	uint64_t now = clock_monotonic_ns(), span = deadline_ns > now ? deadline_ns - now : 1;
 	int found = 0;
 
+	/* A connection that a server half up accepted and forgot must not use up the whole time. */
+	if (span > TRY_NS)
+		span = TRY_NS;
 	dial.id = id;
 	dial.port = SSH_PORT;
 	if (client_call(c, AGENT_SERVICE, "Dial", &dial.base, span, NULL, NULL) < 0)
