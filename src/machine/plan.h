@@ -13,7 +13,7 @@ struct plan_facts {
 	enum accel accel; /* resolved */
 	char *accel_why;  /* owned: why not KVM, NULL under KVM */
 	char cpu_model[64];
-	uint32_t tsc_khz;            /* of the host, 0 = not known */
+	uint32_t tsc_khz; /* of the host, 0 = not known */
 	struct image_meta image;
 	struct kernel_meta kernel;
 	char *kernel_path, *initrd_path; /* owned */

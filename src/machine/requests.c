@@ -93,7 +93,7 @@ struct stats_call {
 
 static void stats_reply(struct stats_call *c)
 {
-	static char ready[] = "ready", connecting[] = "connecting";
+	char ready[] = "ready", connecting[] = "connecting";
 
 	if (c->m->control) {
 		c->resp.agent = agent_link_rpc(c->m->agent) ? ready : connecting;

@@ -60,7 +60,7 @@ TEST(run_executes_a_command_in_a_whole_distribution)
 	_cleanup_cli_ struct cli r = {};
 
 	need_debian();
-	r = cli("run", "--rm", "debian", "sh", "-c", "readlink -f /sbin/init; exit 5", NULL);
+	r = cli("run", "--rm", "debian", CLI_SHELL, "readlink -f /sbin/init; exit 5", NULL);
 	ASSERT_STATUS(r, 5);
 	ASSERT_CONTAINS(r.out, "systemd");
 	ASSERT(cli_processes_gone(20));

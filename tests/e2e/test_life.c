@@ -46,7 +46,7 @@ TEST(create_start_exec_stop_start_again_with_its_data_delete)
 	ok(cli("start", "--wait", "web", NULL));
 	status_of_machine("web", "running");
 	says(cli("list", "--label", "env=test", "--quiet", NULL), "web\n");
-	ok(cli("exec", "web", "sh", "-c", "echo kept > /root/file; sync", NULL));
+	ok(cli("exec", "web", CLI_SHELL, "echo kept > /root/file; sync", NULL));
 	ok(cli("stop", "web", NULL));
 	status_of_machine("web", "stopped");
 	nothing_left();
@@ -69,7 +69,7 @@ TEST(run_gives_the_command_s_output_and_status)
 	_cleanup_cli_ struct cli a = {}, b = {}, c = {};
 
 	cli_home(true);
-	a = cli("run", "--rm", "tiny", "sh", "-c", "echo out; echo err >&2; exit 7", NULL);
+	a = cli("run", "--rm", "tiny", CLI_SHELL, "echo out; echo err >&2; exit 7", NULL);
 	ASSERT_STATUS(a, 7);
 	ASSERT_STREQ(a.out, "out\n");
 	ASSERT_STREQ(a.err, "err\n");
@@ -83,7 +83,7 @@ TEST(run_gives_the_command_s_output_and_status)
 
 TEST(run_passes_standard_input_and_loses_nothing)
 {
-	const char *argv[] = { cli_skerry(), "run", "--rm", "-i", "tiny", "sh", "-c", "wc -c; echo end", NULL };
+	const char *argv[] = { cli_skerry(), "run", "--rm", "-i", "tiny", CLI_SHELL, "wc -c; echo end", NULL };
 	size_t n = 3 << 20;
 	char *text = malloc(n + 1);
 	struct cli r;
@@ -95,7 +95,7 @@ TEST(run_passes_standard_input_and_loses_nothing)
 	ASSERT_STATUS(r, 0);
 	ASSERT_STREQ(r.out, "3145728\nend\n");
 	cli_done(&r);
-	r = cli("run", "--rm", "tiny", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' y", NULL);
+	r = cli("run", "--rm", "tiny", CLI_SHELL, "head -c 3000000 /dev/zero | tr '\\0' y", NULL);
 	ASSERT_EQ(r.status, 0);
 	ASSERT_EQ(strlen(r.out), 3000000);
 	cli_done(&r);
@@ -116,7 +116,7 @@ TEST(a_detached_machine_stays_and_is_seen)
 	says(cli("inspect", "--plan", "web", NULL), "qemu");
 	pid = cli("pid", "web", NULL);
 	ASSERT_STATUS(pid, 0);
-	ASSERT(kill((pid_t)strtol(pid.out, NULL, 10), 0) == 0);
+	ASSERT(kill((pid_t)strtol(pid.out, NULL, 10), 0) == 0); /* lint: a digit string of ours */
 	ok(cli("pause", "web", NULL));
 	status_of_machine("web", "paused");
 	ok(cli("resume", "web", NULL));
@@ -133,9 +133,9 @@ TEST(exec_has_user_directory_environment_and_statuses)
 
 	cli_home(true);
 	ok(cli("run", "-d", "--name", "web", "--env", "FROM=machine", "tiny", NULL));
-	says(cli("exec", "-w", "/tmp", "-e", "A=b c", "web", "sh", "-c", "pwd; echo $A $FROM; id -u", NULL),
+	says(cli("exec", "-w", "/tmp", "-e", "A=b c", "web", CLI_SHELL, "pwd; echo $A $FROM; id -u", NULL),
 	     "/tmp\nb c machine\n0\n");
-	r = cli("exec", "web", "sh", "-c", "exit 42", NULL);
+	r = cli("exec", "web", CLI_SHELL, "exit 42", NULL);
 	ASSERT_STATUS(r, 42);
 	cli_done(&r);
 	r = cli("exec", "web", "nothing-of-the-kind", NULL);
@@ -184,7 +184,7 @@ TEST(logs_show_the_console_and_follow_to_the_end)
 	int pid;
 
 	cli_home(true);
-	ok(cli("run", "-d", "--name", "web", "tiny", "sh", "-c", "echo first line; sleep 2; echo last line", NULL));
+	ok(cli("run", "-d", "--name", "web", "tiny", CLI_SHELL, "echo first line; sleep 2; echo last line", NULL));
 	r = cli_argv(argv, NULL, 60);
 	ASSERT_STATUS(r, 0);
 	ASSERT_CONTAINS(r.out, "first line");
@@ -199,9 +199,10 @@ TEST(logs_show_the_console_and_follow_to_the_end)
 
 TEST(interrupting_run_reaches_the_command)
 {
-	const char *argv[] = { cli_skerry(), "run", "--rm",
-			       "--name",     "web", "tiny",
-			       "sh",         "-c",  "trap 'exit 33' INT; touch /tmp/ready; while :; do sleep 0.1; done",
+	const char *argv[] = { cli_skerry(), "run",
+			       "--rm",       "--name",
+			       "web",        "tiny",
+			       CLI_SHELL,    "trap 'exit 33' INT; touch /tmp/ready; while :; do sleep 0.1; done",
 			       NULL };
 	int pid;
 
@@ -212,7 +213,7 @@ TEST(interrupting_run_reaches_the_command)
 
 		if (r.status == 0)
 			break;
-		usleep(100000);
+		usleep(100000); /* lint: nothing announces this */
 	}
 	ASSERT_OK(kill(pid, SIGINT));
 	ASSERT_EQ(cli_wait(pid, 60), 33);
@@ -222,9 +223,10 @@ TEST(interrupting_run_reaches_the_command)
 
 TEST(three_interrupts_cut_the_power)
 {
-	const char *argv[] = { cli_skerry(), "run", "--rm",
-			       "--name",     "web", "tiny",
-			       "sh",         "-c",  "trap '' INT; touch /tmp/ready; while :; do sleep 0.1; done",
+	const char *argv[] = { cli_skerry(), "run",
+			       "--rm",       "--name",
+			       "web",        "tiny",
+			       CLI_SHELL,    "trap '' INT; touch /tmp/ready; while :; do sleep 0.1; done",
 			       NULL };
 	int pid;
 
@@ -235,11 +237,11 @@ TEST(three_interrupts_cut_the_power)
 
 		if (r.status == 0)
 			break;
-		usleep(100000);
+		usleep(100000); /* lint: nothing announces this */
 	}
 	for (int i = 0; i < 3; i++) {
 		ASSERT_OK(kill(pid, SIGINT));
-		usleep(100000);
+		usleep(100000); /* lint: nothing announces this */
 	}
 	ASSERT_EQ(cli_wait(pid, 60), 130);
 	nothing_left();

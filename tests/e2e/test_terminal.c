@@ -112,7 +112,7 @@ TEST(a_shell_in_a_fresh_machine)
 	/* Ctrl-C is a key for the guest's terminal. */
 	type(&s, "sleep 100\n");
 	expect(&s, "sleep 100", 20);
-	usleep(300000);
+	usleep(300000); /* lint: nothing announces this */
 	type(&s, "\003");
 	type(&s, "echo still $((1+1)) here\n");
 	expect(&s, "still 2 here", 20);
@@ -145,7 +145,7 @@ TEST(the_console_is_joined_and_left)
 	struct session s, second;
 
 	cli_home(true);
-	made = cli("run", "-d", "--name", "web", "tiny", "sh", "-c", "while :; do echo tick; sleep 0.2; done", NULL);
+	made = cli("run", "-d", "--name", "web", "tiny", CLI_SHELL, "while :; do echo tick; sleep 0.2; done", NULL);
 	ASSERT_STATUS(made, 0);
 	begin(&s, argv);
 	begin(&second, argv);

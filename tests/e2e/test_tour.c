@@ -40,7 +40,7 @@ TEST(every_command_of_the_tour_works_as_printed)
 	ASSERT_EQ(chdir(SOURCE_DIR), 0);
 	f = open_tour(line, sizeof(line));
 	while (fgets(line, sizeof(line), f) && strncmp(line, "## ", 3) != 0) {
-		const char *argv[] = { "sh", "-c", line + strlen(COMMAND_INDENT), NULL };
+		const char *argv[] = { CLI_SHELL, line + strlen(COMMAND_INDENT), NULL };
 		_cleanup_cli_ struct cli r = {};
 
 		if (strncmp(line, COMMAND_INDENT, strlen(COMMAND_INDENT)) != 0)

