@@ -102,7 +102,7 @@ static int write_host_key(const Skerry__Agent__V1__SshHostKey *k, int dir)
 
 void settings_files(const Skerry__Agent__V1__BootConfig *c, int root, struct buf *errors)
 {
-	_cleanup_close_ int etc = root_mkdir(root, "/etc", 0755, 0, 0), ssh = -EBADF;
+	_unused_ _cleanup_close_ int etc = root_mkdir(root, "/etc", 0755, 0, 0), ssh = -EBADF;
 
 	if (c->hostname[0]) {
 		note(errors, "/etc/hostname", write_line(root, "/etc/hostname", c->hostname, 0644));

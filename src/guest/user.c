@@ -80,7 +80,7 @@ static const char *shell_of(int root)
 static int create(const char *name, int root)
 {
 	_cleanup_free_ char *passwd = NULL, *group = NULL, *shadow = NULL;
-	_cleanup_close_ int home = -EBADF;
+	_unused_ _cleanup_close_ int home = -EBADF;
 	uint32_t id;
 	int r = free_id(root, &id);
 

@@ -42,7 +42,7 @@ static void enter(struct monitor *m, enum stop_step step)
 			break;
 		}
 		m->stop = STOP_TERMINATE;
-		/* fall through */
+		__attribute__((fallthrough));
 	case STOP_TERMINATE:
 		m->stop_how = "terminate";
 		m->stop_deadline_ns = now + TERMINATE_GRACE_NS;
