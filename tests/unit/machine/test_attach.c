@@ -142,7 +142,7 @@ static struct result run_in(struct client *c, struct exec_options *o, int in, in
 	struct result x = { .status = -1,
 			    .out = out >= 0 ? out : memory_file(NULL, 0),
 			    .complaint = memory_file(NULL, 0) };
-	struct strv args = {};
+	_cleanup_strv_ struct strv args = {};
 
 	strv_add(&args, "/bin/sh");
 	strv_add(&args, "-c");
@@ -175,7 +175,7 @@ TEST(output_error_output_and_status_come_through)
 
 TEST(environment_and_directory_are_passed)
 {
-	struct strv env = {};
+	_cleanup_strv_ struct strv env = {};
 	struct client c;
 	struct result x;
 
@@ -188,7 +188,7 @@ TEST(environment_and_directory_are_passed)
 
 TEST(what_cannot_be_started_says_so_by_its_status)
 {
-	struct strv missing = {}, text = {};
+	_cleanup_strv_ struct strv missing = {}, text = {};
 	struct client c;
 	struct result x;
 
