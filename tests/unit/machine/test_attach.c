@@ -137,6 +137,11 @@ struct result {
 	int out, complaint;
 };
 
+static void result_done(struct result *x)
+{
+	error_done(&x->err);
+}
+
 static struct result run_in(struct client *c, struct exec_options *o, int in, int out, const char *script)
 {
 	struct result x = { .status = -1,
@@ -152,14 +157,13 @@ static struct result run_in(struct client *c, struct exec_options *o, int in, in
 	stand_in(in, x.out, x.complaint);
 	x.r = exec_run(c, o, &x.status, &x.err);
 	stand_back();
-	strv_done(&args);
 	return x;
 }
 
 TEST(output_error_output_and_status_come_through)
 {
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 
 	connect_agent(&c);
 	x = run_in(&c, &(struct exec_options){}, -1, -1, "echo out; echo err >&2; exit 7");
@@ -177,7 +181,7 @@ TEST(environment_and_directory_are_passed)
 {
 	_cleanup_strv_ struct strv env = {};
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 
 	connect_agent(&c);
 	strv_add(&env, "WORD=a b");
@@ -190,7 +194,7 @@ TEST(what_cannot_be_started_says_so_by_its_status)
 {
 	_cleanup_strv_ struct strv missing = {}, text = {};
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 
 	connect_agent(&c);
 	strv_add(&missing, "/no/such/program");
@@ -212,9 +216,9 @@ static void *pattern(void)
 
 TEST(a_large_file_goes_through_and_back)
 {
-	void *p = pattern();
+	_cleanup_free_ void *p = pattern();
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 
 	connect_agent(&c);
 	x = run_in(&c, &(struct exec_options){ .interactive = true }, memory_file(p, LARGE), -1, "cat");
@@ -226,10 +230,10 @@ TEST(a_large_file_goes_through_and_back)
 
 TEST(pipes_that_are_slow_lose_nothing)
 {
-	uint8_t *p = pattern();
+	_cleanup_free_ uint8_t *p = pattern();
 	int in[2], out[2];
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	pid_t writer, reader;
 	int status;
 
@@ -269,9 +273,9 @@ TEST(pipes_that_are_slow_lose_nothing)
 
 TEST(a_process_that_reads_no_input_ends_all_the_same)
 {
-	void *p = pattern();
+	_cleanup_free_ void *p = pattern();
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 
 	connect_agent(&c);
 	x = run_in(&c, &(struct exec_options){ .interactive = true }, memory_file(p, LARGE), -1,
@@ -283,7 +287,7 @@ TEST(a_process_that_reads_no_input_ends_all_the_same)
 TEST(when_nobody_reads_the_output_the_process_gets_a_pipe_signal)
 {
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	int out[2];
 
 	connect_agent(&c);
@@ -320,7 +324,7 @@ static pid_t signaller(const int pipe[2], int sig, int times)
 TEST(signals_are_passed_on)
 {
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	int out[2];
 
 	connect_agent(&c);
@@ -335,7 +339,7 @@ TEST(signals_are_passed_on)
 TEST(three_interrupts_end_it_here)
 {
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	int out[2];
 
 	connect_agent(&c);
@@ -349,7 +353,7 @@ TEST(three_interrupts_end_it_here)
 TEST(an_agent_that_goes_away_is_an_error_not_a_wait)
 {
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	_cleanup_free_ char *script = NULL;
 
 	connect_agent(&c);
@@ -364,7 +368,7 @@ TEST(a_terminal_has_its_size_and_is_put_back)
 	struct winsize size = { .ws_row = 41, .ws_col = 101 };
 	struct termios before, after;
 	struct client c;
-	struct result x;
+	_cleanup_(result_done) struct result x = {};
 	char text[4096];
 	ssize_t n;
 	int master, slave;
