@@ -13,7 +13,7 @@ enum { SMALLEST_KIB = 0, LARGEST_KIB = 1024, STEP_KIB = 4, FS_KIB = 2048 };
 static void leave_free(const char *dir, unsigned free_kib)
 {
 	static char block[1024];
-	char path[300];
+	char path[400];
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/ballast", dir);
@@ -47,7 +47,7 @@ TEST(a_full_disk_at_each_write)
 		test_skip("cannot mount a tmpfs: %s", strerror(errno));
 	for (unsigned kib = SMALLEST_KIB; kib <= LARGEST_KIB && made < 3; kib += STEP_KIB) {
 		_cleanup_cli_ struct cli r = {}, list = {};
-		char why[64], ballast[320];
+		char why[64], ballast[400];
 
 		snprintf(why, sizeof(why), "create with %u KiB free", kib);
 		leave_free(path, kib);
