@@ -1,0 +1,19 @@
+/* What a user would pick instead, measured in the same run where it is installed. */
+#pragma once
+
+#include "bench/measure.h"
+
+struct peer {
+	const char *name;    /* "ctr run --rm" */
+	const char *missing; /* set by peer_start(): why it can't be measured; NULL = it can */
+	struct server server;
+	char *words
+		[16]; /* owned; the command to be timed, NULL-terminated; "%ID%" in one of them is made unique for each run */
+	char why[256];
+};
+
+/* Starts containerd or dockerd in a directory of its own below @scratch, with the busybox root file system @rootfs (a directory). */
+void peer_start_ctr(struct peer *p, const char *scratch, const char *rootfs);
+void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs);
+int peer_run(struct peer *p, unsigned nth, uint64_t *ret_ns, struct error *err);
+void peer_stop(struct peer *p);
