@@ -117,16 +117,19 @@ static int on_reboot(struct loop_source *src, const struct signalfd_siginfo *si,
 	return 0;
 }
 
-/* SIGTERM, SIGINT (Ctrl-Alt-Del) and SIGPWR; busybox's poweroff and halt; and systemd's words for both. */
+/* What busybox's halt, poweroff and reboot send to PID 1, what Ctrl-Alt-Del does, and systemd's words for it. */
 static int heed_signals(struct serve *s)
 {
-	static const int power_off[] = { SIGTERM, SIGINT, SIGPWR, SIGUSR1, SIGUSR2, SYSTEMD_SIGRTMIN + 4 };
+	static const int power_off[] = { SIGUSR1, SIGUSR2, SIGPWR, SYSTEMD_SIGRTMIN + 4 };
+	static const int reboot[] = { SIGTERM, SIGINT, SYSTEMD_SIGRTMIN + 5 };
 	struct loop_source *src;
 	int r = 0;
 
 	for (size_t i = 0; i < sizeof(power_off) / sizeof(power_off[0]) && r == 0; i++)
 		r = loop_add_signal(s->loop, &src, power_off[i], on_power_off, s);
-	return r < 0 ? r : loop_add_signal(s->loop, &src, SYSTEMD_SIGRTMIN + 5, on_reboot, s);
+	for (size_t i = 0; i < sizeof(reboot) / sizeof(reboot[0]) && r == 0; i++)
+		r = loop_add_signal(s->loop, &src, reboot[i], on_reboot, s);
+	return r;
 }
 
 int serve(const struct serve_options *o)

@@ -435,6 +435,7 @@ static void end_pidfd(int pidfd, bool child)
 void monitor_release(struct monitor *m)
 {
 	m->stop_timer = loop_source_free(m->stop_timer);
+	m->useless_timer = loop_source_free(m->useless_timer);
 	m->engine_source = loop_source_free(m->engine_source);
 	m->helper_source = loop_source_free(m->helper_source);
 	m->clock_source = loop_source_free(m->clock_source);

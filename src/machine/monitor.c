@@ -15,6 +15,8 @@
 #include "monitor.pb-c.h"
 
 enum { LAST_ROUNDS_MAX = 256 };
+/* How long an engine without a control channel may take to end by itself. */
+#define USELESS_GRACE_NS (3 * NS_PER_SEC)
 
 void monitor_report(struct monitor *m, const struct error *err)
 {
@@ -51,15 +53,24 @@ void monitor_wake_waits(struct monitor *m)
 	}
 }
 
+static int on_useless(struct loop_source *s, void *data)
+{
+	(void)s;
+	monitor_kill(data);
+	return 0;
+}
+
 void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
 {
 	struct monitor *m = data;
 
 	(void)value;
 	if (err) {
-		/* The engine's exit tells more; without one it is of no use. */
+		/* The engine's own end tells more, and it is probably on its way; without one it is of no use. */
 		log_error("engine: %s", err->msg);
-		monitor_kill(m);
+		if (!m->useless_timer && loop_add_timer(m->loop, &m->useless_timer,
+							clock_monotonic_ns() + USELESS_GRACE_NS, on_useless, m) < 0)
+			monitor_kill(m);
 		return;
 	}
 	if (m->state.status == MACHINE_STARTING)
@@ -162,7 +173,8 @@ int monitor_helper_exited(struct loop_source *s, int pidfd, void *data)
 
 	(void)s;
 	(void)pidfd_reap(pidfd, NULL);
-	if (!m->engine_gone && m->stop == STOP_NONE)
+	/* It ends with its engine, whose own end may be heard of a moment later. */
+	if (!m->engine_gone && m->stop == STOP_NONE && !m->guest_ending && !m->guest_reset && !m->guest_shut_down)
 		log_error("the network's helper has ended: the guest is off the network until it is restarted");
 	m->helper_source = loop_source_free(m->helper_source);
 	m->helper_pidfd = safe_close(m->helper_pidfd);

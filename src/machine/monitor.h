@@ -53,7 +53,7 @@ struct monitor {
 	enum stop_step stop;
 	const char *stop_how; /* which step did it, for the record */
 	uint64_t stop_deadline_ns;
-	struct loop_source *stop_timer;
+	struct loop_source *stop_timer, *useless_timer;
 	bool guest_ending, guest_reboots, guest_panicked, guest_reset, guest_shut_down;
 	bool forget; /* --rm and the main process is done: nothing on the disks matters */
 	bool restart_wanted;

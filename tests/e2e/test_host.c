@@ -1,0 +1,174 @@
+/* What a machine gives back to its host, how it is reached from there, and how it ends by itself. */
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+enum { MIB = 1 << 20 };
+
+static void make_running(const char *memory)
+{
+	_cleanup_cli_ struct cli create = {}, start = {};
+
+	cli_home(true);
+	create = cli("create", "m", "--image", "tiny", "--memory", memory, NULL);
+	ASSERT_STATUS(create, 0);
+	start = cli("start", "--wait", "m", NULL);
+	ASSERT_STATUS(start, 0);
+}
+
+static void in_guest(const char *script)
+{
+	_cleanup_cli_ struct cli r = cli("exec", "m", CLI_SHELL, script, NULL);
+
+	ASSERT_STATUS(r, 0);
+}
+
+/* Resident memory of the engine, in MiB. */
+static unsigned engine_mib(void)
+{
+	_cleanup_cli_ struct cli pid = cli("pid", "m", NULL);
+	unsigned long pages_total = 0, pages = 0;
+	char path[64];
+	FILE *f;
+
+	ASSERT_STATUS(pid, 0);
+	pid.out[strcspn(pid.out, "\n")] = '\0';
+	snprintf(path, sizeof(path), "/proc/%.20s/statm", pid.out);
+	f = fopen(path, "re");
+	ASSERT(f != NULL);
+	ASSERT_EQ(fscanf(f, "%lu %lu", &pages_total, &pages), 2);
+	fclose(f);
+	return (unsigned)(pages * (unsigned long)sysconf(_SC_PAGESIZE) / MIB);
+}
+
+TEST(memory_that_the_guest_freed_goes_back_to_the_host)
+{
+	unsigned full, now;
+
+	make_running("256M");
+	in_guest("mount -t tmpfs none /mnt && dd if=/dev/urandom of=/mnt/x bs=1M count=100 2>/dev/null");
+	full = engine_mib();
+	in_guest("rm /mnt/x");
+	now = engine_mib();
+	/* The guest reports free pages every two seconds. */
+	for (int i = 0; i < 100 && now + 60 > full; i++) {
+		(void)poll(NULL, 0, 200);
+		now = engine_mib();
+	}
+	printf("# %u MiB, then %u MiB\n", full, now);
+	ASSERT(now + 60 <= full);
+}
+
+static unsigned disk_mib(void)
+{
+	_cleanup_cli_ struct cli path = cli("path", "m", "system", NULL);
+	struct stat st;
+
+	ASSERT_STATUS(path, 0);
+	path.out[strcspn(path.out, "\n")] = '\0';
+	ASSERT_EQ(stat(path.out, &st), 0);
+	return (unsigned)(st.st_blocks * 512 / MIB);
+}
+
+TEST(a_disk_shrinks_when_files_were_deleted)
+{
+	_cleanup_cli_ struct cli trim = {};
+	unsigned full, now;
+
+	make_running("128M");
+	in_guest("dd if=/dev/urandom of=/big bs=1M count=60 2>/dev/null; sync");
+	full = disk_mib();
+	ASSERT(full >= 60);
+	in_guest("rm /big; sync");
+	trim = cli("disk", "trim", "m", NULL);
+	ASSERT_STATUS(trim, 0);
+	now = disk_mib();
+	printf("# %u MiB, then %u MiB\n", full, now);
+	ASSERT(now <= 10);
+}
+
+TEST(a_published_port_reaches_the_guest)
+{
+	_cleanup_cli_ struct cli run = {}, port = {}, get = {};
+	char script[400], *colon;
+	int number = 0;
+
+	cli_home(true);
+	run = cli("run", "-d", "--name", "m", "--publish", "0:8080", "tiny", "httpd", "-f", "-p", "8080", "-h", "/etc",
+		  NULL);
+	ASSERT_STATUS(run, 0);
+	port = cli("port", "m", "--format", "json", NULL);
+	ASSERT_STATUS(port, 0);
+	colon = strstr(port.out, "127.0.0.1:");
+	ASSERT(colon != NULL);
+	ASSERT_EQ(sscanf(colon, "127.0.0.1:%d", &number), 1);
+	snprintf(script, sizeof(script),
+		 "for i in $(seq 50); do exec 3<>/dev/tcp/127.0.0.1/%d && printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' "
+		 ">&3 && "
+		 "timeout 2 cat <&3 | grep -x m && exit 0; sleep 0.2; done; exit 1",
+		 number);
+	get = cli_argv((const char *[]){ "bash", "-c", script, NULL }, NULL, 30);
+	ASSERT_STATUS(get, 0);
+}
+
+static void assert_status_says(const char *word)
+{
+	_cleanup_cli_ struct cli r = cli("status", "m", NULL);
+
+	ASSERT_CONTAINS(r.out, word);
+}
+
+TEST(a_guest_reboots_and_powers_off_by_itself)
+{
+	_cleanup_cli_ struct cli reboot = {}, off = {}, wait = {};
+
+	make_running("128M");
+	in_guest("touch /mark; touch /run/volatile");
+	reboot = cli("exec", "m", "reboot", NULL);
+	for (int i = 0; i < 100; i++) {
+		_cleanup_cli_ struct cli look =
+			cli("exec", "m", CLI_SHELL, "test -e /mark && test ! -e /run/volatile", NULL);
+
+		if (look.status == 0)
+			break;
+		if (i == 99) {
+			_cleanup_cli_ struct cli inspect = cli("inspect", "m", NULL);
+
+			test_fail(__FILE__, __LINE__, "status %d: %s%s", look.status, look.err, inspect.out);
+		}
+		(void)poll(NULL, 0, 200);
+	}
+	assert_status_says("running");
+	off = cli("exec", "m", "poweroff", NULL);
+	wait = cli("wait", "--timeout", "30", "m", NULL);
+	ASSERT_STATUS(wait, 0);
+	assert_status_says("powered off by the guest");
+}
+
+TEST(the_restart_policy_brings_a_killed_machine_back)
+{
+	_cleanup_cli_ struct cli create = {}, start = {}, pid = {}, killed = {}, wait = {}, inspect = {};
+
+	cli_home(true);
+	create = cli("create", "m", "--image", "tiny", "--restart", "on-failure:1", NULL);
+	ASSERT_STATUS(create, 0);
+	start = cli("start", "--wait", "m", NULL);
+	ASSERT_STATUS(start, 0);
+	pid = cli("pid", "m", NULL);
+	pid.out[strcspn(pid.out, "\n")] = '\0';
+	killed = cli_argv((const char *[]){ "kill", "-9", pid.out, NULL }, NULL, 5);
+	ASSERT_STATUS(killed, 0);
+	for (int i = 0; i < 100; i++) {
+		_cleanup_cli_ struct cli again = cli("pid", "m", NULL);
+
+		again.out[strcspn(again.out, "\n")] = '\0';
+		if (again.status == 0 && strcmp(again.out, pid.out) != 0)
+			break;
+		ASSERT(i < 99);
+		(void)poll(NULL, 0, 200);
+	}
+	inspect = cli("inspect", "m", NULL);
+	ASSERT_CONTAINS(inspect.out, "\"restarts\": 1");
+}
