@@ -13,7 +13,7 @@ struct cursor {
 
 static inline struct cursor cursor_of(const void *p, size_t n)
 {
-	return (struct cursor){ .p = p, .end = (const uint8_t *)p + n };
+	return (struct cursor){ .p = p, .end = n ? (const uint8_t *)p + n : p };
 }
 static inline size_t cursor_left(const struct cursor *c)
 {
