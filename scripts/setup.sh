@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing: `scripts/setup.sh run` for building and running, `scripts/setup.sh check` for the tests in addition.
-# docs/dependencies.md tells what each package is for; tests/lint compares the two.
+# docs/dependencies.md tells what each package is for; tests/house compares the two.
 set -eu
 
 run_packages='
