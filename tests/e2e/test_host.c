@@ -149,7 +149,7 @@ TEST(a_guest_reboots_and_powers_off_by_itself)
 
 TEST(the_restart_policy_brings_a_killed_machine_back)
 {
-	_cleanup_cli_ struct cli create = {}, start = {}, pid = {}, killed = {}, wait = {}, inspect = {};
+	_cleanup_cli_ struct cli create = {}, start = {}, pid = {}, killed = {}, inspect = {};
 
 	cli_home(true);
 	create = cli("create", "m", "--image", "tiny", "--restart", "on-failure:1", NULL);
