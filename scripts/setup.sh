@@ -10,6 +10,7 @@ qemu-system-x86 qemu-utils passt openssh-client mmdebstrap uidmap busybox-static
 '
 check_packages='
 bc bison flex libelf-dev lz4 xz-utils
+genisoimage
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '
 
