@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "disk/ext4.h"
 
-enum { XATTRS_MAX = 64 };
+enum { XATTRS_MAX = 256 };
 
 struct ext4_tree {
 	struct tree tree; /* first: a tree is one of these */
@@ -58,6 +58,21 @@ static int add_link(struct tree *t, const char *path, const char *target, struct
 	return ext4_link(disk(t), path, target, err);
 }
 
+static int next_layer(struct tree *t, struct error *err)
+{
+	return ext4_next_layer(disk(t), err);
+}
+
+static int remove_lower(struct tree *t, const char *path, bool below, struct error *err)
+{
+	return ext4_remove_lower(disk(t), path, below, err);
+}
+
+static int resolve(struct tree *t, const char *path, char **ret_path, mode_t *ret_mode)
+{
+	return ext4_resolve(disk(t), path, ret_path, ret_mode);
+}
+
 static int finish(struct tree *t, struct error *err)
 {
 	return ext4_finish(disk(t), err);
@@ -74,6 +89,9 @@ static const struct tree_ops ops = {
 	.write = write_piece,
 	.end_file = end_file,
 	.link = add_link,
+	.next_layer = next_layer,
+	.remove = remove_lower,
+	.resolve = resolve,
 	.finish = finish,
 	.free = free_tree,
 };

@@ -200,6 +200,8 @@ static int make_directory(void *data, struct node *parent, const char *name, siz
 		r = ext4_write_inode(x, ino, &inode, NULL);
 	if (r >= 0)
 		r = namespace_add(x->names, parent, name, len, ino, S_IFDIR | 0755, NULL, ret);
+	if (r >= 0)
+		(*ret)->layer = x->layer;
 	return r;
 }
 
@@ -281,6 +283,7 @@ static int merge_directory(struct ext4 *x, struct node *node, const struct ext4_
 	if (r < 0)
 		return r;
 	node->mode = e->mode;
+	node->layer = x->layer;
 	return set_xattrs(x, node->ino, e->xattrs, e->n_xattrs, err);
 }
 
@@ -316,6 +319,7 @@ int ext4_add(struct ext4 *x, const struct ext4_entry *e, struct error *err)
 	r = namespace_add(x->names, parent, last, strlen(last), ino, e->mode, S_ISLNK(e->mode) ? e->link : NULL, &node);
 	if (r < 0)
 		return path_error(r, e->path, err);
+	node->layer = x->layer;
 	init_inode(x, e, &inode);
 	if (S_ISREG(e->mode)) {
 		x->open = true;
@@ -462,7 +466,10 @@ int ext4_link(struct ext4 *x, const char *path, const char *target, struct error
 	if (r < 0)
 		return r;
 	r = namespace_add(x->names, parent, last, strlen(last), ino, mode, link, &to);
-	return r < 0 ? path_error(r, path, err) : 0;
+	if (r < 0)
+		return path_error(r, path, err);
+	to->layer = x->layer;
+	return 0;
 }
 
 int ext4_remove(struct ext4 *x, const char *path, struct error *err)
@@ -482,6 +489,62 @@ int ext4_remove(struct ext4 *x, const char *path, struct error *err)
 	return remove_tree(x, node, err);
 }
 
+int ext4_next_layer(struct ext4 *x, struct error *err)
+{
+	if (x->layer == UINT16_MAX)
+		return error_set(err, E2BIG, "file system: too many layers");
+	x->layer++;
+	return 0;
+}
+
+/* Every ext4 has it, whatever an image says of its root. */
+static bool is_kept(struct ext4 *x, const struct node *node)
+{
+	return node->parent == namespace_root(x->names) && streq(node->name, "lost+found");
+}
+
+/* Children first: a directory goes when nothing of this layer is left in it. */
+static int remove_lower(struct ext4 *x, struct node *top, bool below, struct error *err)
+{
+	struct node *at = top;
+
+	while (at->first_child)
+		at = at->first_child;
+	for (;;) {
+		struct node *next = at == top ? NULL : at->next ? at->next : at->parent;
+		bool descend = at != top && at->next;
+		int r = 0;
+
+		if (at->layer < x->layer && !at->first_child && !(below && at == top) && !is_kept(x, at)) {
+			r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
+			if (r >= 0)
+				namespace_remove(x->names, at);
+		}
+		if (r < 0 || !next)
+			return r;
+		at = next;
+		while (descend && at->first_child)
+			at = at->first_child;
+	}
+}
+
+int ext4_remove_lower(struct ext4 *x, const char *path, bool below, struct error *err)
+{
+	struct node *node;
+	int r;
+
+	if (x->finished || x->open)
+		return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", path);
+	r = find(x, path, &node);
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	if (r < 0)
+		return path_error(r, path, err);
+	if (node == namespace_root(x->names) && !below)
+		return error_set(err, EINVAL, "file system: the root cannot be removed");
+	return remove_lower(x, node, below, err);
+}
+
 int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode)
 {
 	struct node *node;
@@ -490,6 +553,18 @@ int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode)
 	if (r >= 0)
 		*ret_mode = node->mode;
 	return r;
+}
+
+int ext4_resolve(struct ext4 *x, const char *path, char **ret_path, mode_t *ret_mode)
+{
+	struct node *node;
+	int r = namespace_resolve(x->names, path, &node);
+
+	if (r < 0)
+		return r;
+	*ret_mode = node->mode;
+	*ret_path = namespace_path(node);
+	return 0;
 }
 
 int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16], const uint8_t hash_seed[16],

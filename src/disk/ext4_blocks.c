@@ -15,7 +15,7 @@ int ext4_error(struct error *err, long code, const char *what)
 	if (code > 0 && code < 256)
 		return error_set_errno(err, (int)code, "file system: %s", what);
 	if (code == EXT2_ET_BLOCK_ALLOC_FAIL || code == EXT2_ET_INODE_ALLOC_FAIL || code == EXT2_ET_DIR_NO_SPACE) {
-		num = error_set(err, ENOSPC, "file system: %s: the disk is full", what);
+		num = error_set_kind(err, ERROR_CANTCREATE, EXFULL, "file system: %s: the disk is full", what);
 		(void)error_hint(err, "ask for a larger disk (--disk)");
 		return num;
 	}

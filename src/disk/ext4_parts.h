@@ -36,7 +36,8 @@ struct ext4 {
 	uint64_t time_s;
 	uint32_t next_ino;
 	uint64_t goal; /* where to look for free blocks */
-	int fd;        /* borrowed */
+	uint16_t layer;
+	int fd; /* borrowed */
 	bool finished;
 
 	/* the regular file that is being written */
@@ -52,7 +53,7 @@ struct ext4 {
 	size_t n_xattrs;
 };
 
-/* libext2fs' code as an error. */
+/* libext2fs' code as an error. A full file system is -EXFULL, to tell it from a full disk of the host. */
 int ext4_error(struct error *err, long code, const char *what);
 /* Allocates and writes @n whole blocks as the file's next from @logical on. */
 int ext4_append_blocks(struct ext4 *x, struct ext4_runs *runs, uint64_t logical, const void *p, uint64_t n,

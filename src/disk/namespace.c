@@ -167,8 +167,9 @@ static int step(struct namespace *n, struct node *at, const char *name, size_t l
 	return mkdir ? mkdir(data, at, name, len, ret) : -ENOENT;
 }
 
-/* Walks @rest (consumed piece by piece) from the root; every component is followed. */
-static int walk(struct namespace *n, struct buf *rest, namespace_mkdir_fn mkdir, void *data, struct node **ret)
+/* Walks @rest (consumed piece by piece) from the root; every component is followed. @any: the last one may be no directory. */
+static int walk(struct namespace *n, struct buf *rest, bool any, namespace_mkdir_fn mkdir, void *data,
+		struct node **ret)
 {
 	struct node *at = n->root;
 	unsigned links = 0;
@@ -199,7 +200,7 @@ static int walk(struct namespace *n, struct buf *rest, namespace_mkdir_fn mkdir,
 				buf_add(rest, joined.p, joined.len);
 				continue;
 			}
-			if (!S_ISDIR(next->mode))
+			if (!S_ISDIR(next->mode) && !(any && len == rest->len))
 				return -ENOTDIR;
 			at = next;
 		}
@@ -228,5 +229,34 @@ int namespace_parent(struct namespace *n, const char *path, namespace_mkdir_fn m
 	if (slash)
 		buf_add(&rest, path, (size_t)(slash - path));
 	*ret_last = slash ? slash + 1 : path;
-	return walk(n, &rest, mkdir, data, ret_parent);
+	return walk(n, &rest, false, mkdir, data, ret_parent);
+}
+
+int namespace_resolve(struct namespace *n, const char *path, struct node **ret)
+{
+	_cleanup_buf_ struct buf rest = {};
+	int r = namespace_check_path(path);
+
+	if (r < 0)
+		return r;
+	buf_adds(&rest, path);
+	return walk(n, &rest, true, NULL, NULL, ret);
+}
+
+char *namespace_path(const struct node *node)
+{
+	struct strv names = {};
+	struct buf out = {};
+
+	for (; node->parent != node; node = node->parent)
+		strv_add(&names, node->name);
+	while (names.n) {
+		names.n--;
+		buf_addf(&out, "%s%s", out.len ? "/" : "", names.items[names.n]);
+		free(names.items[names.n]);
+	}
+	free(names.items);
+	if (!out.len)
+		buf_addc(&out, '.');
+	return buf_take(&out);
 }

@@ -14,8 +14,9 @@ struct node {
 	uint32_t ino; /* hard links share one */
 	mode_t mode;
 	uint32_t n_children, n_subdirs;
-	char *target; /* owned; of a symbolic link */
-	char name[];  /* "" for the root */
+	uint16_t layer; /* the caller's */
+	char *target;   /* owned; of a symbolic link */
+	char name[];    /* "" for the root */
 };
 
 struct namespace;
@@ -34,6 +35,10 @@ typedef int (*namespace_mkdir_fn)(void *data, struct node *parent, const char *n
  * way are followed inside the root, at most 40 of them. Errors: as check_path; -ENOTDIR, -ELOOP, -ENOENT. */
 int namespace_parent(struct namespace *n, const char *path, namespace_mkdir_fn mkdir, void *data,
 		     struct node **ret_parent, const char **ret_last);
+/* The node of @path with every link followed, the last one too. Errors: as namespace_parent(). */
+int namespace_resolve(struct namespace *n, const char *path, struct node **ret);
+/* "usr/lib", or "." for the root. Owned by the caller. */
+char *namespace_path(const struct node *node);
 struct node *namespace_lookup(struct namespace *n, const struct node *parent, const char *name, size_t len);
 /* A new name. @target may be NULL. Errors: -E2BIG at the limit. */
 int namespace_add(struct namespace *n, struct node *parent, const char *name, size_t len, uint32_t ino, mode_t mode,

@@ -49,6 +49,36 @@ char *digest_bytes(const void *p, size_t n)
 	return finish(c);
 }
 
+struct digest {
+	EVP_MD_CTX *c; /* owned */
+};
+
+struct digest *digest_new(void)
+{
+	struct digest *d = xnew(struct digest);
+
+	d->c = new_context();
+	return d;
+}
+
+void digest_add(struct digest *d, const void *p, size_t n)
+{
+	(void)EVP_DigestUpdate(d->c, p, n);
+}
+
+char *digest_text(struct digest *d)
+{
+	return finish(d->c);
+}
+
+struct digest *digest_free(struct digest *d)
+{
+	if (d)
+		EVP_MD_CTX_free(d->c);
+	free(d);
+	return NULL;
+}
+
 void digest_raw(const void *p, size_t n, uint8_t ret[32])
 {
 	_cleanup_(free_context) EVP_MD_CTX *c = new_context();

@@ -8,6 +8,13 @@
 
 /* Each result is owned by the caller. */
 char *digest_bytes(const void *p, size_t n);
+/* Piece by piece. digest_text() ends it: nothing may be added after it. */
+struct digest;
+struct digest *digest_new(void);
+void digest_add(struct digest *d, const void *p, size_t n);
+char *digest_text(struct digest *d);
+struct digest *digest_free(struct digest *d); /* accepts NULL; returns NULL */
+DEFINE_CLEANUP(struct digest *, digest_free);
 /* Raw, for what is derived from a text. */
 void digest_raw(const void *p, size_t n, uint8_t ret[32]);
 /* What a disk holds, whichever of its zeros are holes: over the text "skerry disk 1\n", the size, and for each block of 64 KiB that is not

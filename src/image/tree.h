@@ -36,6 +36,14 @@ struct tree_ops {
 	int (*write)(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err);
 	int (*end_file)(struct tree *t, struct error *err);
 	int (*link)(struct tree *t, const char *path, const char *target, struct error *err);
+	/* What comes from now on is another layer's. */
+	int (*next_layer)(struct tree *t, struct error *err);
+	/* Takes away what the layers before this one brought at @path (everything below it too), or with @below only what is below it. What
+	 * this layer has brought stays, with the directories that it stands in. Nothing there is fine. */
+	int (*remove)(struct tree *t, const char *path, bool below, struct error *err);
+	/* Follows every symbolic link, inside the root: where it ends (owned by the caller) and its mode. Errors, without a message: -ENOENT,
+	 * -ENOTDIR, -ELOOP. */
+	int (*resolve)(struct tree *t, const char *path, char **ret_path, mode_t *ret_mode);
 	int (*finish)(struct tree *t, struct error *err);
 	void (*free)(struct tree *t);
 };

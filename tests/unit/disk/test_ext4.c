@@ -473,7 +473,7 @@ TEST(a_full_disk_and_a_bad_size_say_so)
 	ASSERT_OK(ext4_add(x, &e, NULL));
 	for (uint64_t i = 0; r >= 0 && i < 64; i++)
 		r = ext4_write(x, i << 20, block, 1 << 20, &err);
-	ASSERT_EQ(r, -ENOSPC);
+	ASSERT_EQ(r, -EXFULL);
 	ASSERT_CONTAINS(err.msg, "full");
 	ext4_free(x);
 	ASSERT_EQ(ftruncate(fd, 0), 0);
@@ -481,4 +481,189 @@ TEST(a_full_disk_and_a_bad_size_say_so)
 	ASSERT_EQ(ext4_create(fd, UINT64_MAX, "t", uuid, seed, TIME, false, &x, NULL), -EINVAL);
 	ASSERT_EQ(ftruncate(fd, 10), 0);
 	ASSERT_EQ(ext4_create(fd, 64 << 20, "t", uuid, seed, TIME, false, &x, NULL), -EINVAL);
+}
+
+static void lower(struct ext4 *x, const char *path, bool below)
+{
+	_cleanup_error_ struct error e = {};
+
+	if (ext4_remove_lower(x, path, below, &e) < 0)
+		test_fail(__FILE__, __LINE__, "ext4_remove_lower: %s", e.msg);
+}
+
+TEST(a_whiteout_takes_lower_layers_away_only)
+{
+	struct ext4 *x;
+	mode_t mode;
+	int fd;
+
+	x = create("w", UINT64_C(64) << 20, true, &fd);
+	file(x, "gone", "1");
+	file(x, "again", "1");
+	file(x, "d/old", "1");
+	file(x, "d/deep/er/old", "1");
+	file(x, "d/deep/er/kept", "1");
+	file(x, "opaque/old", "1");
+	file(x, "opaque/sub/old", "1");
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	lower(x, "gone", false);
+	lower(x, "never/was", false);
+	lower(x, "gone/below", false);
+	/* Added before and after the whiteout, in the same layer. */
+	file(x, "again", "2");
+	lower(x, "again", false);
+	file(x, "d/deep/er/kept", "2");
+	file(x, "d/new", "2");
+	lower(x, "d", false);
+	file(x, "opaque/before", "2");
+	lower(x, "opaque", true);
+	file(x, "opaque/after", "2");
+	lower(x, ".", true);
+	ASSERT_EQ(ext4_stat(x, "gone", &mode), -ENOENT);
+	ASSERT_OK(ext4_stat(x, "again", &mode));
+	ASSERT_EQ(ext4_stat(x, "d/old", &mode), -ENOENT);
+	ASSERT_EQ(ext4_stat(x, "d/deep/er/old", &mode), -ENOENT);
+	ASSERT_OK(ext4_stat(x, "d/deep/er/kept", &mode));
+	ASSERT_OK(ext4_stat(x, "d/new", &mode));
+	ASSERT_EQ(ext4_stat(x, "opaque/sub", &mode), -ENOENT);
+	ASSERT_OK(ext4_stat(x, "opaque/before", &mode));
+	ASSERT_OK(ext4_stat(x, "opaque/after", &mode));
+	ASSERT_OK(ext4_stat(x, "lost+found", &mode));
+	/* The next layer finds an opaque directory without anything of its own. */
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	lower(x, "opaque", true);
+	ASSERT_OK(ext4_stat(x, "opaque", &mode));
+	ASSERT_EQ(ext4_stat(x, "opaque/after", &mode), -ENOENT);
+	ASSERT_EQ(ext4_remove_lower(x, ".", false, NULL), -EINVAL);
+	finish(x, fd);
+	check("w");
+}
+
+/* Blocks in use, as the superblock tells. */
+static uint64_t used_blocks(const char *name)
+{
+	_cleanup_free_ char *out = debugfs(name, "stats -h");
+	const char *all = strstr(out, "Block count:"), *free_ones = strstr(out, "Free blocks:");
+
+	ASSERT(all && free_ones);
+	return strtoull(strpbrk(all, "0123456789"), NULL, 10) -      /* lint: a number in a program's output */
+	       strtoull(strpbrk(free_ones, "0123456789"), NULL, 10); /* lint: likewise */
+}
+
+static void big_file(struct ext4 *x, const char *path)
+{
+	static const char block[1 << 16] = { 1 };
+	struct ext4_entry e = { .path = path, .mode = S_IFREG | 0644, .size = 100 * sizeof(block) };
+
+	ASSERT_OK(ext4_add(x, &e, NULL));
+	/* Every second block is a hole: the extent tree needs blocks of its own. */
+	for (unsigned i = 0; i < 100; i++)
+		for (unsigned k = 0; k < 16; k += 2)
+			ASSERT_OK(ext4_write(x, i * sizeof(block) + k * 4096, block, 4096, NULL));
+	ASSERT_OK(ext4_end_file(x, NULL));
+}
+
+TEST(what_is_taken_away_gives_its_blocks_back)
+{
+	char value[3000];
+	struct ext4_xattr xattr = { "user.large", value, sizeof(value) };
+	struct ext4_entry with_xattr = { .path = "x", .mode = S_IFIFO | 0644, .xattrs = &xattr, .n_xattrs = 1 };
+	char target[1000];
+	struct ext4 *x;
+	int fd;
+
+	memset(value, 'v', sizeof(value));
+	memset(target, 't', sizeof(target));
+	target[999] = 0;
+	x = create("none", UINT64_C(64) << 20, true, &fd);
+	add(x, "d", S_IFDIR | 0755, NULL);
+	finish(x, fd);
+	x = create("removed", UINT64_C(64) << 20, true, &fd);
+	add(x, "d", S_IFDIR | 0755, NULL);
+	big_file(x, "d/big");
+	big_file(x, "d/linked");
+	ASSERT_OK(ext4_link(x, "d/other", "d/linked", NULL));
+	ASSERT_OK(ext4_link(x, "outside", "d/linked", NULL));
+	add(x, "d/sub", S_IFDIR | 0755, NULL);
+	add(x, "d/sub/long", S_IFLNK | 0777, target);
+	ASSERT_OK(ext4_add(x, &with_xattr, NULL));
+	big_file(x, "replaced");
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	lower(x, "d", true);
+	lower(x, "outside", false);
+	lower(x, "x", false);
+	add(x, "replaced", S_IFIFO | 0600, NULL);
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	lower(x, "replaced", false);
+	finish(x, fd);
+	check("none");
+	check("removed");
+	ASSERT_EQ(used_blocks("removed"), used_blocks("none"));
+}
+
+TEST(links_are_counted_across_layers)
+{
+	_cleanup_free_ char *a = NULL, *b = NULL, *c = NULL, *list = NULL;
+	struct ext4 *x;
+	int fd;
+
+	x = create("l", UINT64_C(64) << 20, true, &fd);
+	file(x, "a", "1");
+	ASSERT_OK(ext4_link(x, "b", "a", NULL));
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	ASSERT_OK(ext4_link(x, "c", "b", NULL));
+	/* One name gets another content; the others keep theirs. */
+	file(x, "a", "2");
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	lower(x, "b", false);
+	/* A name that is linked to itself, and to what it is already, is as it was. */
+	ASSERT_OK(ext4_link(x, "c", "c", NULL));
+	ASSERT_OK(ext4_link(x, "d", "c", NULL));
+	ASSERT_OK(ext4_link(x, "d", "c", NULL));
+	finish(x, fd);
+	check("l");
+	a = debugfs("l", "stat a");
+	b = debugfs("l", "stat b");
+	c = debugfs("l", "stat c");
+	list = debugfs("l", "ls -p /");
+	ASSERT_CONTAINS(a, "Links: 1 ");
+	ASSERT_CONTAINS(c, "Links: 2 ");
+	ASSERT(!strstr(list, "/b/"));
+	ASSERT_CONTAINS(list, "/d/");
+}
+
+TEST(a_lower_layers_links_are_followed_as_in_a_chroot)
+{
+	_cleanup_free_ char *path = NULL, *other = NULL, *root = NULL;
+	struct ext4 *x;
+	mode_t mode;
+	int fd;
+
+	x = create("s", UINT64_C(64) << 20, true, &fd);
+	add(x, "lib", S_IFLNK | 0777, "usr/lib");
+	add(x, "usr/lib", S_IFDIR | 0755, NULL);
+	add(x, "etc/alternatives", S_IFDIR | 0755, NULL);
+	add(x, "abs", S_IFLNK | 0777, "/etc/../../../usr");
+	add(x, "dangling", S_IFLNK | 0777, "var/new");
+	ASSERT_OK(ext4_next_layer(x, NULL));
+	file(x, "lib/libc.so", "1");
+	file(x, "abs/lib/ld.so", "1");
+	file(x, "dangling/f", "1");
+	add(x, "init", S_IFLNK | 0777, "lib/../lib/libc.so");
+	ASSERT_OK(ext4_stat(x, "usr/lib/libc.so", &mode));
+	ASSERT_OK(ext4_stat(x, "usr/lib/ld.so", &mode));
+	ASSERT_OK(ext4_stat(x, "var/new/f", &mode));
+	ASSERT_OK(ext4_stat(x, "lib", &mode));
+	ASSERT(S_ISLNK(mode));
+	ASSERT_OK(ext4_resolve(x, "init", &path, &mode));
+	ASSERT_STREQ(path, "usr/lib/libc.so");
+	ASSERT(S_ISREG(mode));
+	ASSERT_OK(ext4_resolve(x, "abs/lib", &other, &mode));
+	ASSERT_STREQ(other, "usr/lib");
+	ASSERT_OK(ext4_resolve(x, ".", &root, &mode));
+	ASSERT_STREQ(root, ".");
+	ASSERT_EQ(ext4_resolve(x, "nowhere", &path, &mode), -ENOENT);
+	ASSERT_EQ(ext4_resolve(x, "lib/libc.so/x", &path, &mode), -ENOTDIR);
+	finish(x, fd);
+	check("s");
 }

@@ -68,7 +68,14 @@ static void list_free(struct tree *t)
 	free(t);
 }
 
-static const struct tree_ops list_ops = { list_add, list_write, list_end, list_link, list_finish, list_free };
+static const struct tree_ops list_ops = {
+	.add = list_add,
+	.write = list_write,
+	.end_file = list_end,
+	.link = list_link,
+	.finish = list_finish,
+	.free = list_free,
+};
 
 static int list_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err)
 {
