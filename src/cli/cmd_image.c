@@ -87,7 +87,7 @@ static const struct command image_list_command = {
 
 static struct json *image_json(const struct store *s, const struct image_meta *m)
 {
-	_cleanup_free_ char *disk = image_disk_path(s, m->digest);
+	_cleanup_free_ char *disk = image_disk_path(s, m);
 	struct json *j = json_object(), *command = json_array(), *env = json_array();
 	char time[32];
 

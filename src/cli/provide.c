@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "image/image.h"
 #include "image/kernel.h"
+#include "image/reference.h"
 #include "store/paths.h"
 
 int provide_run(const char *const *args, int out_fd, struct error *err)
@@ -54,21 +55,22 @@ int provide_image(const struct store *s, const char *image, struct error *err)
 	_cleanup_error_ struct error e = {};
 	_cleanup_free_ char *recipe = NULL;
 	struct image_meta meta = {};
-	struct image_name name;
-	int r = image_name_parse(image, &name, err);
-
-	if (r < 0)
-		return r;
-	r = image_find(s, image, &meta, &e);
+	struct reference ref;
+	const char *name;
+	int r = image_find(s, image, &meta, &e);
 	image_meta_done(&meta);
 	if (r >= 0)
 		return 0;
-	if (r != -ENOENT || *name.digest || !(streq(name.name, "tiny") || streq(name.name, "debian")))
+	if (r != -ENOENT || reference_parse(image, &ref, NULL) < 0 || ref.digest[0] ||
+	    !streq(ref.registry, "docker.io"))
 		return error_move(err, &e);
-	if (streq(name.tag, "latest"))
-		recipe = xstrdup(name.name);
-	else if (streq(name.name, "debian"))
-		recipe = xasprintf("%s:%s", name.name, name.tag);
+	name = after_prefix(ref.repository, "library/");
+	if (!name || !(streq(name, "tiny") || streq(name, "debian")))
+		return error_move(err, &e);
+	if (streq(ref.tag, "latest"))
+		recipe = xstrdup(name);
+	else if (streq(name, "debian"))
+		recipe = xasprintf("%s:%s", name, ref.tag);
 	else
 		return error_move(err, &e);
 	output_notice("image '%s' is built first, this once", image);

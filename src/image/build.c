@@ -1,5 +1,4 @@
-/* Building an image: a ".tmp-…" directory below images/disks, locked while we live, gets disk.raw; a recipe fills it through a tree; its
- * content is digested; image_seal() gives it its name. Whatever fails, the directory goes; after a crash the next build removes it. */
+/* Building an image: a recipe fills a disk in a workshop through a tree; the disk is digested and sealed. */
 #include "image/build.h"
 
 #include <errno.h>
@@ -7,17 +6,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/parse.h"
+#include "image/blob.h"
 #include "image/digest.h"
 #include "image/image.h"
 #include "image/recipe.h"
+#include "image/reference.h"
+#include "image/workshop.h"
 
 #define DISK_MIN (UINT64_C(64) << 20)
 #define DISK_MAX (UINT64_C(16) << 40)
@@ -53,63 +53,16 @@ static uint64_t build_time(void)
 	return 0;
 }
 
-struct workshop {
-	int disks_fd, dir_fd; /* owned */
-	char *name;           /* owned; the directory's */
-};
-
-static void workshop_done(struct workshop *w)
-{
-	if (w->name && w->disks_fd >= 0)
-		(void)remove_tree_at(w->disks_fd, w->name);
-	free(w->name);
-	w->name = NULL;
-	w->dir_fd = safe_close(w->dir_fd);
-	w->disks_fd = safe_close(w->disks_fd);
-}
-
-static int workshop_open(const struct store *s, struct workshop *w, struct error *err)
-{
-	uint64_t random;
-	int r;
-
-	r = image_remove_leftovers(s, err);
-	if (r < 0)
-		return r;
-	w->disks_fd = image_disks_open(s, err);
-	if (w->disks_fd < 0)
-		return w->disks_fd;
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return error_set_errno(err, errno, "no random bytes");
-	w->name = xasprintf(".tmp-%016" PRIx64, random);
-	r = fault_point("image-workshop");
-	if (r >= 0 && mkdirat(w->disks_fd, w->name, 0700) < 0)
-		r = -errno;
-	if (r < 0)
-		return error_set_errno(err, -r, "cannot create 'images/disks/%s'", w->name);
-	w->dir_fd = openat(w->disks_fd, w->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (w->dir_fd < 0 || flock(w->dir_fd, LOCK_EX | LOCK_NB) < 0)
-		return error_set_errno(err, errno, "cannot lock 'images/disks/%s'", w->name);
-	if (mkdirat(w->dir_fd, "scratch", 0755) < 0)
-		return error_set_errno(err, errno, "cannot create 'images/disks/%s/scratch'", w->name);
-	return 0;
-}
-
-/* UUID and hash seed come from the recipe and the time, so that a build can be repeated to the byte. */
+/* Recipe and time stand for what the disk will hold, so that a build can be repeated to the byte. */
 static void fill_format(const struct recipe *recipe, const struct recipe_run *run, uint64_t bytes,
 			struct tree_format *f)
 {
 	_cleanup_free_ char *text = xasprintf("skerry image %s %" PRIu64, run->request->recipe, run->time_s);
-	uint8_t md[32];
 
-	digest_raw(text, strlen(text), md);
 	*f = (struct tree_format){
 		.bytes = bytes, .label = "skerry", .time_s = run->time_s, .journal = recipe->journal
 	};
-	memcpy(f->uuid, md, 16);
-	memcpy(f->seed, md + 16, 16);
-	f->uuid[6] = (f->uuid[6] & 0x0f) | 0x40;
-	f->uuid[8] = (f->uuid[8] & 0x3f) | 0x80;
+	workshop_fill_format(f, text);
 }
 
 static int make_disk(const struct recipe *recipe, struct recipe_run *run, struct workshop *w, uint64_t bytes,
@@ -139,32 +92,24 @@ static int make_disk(const struct recipe *recipe, struct recipe_run *run, struct
 		r = -errno;
 	if (r < 0)
 		return error_set_errno(err, -r, "cannot write the disk");
-	return digest_disk(fd, "disk.raw", &run->meta->digest, err);
+	return digest_disk(fd, "disk.raw", &run->meta->disk, err);
 }
 
 static int build(const struct store *s, const struct recipe *recipe, struct recipe_run *run, const char *name,
 		 uint64_t bytes, struct error *err)
 {
-	_cleanup_(workshop_done) struct workshop w = { .disks_fd = -EBADF, .dir_fd = -EBADF };
+	_cleanup_workshop_ struct workshop w = WORKSHOP_INIT;
+	_cleanup_close_ int lock = blob_lock(s, false, err);
 	int r;
 
+	if (lock < 0)
+		return lock;
 	r = workshop_open(s, &w, err);
 	if (r < 0)
 		return r;
-	run->scratch_path = xasprintf("%s/images/disks/%s/scratch", s->home_path, w.name);
+	run->scratch_path = xstrdup(w.scratch_path);
 	r = make_disk(recipe, run, &w, bytes, err);
-	if (r < 0)
-		return r;
-	r = remove_tree_at(w.dir_fd, "scratch");
-	if (r < 0)
-		return error_set_errno(err, -r, "cannot remove the scratch directory");
-	r = image_seal(s, name, w.name, run->meta, err);
-	if (r >= 0) {
-		/* It has another name now. */
-		free(w.name);
-		w.name = NULL;
-	}
-	return r;
+	return r < 0 ? r : image_seal(&w, name, NULL, run->meta, err);
 }
 
 static int unknown_recipe(const char *name, struct error *err)
@@ -181,13 +126,13 @@ int image_build(const struct store *s, const struct build_request *req, char **r
 	struct recipe_run run = { .store = s, .request = req, .meta = &meta };
 	const struct recipe *recipe = find_recipe(req->recipe, &run.variant);
 	const char *name = req->name ? req->name : req->recipe;
-	struct image_name checked;
+	struct reference checked;
 	uint64_t bytes;
 	int r;
 
 	if (!recipe)
 		return unknown_recipe(req->recipe, err);
-	r = image_name_parse(name, &checked, err);
+	r = reference_parse(name, &checked, err);
 	if (r < 0)
 		return r;
 	bytes = req->disk_bytes ? req->disk_bytes : recipe->facts.virtual_bytes;

@@ -1,8 +1,8 @@
-/* Sealed images: images/disks/HEX/{disk.raw,meta.json} and the names in images/index.json.
+/* Sealed images: images/disks/HEX/{disk.raw,meta.json}, HEX being the digest of the image's manifest, and the names in images/index.json.
  *
- * Order makes it safe: when sealing, the disk's directory is complete before the index names it; when deleting, the index forgets the
- * name before the directory goes. A crash in between leaves a directory without a name, which image_collect() removes, or a
- * ".tmp-…" directory, which image_remove_leftovers() removes. Whoever changes anything holds images/lock. */
+ * Order makes it safe: when sealing (workshop.c), the disk's directory is complete before the index names it; when deleting, the index
+ * forgets the name before the directory goes. A crash in between leaves a directory without a name, which image_collect() removes, or a
+ * ".tmp-…" directory, which the next workshop removes. Whoever changes anything holds images/lock. */
 #include "image/image.h"
 
 #include <ctype.h>
@@ -13,16 +13,20 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
-#include "base/lock.h"
+#include "image/blob.h"
+#include "image/index.h"
+#include "image/oci.h"
+#include "image/reference.h"
 
 static const char *const boot_names[] = { "kernel", "firmware", NULL };
 static const char *const init_names[] = { "agent", "system", NULL };
 
 static const struct json_field meta_fields[] = {
 	{ "digest", JSON_STRING, offsetof(struct image_meta, digest), JSON_REQUIRED },
+	{ "disk", JSON_STRING, offsetof(struct image_meta, disk), 0 },
+	{ "chain", JSON_STRING, offsetof(struct image_meta, chain), 0 },
 	{ "format", JSON_STRING, offsetof(struct image_meta, format), JSON_REQUIRED },
 	{ "fstype", JSON_STRING, offsetof(struct image_meta, fstype), 0 },
 	{ "boot", JSON_ENUM, offsetof(struct image_meta, boot), 0, .names = boot_names },
@@ -32,24 +36,15 @@ static const struct json_field meta_fields[] = {
 	{ "source", JSON_STRING, offsetof(struct image_meta, source), 0 },
 	{ "user", JSON_STRING, offsetof(struct image_meta, user), 0 },
 	{ "ssh", JSON_BOOL, offsetof(struct image_meta, ssh), 0 },
+	{ "entrypoint", JSON_STRINGS, offsetof(struct image_meta, entrypoint), 0 },
 	{ "command", JSON_STRINGS, offsetof(struct image_meta, command), 0 },
 	{ "env", JSON_MAP, offsetof(struct image_meta, env), 0 },
 	{ "workdir", JSON_STRING, offsetof(struct image_meta, workdir), 0 },
+	{ "stop_signal", JSON_STRING, offsetof(struct image_meta, stop_signal), 0 },
+	{ "volumes", JSON_STRINGS, offsetof(struct image_meta, volumes), 0 },
+	{ "ports", JSON_STRINGS, offsetof(struct image_meta, ports), 0 },
+	{ "labels", JSON_MAP, offsetof(struct image_meta, labels), 0 },
 	{ "default_memory_bytes", JSON_U64, offsetof(struct image_meta, default_memory_bytes), 0 },
-	{},
-};
-
-static const struct json_field ref_fields[] = {
-	{ "name", JSON_STRING, offsetof(struct image_ref, name), JSON_REQUIRED },
-	{ "digest", JSON_STRING, offsetof(struct image_ref, digest), JSON_REQUIRED },
-	{ "generation", JSON_U64, offsetof(struct image_ref, generation), 0 },
-	{ "sealed_ns", JSON_U64, offsetof(struct image_ref, sealed_ns), 0 },
-	{},
-};
-
-static const struct json_field index_fields[] = {
-	{ "images", JSON_OBJECTS, offsetof(struct image_index, refs), 0, .fields = ref_fields,
-	  .element_size = sizeof(struct image_ref), .count_offset = offsetof(struct image_index, n) },
 	{},
 };
 
@@ -60,82 +55,6 @@ void image_meta_done(struct image_meta *m)
 {
 	json_fields_done(meta_fields, m);
 	*m = (struct image_meta){};
-}
-
-void image_index_done(struct image_index *i)
-{
-	json_fields_done(index_fields, i);
-	*i = (struct image_index){};
-}
-
-/* The 64 digits of a digest, or NULL: only such a string ever becomes a directory's name. */
-static const char *digest_hex(const char *digest)
-{
-	const char *hex = digest ? after_prefix(digest, "sha256:") : NULL;
-
-	if (!hex || strlen(hex) != 64 || strspn(hex, "0123456789abcdef") != 64)
-		return NULL;
-	return hex;
-}
-
-static int load_index(const struct store *s, struct image_index *ret, struct json **tree, struct error *err)
-{
-	_cleanup_error_ struct error e = {};
-	int r;
-
-	*ret = (struct image_index){};
-	r = record_read(s->images_fd, "index.json", "images/index.json", index_fields, ret, tree, &e);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return error_move(err, &e);
-	for (size_t i = 0; i < ret->n; i++)
-		if (!ret->refs[i].name || !digest_hex(ret->refs[i].digest)) {
-			image_index_done(ret);
-			return error_set(err, EBADMSG, "images/index.json: images[%zu]: bad name or digest", i);
-		}
-	return 0;
-}
-
-int image_index_load(const struct store *s, struct image_index *ret, struct error *err)
-{
-	_cleanup_json_ struct json *tree = NULL;
-
-	return load_index(s, ret, &tree, err);
-}
-
-static int write_index(const struct store *s, const struct image_index *index, struct json **tree, struct error *err)
-{
-	int r = fault_point("image-index");
-
-	if (r < 0)
-		return error_set_errno(err, -r, "images/index.json");
-	return record_write(s->images_fd, "index.json", "images/index.json", index_fields, index, tree, RECORD_DURABLE,
-			    err);
-}
-
-static struct image_ref *index_find(const struct image_index *index, const char *name)
-{
-	for (size_t i = 0; i < index->n; i++)
-		if (streq(index->refs[i].name, name))
-			return &index->refs[i];
-	return NULL;
-}
-
-static void ref_done(struct image_ref *ref)
-{
-	free(ref->name);
-	free(ref->digest);
-	*ref = (struct image_ref){};
-}
-
-static void index_remove(struct image_index *index, struct image_ref *ref)
-{
-	size_t i = (size_t)(ref - index->refs);
-
-	ref_done(ref);
-	memmove(ref, ref + 1, (index->n - i - 1) * sizeof(*ref));
-	index->n--;
 }
 
 int image_disks_open(const struct store *s, struct error *err)
@@ -149,11 +68,6 @@ int image_disks_open(const struct store *s, struct error *err)
 	if (fd < 0)
 		return error_set_errno(err, errno, "cannot open '%s/images/disks'", s->home_path);
 	return fd;
-}
-
-static int images_lock(const struct store *s, struct error *err)
-{
-	return lock_acquire(s->images_fd, "lock", "images", 30 * NS_PER_SEC, err);
 }
 
 /* The one digest that begins with @prefix, among the sealed disks. */
@@ -183,38 +97,52 @@ static int complete_digest(const struct store *s, const char *prefix, char **ret
 		found = xasprintf("sha256:%s", e->d_name);
 	}
 	(void)closedir(d);
-	if (!found || !digest_hex(found))
+	if (!found || !is_digest(found))
 		return -ENOENT;
 	*ret = TAKE_PTR(found);
 	return 0;
 }
 
-static int read_meta(const struct store *s, const char *digest, struct image_meta *ret, struct json **tree,
-		     struct error *err)
+/* The formats that a disk may have, and the file's name. */
+static const char *const disk_files[][2] = { { "raw", "disk.raw" }, { "qcow2", "disk.qcow2" } };
+
+const char *image_disk_file(const struct image_meta *meta)
+{
+	for (size_t i = 0; meta->format && i < ARRAY_SIZE(disk_files); i++)
+		if (streq(meta->format, disk_files[i][0]))
+			return disk_files[i][1];
+	return NULL;
+}
+
+int image_record_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err)
 {
 	_cleanup_meta_ struct image_meta m = {};
+	_cleanup_json_ struct json *tree = NULL;
 	_cleanup_free_ char *path = NULL, *what = NULL;
 	int r;
 
-	if (!digest_hex(digest))
+	if (!is_digest(digest))
 		return error_set(err, EBADMSG, "image '%s': no digest", digest);
 	path = xasprintf("disks/%s/meta.json", digest_hex(digest));
 	what = xasprintf("images/%s", path);
-	r = record_read(s->images_fd, path, what, meta_fields, &m, tree, err);
+	r = record_read(s->images_fd, path, what, meta_fields, &m, &tree, err);
 	if (r < 0)
 		return r;
-	if (!streq(m.digest, digest) || !streq(m.format, "raw"))
+	if (!streq(m.digest, digest) || !image_disk_file(&m))
 		return error_set(err, EBADMSG, "%s: the digest or the format is not this image's", what);
 	*ret = m;
 	m = (struct image_meta){};
 	return 0;
 }
 
+int image_record_write(int dir_fd, const struct image_meta *meta, struct error *err)
+{
+	return record_write(dir_fd, "meta.json", "meta.json", meta_fields, meta, NULL, RECORD_DURABLE, err);
+}
+
 int image_meta_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err)
 {
-	_cleanup_json_ struct json *tree = NULL;
-
-	return read_meta(s, digest, ret, &tree, err);
+	return image_record_read(s, digest, ret, err);
 }
 
 static int not_found(const char *name, struct error *err)
@@ -228,27 +156,37 @@ static int not_found(const char *name, struct error *err)
 	return r;
 }
 
-/* The digest that a name or digest stands for. */
-static int resolve(const struct store *s, const char *name, const struct image_index *index, char **ret,
-		   struct error *err)
+static int by_digest(const struct store *s, const char *prefix, const char *name, char **ret, struct error *err)
 {
-	_cleanup_free_ char *full = NULL;
-	const struct image_ref *ref;
-	struct image_name n;
+	int r = complete_digest(s, prefix, ret, err);
+
+	return r == -ENOENT ? not_found(name, err) : r;
+}
+
+/* The digest that a name or digest stands for; *ret_name (may be NULL) is the name in the index that it was found by, or NULL. */
+static int resolve(const struct store *s, const char *given, const struct image_index *index, char **ret,
+		   char **ret_name, struct error *err)
+{
+	_cleanup_free_ char *name = NULL;
+	const struct image_ref *found;
+	struct reference ref;
 	int r;
 
-	r = image_name_parse(name, &n, err);
+	if (is_digest_prefix(given))
+		return by_digest(s, given, given, ret, err);
+	if (after_prefix(given, "sha256:"))
+		return error_set_kind(err, ERROR_USAGE, EINVAL,
+				      "image '%.80s': a digest has 12 to 64 lower-case hexadecimal digits", given);
+	r = reference_parse(given, &ref, err);
 	if (r < 0)
 		return r;
-	if (n.digest[0]) {
-		r = complete_digest(s, n.digest, ret, err);
-		return r == -ENOENT ? not_found(name, err) : r;
-	}
-	full = xasprintf("%s:%s", n.name, n.tag);
-	ref = index_find(index, full);
-	if (!ref)
-		return not_found(name, err);
-	*ret = xstrdup(ref->digest);
+	name = reference_name(&ref);
+	found = image_index_find(index, name);
+	if (!found)
+		return ref.digest[0] ? by_digest(s, ref.digest, given, ret, err) : not_found(given, err);
+	*ret = xstrdup(found->digest);
+	if (ret_name)
+		*ret_name = TAKE_PTR(name);
 	return 0;
 }
 
@@ -262,7 +200,7 @@ int image_find(const struct store *s, const char *name, struct image_meta *ret, 
 	r = image_index_load(s, &index, err);
 	if (r < 0)
 		return r;
-	r = resolve(s, name, &index, &digest, err);
+	r = resolve(s, name, &index, &digest, NULL, err);
 	if (r < 0)
 		return r;
 	r = image_meta_read(s, digest, ret, &e);
@@ -274,92 +212,44 @@ int image_find(const struct store *s, const char *name, struct image_meta *ret, 
 	return r < 0 ? error_move(err, &e) : 0;
 }
 
-char *image_disk_path(const struct store *s, const char *digest)
+char *image_disk_path(const struct store *s, const struct image_meta *meta)
 {
-	const char *hex = digest_hex(digest);
+	const char *hex = digest_hex(meta->digest), *file = image_disk_file(meta);
 
-	return hex ? xasprintf("%s/images/disks/%s/disk.raw", s->home_path, hex) : NULL;
+	return hex && file ? xasprintf("%s/images/disks/%s/%s", s->home_path, hex, file) : NULL;
 }
 
-/* Moves the finished directory to its final name; what is there already (the same content) stays, but learns the new metadata. */
-static int place(int disks_fd, const char *tmp_name, const char *hex, const struct image_meta *meta, struct error *err)
-{
-	_cleanup_json_ struct json *tree = NULL;
-	_cleanup_close_ int dir = -EBADF, old = -EBADF;
-	int r;
-
-	dir = openat(disks_fd, tmp_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (dir < 0)
-		return error_set_errno(err, errno, "images/disks/%s", tmp_name);
-	if (fchmodat(dir, "disk.raw", 0444, 0) < 0)
-		return error_set_errno(err, errno, "images/disks/%s/disk.raw", tmp_name);
-	r = record_write(dir, "meta.json", "meta.json", meta_fields, meta, &tree, RECORD_DURABLE, err);
-	if (r < 0)
-		return r;
-	r = fault_point("image-seal");
-	if (r < 0)
-		return error_set_errno(err, -r, "images/disks/%s", hex);
-	if (renameat2(disks_fd, tmp_name, disks_fd, hex, RENAME_NOREPLACE) == 0)
-		return fsync_dir(disks_fd);
-	if (errno != EEXIST)
-		return error_set_errno(err, errno, "images/disks/%s", hex);
-	old = openat(disks_fd, hex, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (old < 0)
-		return error_set_errno(err, errno, "images/disks/%s", hex);
-	r = record_write(old, "meta.json", "meta.json", meta_fields, meta, &tree, RECORD_DURABLE, err);
-	if (r < 0)
-		return r;
-	(void)remove_tree_at(disks_fd, tmp_name);
-	return 0;
-}
-
-int image_seal(const struct store *s, const char *name, const char *tmp_name, struct image_meta *meta,
-	       struct error *err)
+int image_tag(const struct store *s, const char *name, const char *new_name, struct error *err)
 {
 	_cleanup_index_ struct image_index index = {};
 	_cleanup_json_ struct json *tree = NULL;
-	_cleanup_close_ int lock = -EBADF, disks = -EBADF;
-	_cleanup_free_ char *full = NULL;
-	const char *hex = digest_hex(meta->digest);
-	struct image_ref *ref;
-	struct image_name n;
-	int r;
+	_cleanup_close_ int lock = -EBADF;
+	_cleanup_free_ char *digest = NULL, *full = NULL;
+	_cleanup_(oci_manifest_done) struct oci_manifest manifest = {};
+	_cleanup_buf_ struct buf text = {};
+	struct reference new_ref;
+	int r = reference_parse(new_name, &new_ref, err);
 
-	if (!hex)
-		return error_set(err, EINVAL, "image '%s': no digest", name);
-	r = image_name_parse(name, &n, err);
 	if (r < 0)
 		return r;
-	if (n.digest[0])
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "image '%s': a digest cannot be given as a name", name);
-	full = xasprintf("%s:%s", n.name, n.tag);
+	if (new_ref.digest[0])
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "image '%s': a digest cannot be given as a name",
+				      new_name);
+	full = reference_name(&new_ref);
 	lock = images_lock(s, err);
 	if (lock < 0)
 		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
-	r = load_index(s, &index, &tree, err);
+	r = image_index_read(s, &index, &tree, err);
+	if (r >= 0)
+		r = resolve(s, name, &index, &digest, NULL, err);
+	if (r >= 0)
+		r = blob_read(s, digest, OCI_DOCUMENT_MAX, &text, err);
+	if (r >= 0)
+		r = oci_manifest_parse(text.p ? text.p : "", text.len, digest, &manifest, err);
 	if (r < 0)
 		return r;
-	if (!meta->format)
-		meta->format = xstrdup("raw");
-	if (!meta->created_ns)
-		meta->created_ns = clock_realtime_ns();
-	r = place(disks, tmp_name, hex, meta, err);
-	if (r < 0)
-		return r;
-	ref = index_find(&index, full);
-	if (!ref) {
-		index.refs = xrealloc_array(index.refs, index.n + 1, sizeof(*index.refs));
-		ref = &index.refs[index.n++];
-		*ref = (struct image_ref){ .name = TAKE_PTR(full) };
-	}
-	free(ref->digest);
-	ref->digest = xstrdup(meta->digest);
-	ref->generation++;
-	ref->sealed_ns = clock_realtime_ns();
-	return write_index(s, &index, &tree, err);
+	image_index_set(&index, full, digest, manifest.media_type, text.len);
+	return image_index_write(s, &index, &tree, err);
 }
 
 /* Removes one sealed disk: out of its name first, so that half a disk is never found. */
@@ -376,15 +266,7 @@ static int remove_disk(int disks_fd, const char *hex, struct error *err)
 	return r < 0 ? error_set_errno(err, -r, "cannot remove image sha256:%.12s", hex) : 0;
 }
 
-static bool index_uses(const struct image_index *index, const char *digest)
-{
-	for (size_t i = 0; i < index->n; i++)
-		if (streq(index->refs[i].digest, digest))
-			return true;
-	return false;
-}
-
-static int list_disks(int disks_fd, struct strv *ret, struct error *err)
+int image_list_disks(int disks_fd, struct strv *ret, struct error *err)
 {
 	int fd = openat(disks_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct dirent *e;
@@ -406,11 +288,11 @@ static int collect(int disks, const struct image_index *index,
 	_cleanup_strv_ struct strv names = {};
 	int r;
 
-	r = list_disks(disks, &names, err);
+	r = image_list_disks(disks, &names, err);
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
 		_cleanup_free_ char *digest = xasprintf("sha256:%s", names.items[i]), *by = NULL;
 
-		if (!digest_hex(digest) || index_uses(index, digest) || (in_use && in_use(digest, &by, data) != 0))
+		if (!is_digest(digest) || image_index_uses(index, digest) || (in_use && in_use(digest, &by, data) != 0))
 			continue;
 		r = remove_disk(disks, names.items[i], err);
 	}
@@ -441,7 +323,6 @@ int image_delete(const struct store *s, const char *name, int (*in_use)(const ch
 	_cleanup_json_ struct json *tree = NULL;
 	_cleanup_close_ int lock = -EBADF, disks = -EBADF;
 	_cleanup_free_ char *digest = NULL, *full = NULL, *by = NULL;
-	struct image_name n;
 	int r;
 
 	lock = images_lock(s, err);
@@ -450,20 +331,15 @@ int image_delete(const struct store *s, const char *name, int (*in_use)(const ch
 	disks = image_disks_open(s, err);
 	if (disks < 0)
 		return disks;
-	r = load_index(s, &index, &tree, err);
-	if (r < 0)
-		return r;
-	r = image_name_parse(name, &n, err);
+	r = image_index_read(s, &index, &tree, err);
 	if (r >= 0)
-		r = resolve(s, name, &index, &digest, err);
+		r = resolve(s, name, &index, &digest, &full, err);
 	if (r < 0)
 		return r;
-	if (!n.digest[0]) {
-		full = xasprintf("%s:%s", n.name, n.tag);
-		index_remove(&index, index_find(&index, full));
-	}
-	if (index_uses(&index, digest)) {
-		if (n.digest[0])
+	if (full)
+		image_index_remove(&index, image_index_find(&index, full));
+	if (image_index_uses(&index, digest)) {
+		if (!full)
 			return error_set(err, EBUSY, "image '%s' still has a name; delete that", name);
 	} else if (in_use) {
 		r = in_use(digest, &by, data);
@@ -473,40 +349,9 @@ int image_delete(const struct store *s, const char *name, int (*in_use)(const ch
 			return error_set(err, EBUSY, "image '%s' is in use by %s", name, by ? by : "a machine");
 	}
 	if (full) {
-		r = write_index(s, &index, &tree, err);
+		r = image_index_write(s, &index, &tree, err);
 		if (r < 0)
 			return r;
 	}
 	return collect(disks, &index, in_use, data, err);
-}
-
-int image_remove_leftovers(const struct store *s, struct error *err)
-{
-	_cleanup_close_ int lock = -EBADF, disks = -EBADF;
-	_cleanup_strv_ struct strv names = {};
-	int r;
-
-	lock = images_lock(s, err);
-	if (lock < 0)
-		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
-	r = list_disks(disks, &names, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < names.n; i++) {
-		_cleanup_close_ int dir = -EBADF;
-
-		if (!after_prefix(names.items[i], ".tmp-"))
-			continue;
-		dir = openat(disks, names.items[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		/* A build that is under way holds its directory. */
-		if (dir >= 0 && flock(dir, LOCK_EX | LOCK_NB) < 0)
-			continue;
-		r = remove_tree_at(disks, names.items[i]);
-		if (r < 0)
-			return error_set_errno(err, -r, "images/disks/%s: cannot remove it", names.items[i]);
-	}
-	return 0;
 }

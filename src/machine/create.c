@@ -95,21 +95,21 @@ static int find_blank(const struct store *s, struct image_meta *ret, struct erro
 	return image_find(s, BLANK_IMAGE, ret, err);
 }
 
-static int make_disk(const struct store *s, int dir, const char *file, const char *digest, uint64_t image_bytes,
-		     uint64_t bytes, bool durable, struct error *err)
+static int make_disk(const struct store *s, int dir, const char *file, const struct image_meta *image, uint64_t bytes,
+		     bool durable, struct error *err)
 {
-	_cleanup_free_ char *backing = image_disk_path(s, digest), *label = xasprintf("create.%s", file);
+	_cleanup_free_ char *backing = image_disk_path(s, image), *label = xasprintf("create.%s", file);
 	char a[16];
 	int r;
 
-	if (bytes && bytes < image_bytes)
+	if (bytes && bytes < image->virtual_bytes)
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "%s: smaller than the image's %s",
 				      streq(file, "home.qcow2") ? "--home" : "--disk",
-				      format_bytes(image_bytes, a, sizeof(a)));
+				      format_bytes(image->virtual_bytes, a, sizeof(a)));
 	r = fault_point(label);
 	if (r < 0)
 		return error_set_errno(err, r, "cannot create %s", file);
-	return qcow2_create(dir, file, bytes ? bytes : image_bytes, backing, "raw", durable, err);
+	return qcow2_create(dir, file, bytes ? bytes : image->virtual_bytes, backing, image->format, durable, err);
 }
 
 static int fill(const struct store *s, int dir, const char *dir_path, struct machine_spec *spec,
@@ -119,13 +119,12 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 	_cleanup_(image_meta_done) struct image_meta blank = {};
 	int r;
 
-	r = make_disk(s, dir, "system.qcow2", image->digest, image->virtual_bytes, spec->disk_bytes, durable, err);
+	r = make_disk(s, dir, "system.qcow2", image, spec->disk_bytes, durable, err);
 	if (r >= 0 && spec->home_bytes) {
 		r = find_blank(s, &blank, err);
 		if (r >= 0) {
 			spec->home_digest = xstrdup(blank.digest);
-			r = make_disk(s, dir, "home.qcow2", blank.digest, blank.virtual_bytes, spec->home_bytes,
-				      durable, err);
+			r = make_disk(s, dir, "home.qcow2", &blank, spec->home_bytes, durable, err);
 		}
 	}
 	if (r >= 0 && image->ssh)

@@ -54,6 +54,16 @@ static int gather_accel(const struct store *s, const struct machine_spec *spec, 
 	return 0;
 }
 
+static int gather_home(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta blank = {};
+	int r = image_find(s, spec->home_digest, &blank, err);
+
+	if (r >= 0)
+		f->home_base = image_disk_path(s, &blank);
+	return r;
+}
+
 int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	int r;
@@ -62,15 +72,15 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 	r = f->engine->find_program(&f->program, err);
 	if (r >= 0)
 		r = image_find(s, spec->image_digest, &f->image, err);
+	if (r >= 0 && spec->home_digest)
+		r = gather_home(s, spec, f, err);
 	if (r >= 0)
 		r = gather_kernel(s, spec, f, err);
 	if (r >= 0)
 		r = gather_accel(s, spec, f, err);
 	if (r < 0)
 		return r;
-	f->image_disk = image_disk_path(s, spec->image_digest);
-	if (spec->home_digest)
-		f->home_base = image_disk_path(s, spec->home_digest);
+	f->image_disk = image_disk_path(s, &f->image);
 	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
 	f->run_dir = xasprintf("%s/%s", s->run_path, spec->name);
 	f->publish = xnew_n(struct net_publish, spec->publish.n + 1);
@@ -100,7 +110,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		  .path = system_path,
 		  .format = "qcow2",
 		  .backing_path = f->image_disk,
-		  .backing_format = "raw" },
+		  .backing_format = f->image.format },
 		{ .id = "home",
 		  .path = home_path,
 		  .format = "qcow2",

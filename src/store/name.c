@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 
-enum { SHOWN_MAX = 40, DIGEST_PREFIX_MIN = 12, DIGEST_LEN = 64 };
+enum { SHOWN_MAX = 40 };
 
 static const char rule[] = "letters, digits, '.', '_' and '-' are allowed, a letter or digit first";
 
@@ -69,63 +69,5 @@ int name_parse(const char *s, const char *what, struct name *ret, struct error *
 		return refuse(s, what, fault, err);
 	*ret = (struct name){};
 	memcpy(ret->s, s, n);
-	return 0;
-}
-
-static int parse_digest(const char *s, const char *hex, struct image_name *ret, struct error *err)
-{
-	size_t n = strspn(hex, "0123456789abcdef");
-
-	if (hex[n] != '\0')
-		return refuse(s, "image", "a digest has lower-case hexadecimal digits only", err);
-	if (n < DIGEST_PREFIX_MIN)
-		return refuse(s, "image", "a digest needs at least 12 digits", err);
-	if (n > DIGEST_LEN)
-		return refuse(s, "image", "a digest has at most 64 digits", err);
-	*ret = (struct image_name){};
-	snprintf(ret->digest, sizeof(ret->digest), "sha256:%s", hex);
-	return 0;
-}
-
-static const char *tag_fault(const char *tag)
-{
-	size_t n = strlen(tag);
-
-	if (!n)
-		return "the tag must not be empty";
-	if (!is_alnum(tag[0]) && tag[0] != '_')
-		return "the tag must begin with a letter, a digit or '_'";
-	for (size_t i = 0; i < n; i++)
-		if (!is_name_char(tag[i]))
-			return "letters, digits, '.', '_' and '-' are allowed in a tag";
-	return n > 128 ? "the tag is longer than 128 characters" : NULL;
-}
-
-int image_name_parse(const char *s, struct image_name *ret, struct error *err)
-{
-	static const char digest_prefix[] = "sha256:";
-	const char *slash = strrchr(s, '/'), *colon = strchr(slash ? slash : s, ':'), *fault = NULL, *part = s;
-	const char *tag = colon ? colon + 1 : "latest";
-	size_t n = colon ? (size_t)(colon - s) : strlen(s);
-
-	if (strncmp(s, digest_prefix, strlen(digest_prefix)) == 0)
-		return parse_digest(s, s + strlen(digest_prefix), ret, err);
-	for (;;) {
-		const char *end = memchr(part, '/', (size_t)(s + n - part));
-
-		fault = name_fault(part, (size_t)((end ? end : s + n) - part));
-		if (fault || !end)
-			break;
-		part = end + 1;
-	}
-	if (!fault && n >= sizeof(ret->name))
-		fault = "longer than 255 characters";
-	if (!fault)
-		fault = tag_fault(tag);
-	if (fault)
-		return refuse(s, "image", fault, err);
-	*ret = (struct image_name){};
-	memcpy(ret->name, s, n);
-	memcpy(ret->tag, tag, strlen(tag));
 	return 0;
 }

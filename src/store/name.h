@@ -13,12 +13,3 @@ struct name {
 /* @what is the noun for the message ("machine name"). Errors: -EINVAL (kind USAGE, exit 64) that says which rule was broken; a long or
  * unprintable input is quoted shortened and escaped. */
 int name_parse(const char *s, const char *what, struct name *ret, struct error *err);
-
-/* Image names: NAME[:TAG], NAME as above but may contain '/', TAG [A-Za-z0-9_][A-Za-z0-9._-]{0,127}, "latest" when absent; or
- * sha256:HEX (64 digits, or a unique prefix of at least 12). */
-struct image_name {
-	char name[256];
-	char tag[129];
-	char digest[72]; /* "sha256:…" or "" */
-};
-int image_name_parse(const char *s, struct image_name *ret, struct error *err);

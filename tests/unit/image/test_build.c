@@ -130,7 +130,7 @@ TEST(tiny_is_built_sealed_and_found)
 	ASSERT_EQ(m.init, IMAGE_INIT_AGENT);
 	ASSERT_EQ(m.virtual_bytes, UINT64_C(1) << 30);
 	ASSERT_EQ(m.default_memory_bytes, UINT64_C(128) << 20);
-	path = image_disk_path(&store, digest);
+	path = image_disk_path(&store, &m);
 	ASSERT_OK(stat(path, &st));
 	ASSERT_EQ(st.st_mode & 0777, 0444);
 	ASSERT_OK(file_read_at(AT_FDCWD, path, 1 << 20, &list));

@@ -25,6 +25,7 @@ static void make_facts(struct plan_facts *f)
 		.run_dir = xstrdup("/r/web"),
 	};
 	f->image.fstype = xstrdup("ext4");
+	f->image.format = xstrdup("raw");
 	f->kernel.name = xstrdup("built");
 }
 

@@ -1,0 +1,24 @@
+/* The verbs of skerry-image, one file for each family. The interface between skerry, which parses its users' command lines, and this program
+ * is small and may change. A verb writes one result line to standard output; what is for people goes to standard error. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+struct verb {
+	const char *name;
+	const char *usage;
+	bool without_store; /* @s is NULL */
+	/* @argv[0] is the verb; optind is 1, so that getopt_long(3) can start. Errors: kind USAGE for a wrong command line. */
+	int (*run)(const struct store *s, int argc, char **argv, struct error *err);
+};
+
+extern const struct verb image_build_verbs[];  /* image_build.c: list-recipes, build-image */
+extern const struct verb image_kernel_verbs[]; /* image_kernel.c: build-kernel, import-kernel */
+
+/* A wrong command line. */
+int verb_usage(struct error *err, const char *what);
+/* Standard error when that is a terminal, else -1. */
+int verb_progress_fd(void);
