@@ -1,0 +1,263 @@
+/* How a disk is made of layers: they are applied one after the other, each in one pass over its blob, to an empty file system; what lower
+ * layers brought and upper ones take away gives its blocks back. The disk depends on nothing but the layers' content, the kind of file
+ * system and its size, so images that agree in these (their "chain") share one disk. */
+#include "image/unpack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "image/apply.h"
+#include "image/blob.h"
+#include "image/digest.h"
+#include "image/layer.h"
+#include "image/rootfs.h"
+#include "image/tar.h"
+#include "image/workshop.h"
+
+/* Part of the chain: another number when the same layers would give another disk. */
+enum { VERSION = 1 };
+/* Names that all layers of an image may have together, counted each time. */
+#define ENTRIES_MAX UINT64_C(4000000)
+#define DISK_MIN    (UINT64_C(64) << 20)
+#define DISK_MAX    (UINT64_C(16) << 40)
+/* The disk is mostly holes: its size costs nothing but what its user may come to fill. */
+#define DISK_USUAL (UINT64_C(16) << 30)
+#define DISK_UNIT  (UINT64_C(1) << 30)
+/* What layers usually shrink to, seen pessimistically, and how much room their owner wants beside them. */
+enum { PACKED_RATIO = 8, ROOM = 2, MORE_ROOM = 4 };
+/* Times that entries do not give; any will do that is the same tomorrow. */
+#define TIME_S UINT64_C(1577836800) /* 2020-01-01 */
+
+struct unpack {
+	const struct store *store;
+	const struct unpack_request *request;
+	struct oci_manifest manifest;
+	struct oci_config config;
+	struct image_meta meta;
+	struct progress *progress; /* owned */
+	uint64_t done_bytes;
+};
+
+static void unpack_done(struct unpack *u)
+{
+	oci_manifest_done(&u->manifest);
+	oci_config_done(&u->config);
+	image_meta_done(&u->meta);
+	progress_finish(u->progress, false);
+}
+
+static int read_documents(struct unpack *u, struct error *err)
+{
+	_cleanup_buf_ struct buf manifest = {}, config = {};
+	int r;
+
+	r = blob_read(u->store, u->request->manifest->digest, OCI_DOCUMENT_MAX, &manifest, err);
+	if (r >= 0)
+		r = oci_manifest_parse(manifest.p, manifest.len, "manifest", &u->manifest, err);
+	if (r >= 0)
+		r = blob_read(u->store, u->manifest.config.digest, OCI_DOCUMENT_MAX, &config, err);
+	if (r >= 0)
+		r = oci_config_parse(config.p, config.len, "configuration", &u->config, NULL, err);
+	if (r < 0)
+		return r;
+	if (u->manifest.n_layers == 0)
+		return error_set(err, EBADMSG, "the image has no layers");
+	if (u->manifest.n_layers != u->config.diff_ids.n)
+		return error_set(err, EBADMSG, "the manifest has %zu layers, the configuration %zu",
+				 u->manifest.n_layers, u->config.diff_ids.n);
+	return 0;
+}
+
+static char *chain_text(const struct unpack *u)
+{
+	struct buf out = {};
+
+	buf_addf(&out, "skerry disk of layers %d\n%s\n%" PRIu64 "\n", VERSION, u->meta.fstype, u->request->disk_bytes);
+	for (size_t i = 0; i < u->config.diff_ids.n; i++)
+		buf_addf(&out, "%s\n", u->config.diff_ids.items[i]);
+	return buf_take(&out);
+}
+
+/* Sizes are the manifest's own words: they may be anything. */
+static uint64_t packed_bytes(const struct unpack *u)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < u->manifest.n_layers && bytes < DISK_MAX; i++)
+		bytes += u->manifest.layers[i].size < DISK_MAX ? u->manifest.layers[i].size : DISK_MAX;
+	return bytes < DISK_MAX ? bytes : DISK_MAX;
+}
+
+static uint64_t choose_size(const struct unpack *u)
+{
+	uint64_t bytes = packed_bytes(u) * PACKED_RATIO * ROOM;
+
+	bytes = bytes > DISK_USUAL ? (bytes + DISK_UNIT - 1) / DISK_UNIT * DISK_UNIT : DISK_USUAL;
+	return bytes < DISK_MAX ? bytes : DISK_MAX;
+}
+
+static int apply_layer(struct unpack *u, size_t i, struct tree *tree, struct apply_limits *limits, struct error *err)
+{
+	const struct oci_descriptor *d = &u->manifest.layers[i];
+	_cleanup_(layer_freep) struct layer *layer = NULL;
+	_cleanup_(tar_freep) struct tar *tar = NULL;
+	int r;
+
+	r = layer_open(u->store, d, u->config.diff_ids.items[i], &layer, err);
+	if (r >= 0) {
+		tar = tar_new(layer_read, layer);
+		r = tree->ops->next_layer(tree, err);
+	}
+	if (r >= 0)
+		r = layer_apply(tar, tree, limits, err);
+	if (r >= 0)
+		r = layer_finish(layer, err);
+	if (r < 0)
+		return error_prefix(err, "layer %zu of %zu, %.19s", i + 1, u->manifest.n_layers, d->digest);
+	u->done_bytes += d->size;
+	progress_update(u->progress, u->done_bytes);
+	return 0;
+}
+
+static int fill_disk(struct unpack *u, int fd, uint64_t bytes, struct error *err)
+{
+	_cleanup_(tree_freep) struct tree *tree = NULL;
+	struct tree_format f = { .bytes = bytes, .label = "skerry", .time_s = TIME_S, .journal = true };
+	struct apply_limits limits = { .entries_left = ENTRIES_MAX };
+	int r;
+
+	workshop_fill_format(&f, u->meta.chain);
+	r = u->request->create_tree(fd, &f, &tree, err);
+	for (size_t i = 0; r >= 0 && i < u->manifest.n_layers; i++)
+		r = apply_layer(u, i, tree, &limits, err);
+	if (r < 0)
+		return r;
+	rootfs_inspect(tree, &u->meta);
+	return tree->ops->finish(tree, err);
+}
+
+/* A full disk whose size we chose is tried once more with a larger one; one that was asked for is an error. */
+static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
+{
+	uint64_t bytes = u->request->disk_bytes ? u->request->disk_bytes : choose_size(u);
+	_cleanup_close_ int fd = openat(w->dir_fd, "disk.raw", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return error_set_errno(err, errno, "cannot create the disk");
+	for (;;) {
+		_cleanup_error_ struct error e = {};
+
+		r = fill_disk(u, fd, bytes, &e);
+		if (r != -EXFULL || u->request->disk_bytes || bytes >= DISK_MAX / MORE_ROOM) {
+			if (r < 0)
+				return error_move(err, &e);
+			break;
+		}
+		bytes *= MORE_ROOM;
+		u->done_bytes = 0;
+		if (ftruncate(fd, 0) < 0)
+			return error_set_errno(err, errno, "cannot empty the disk");
+	}
+	r = fault_point("image-disk");
+	if (r >= 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_set_errno(err, -r, "cannot write the disk");
+	u->meta.virtual_bytes = bytes;
+	return digest_disk(fd, "disk.raw", &u->meta.disk, err);
+}
+
+static void set_text(char **to, const char *from)
+{
+	free(*to);
+	*to = from && *from ? xstrdup(from) : NULL;
+}
+
+/* What the configuration says of running it. */
+static void describe(struct unpack *u)
+{
+	const struct oci_config *c = &u->config;
+	struct image_meta *m = &u->meta;
+
+	set_text(&m->source, u->request->source);
+	set_text(&m->user, c->user);
+	set_text(&m->workdir, c->workdir);
+	set_text(&m->stop_signal, c->stop_signal);
+	strv_copy(&m->env, &c->env);
+	strv_copy(&m->entrypoint, &c->entrypoint);
+	strv_copy(&m->command, &c->command);
+	strv_copy(&m->volumes, &c->volumes);
+	strv_copy(&m->ports, &c->exposed_ports);
+	strv_copy(&m->labels, &c->labels);
+}
+
+/* The disk of another image with the same chain, with what was found out about it. */
+static int share(struct unpack *u, struct workshop *w, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta other = {};
+	int r = workshop_share(w, u->meta.chain, &other, err);
+
+	if (r <= 0)
+		return r;
+	set_text(&u->meta.format, other.format);
+	set_text(&u->meta.fstype, other.fstype);
+	set_text(&u->meta.disk, other.disk);
+	u->meta.boot = other.boot;
+	u->meta.init = other.init;
+	u->meta.ssh = other.ssh;
+	u->meta.virtual_bytes = other.virtual_bytes;
+	return 1;
+}
+
+static int unpack(struct unpack *u, struct error *err)
+{
+	_cleanup_workshop_ struct workshop w = WORKSHOP_INIT;
+	_cleanup_free_ char *chain = NULL;
+	int r;
+
+	r = read_documents(u, err);
+	if (r < 0)
+		return r;
+	u->meta.format = xstrdup("raw");
+	u->meta.fstype = xstrdup("ext4");
+	u->meta.boot = IMAGE_BOOT_KERNEL;
+	chain = chain_text(u);
+	u->meta.chain = digest_bytes(chain, strlen(chain));
+	describe(u);
+	r = workshop_open(u->store, &w, err);
+	if (r >= 0)
+		r = share(u, &w, err);
+	if (r == 0) {
+		if (u->request->progress_fd >= 0)
+			u->progress = progress_new(u->request->progress_fd, "unpacking", packed_bytes(u));
+		r = make_disk(u, &w, err);
+		u->progress = progress_finish(u->progress, r >= 0);
+	}
+	return r < 0 ? r : image_seal(&w, u->request->name, u->request->manifest, &u->meta, err);
+}
+
+int image_unpack(const struct store *s, const struct unpack_request *r, char **ret_digest, struct error *err)
+{
+	_cleanup_(unpack_done) struct unpack u = { .store = s, .request = r };
+	int k;
+
+	if (r->format && !streq(r->format, "ext4"))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': it is ext4", r->format);
+	if (r->disk_bytes && (r->disk_bytes < DISK_MIN || r->disk_bytes > DISK_MAX))
+		return error_set_kind(err, ERROR_USAGE, ERANGE, "a disk has 64 MiB to 16 TiB, not %" PRIu64 " bytes",
+				      r->disk_bytes);
+	k = unpack(&u, err);
+	if (k < 0)
+		return r->name ? error_prefix(err, "image '%s'", r->name) : k;
+	if (ret_digest)
+		*ret_digest = xstrdup(u.meta.digest);
+	return 0;
+}

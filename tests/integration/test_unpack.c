@@ -1,0 +1,237 @@
+/* Images of layers, from blobs to a disk that e2fsck and debugfs look at. */
+#include "image/unpack.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/spawn.h"
+#include "cli/image_disk.h"
+#include "image/blob.h"
+#include "image/image.h"
+#include "layers.h"
+#include "tarball.h"
+#include "test.h"
+
+static int unpack_as(const struct store *s, const struct oci_descriptor *manifest, const char *name,
+		     uint64_t disk_bytes, struct image_meta *ret, struct error *err)
+{
+	_cleanup_close_ int lock = blob_lock(s, false, NULL);
+	struct unpack_request q = { .manifest = manifest,
+				    .name = name,
+				    .source = "test",
+				    .disk_bytes = disk_bytes,
+				    .create_tree = ext4_tree_create,
+				    .progress_fd = -1 };
+	_cleanup_free_ char *digest = NULL;
+	int r = image_unpack(s, &q, &digest, err);
+
+	if (r >= 0)
+		ASSERT_OK(image_meta_read(s, digest, ret, NULL));
+	return r;
+}
+
+static void unpack(const struct store *s, const struct test_layer *layers, size_t n, const char *config,
+		   struct image_meta *ret)
+{
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+	_cleanup_error_ struct error e = {};
+
+	layers_put(s, layers, n, config, &manifest);
+	if (unpack_as(s, &manifest, "test:1", 0, ret, &e) < 0)
+		test_fail(__FILE__, __LINE__, "image_unpack: %s", e.msg);
+}
+
+static char *tool(const char *program, const char *a, const char *b, const char *c, int *ret_status)
+{
+	const char *argv[] = { program, a, b, c, NULL };
+	struct spawn s = SPAWN_INIT;
+	struct buf out = {};
+	_cleanup_free_ char *found = program_find(program);
+
+	if (!found)
+		test_skip("no %s", program);
+	s.argv = argv;
+	ASSERT_OK(spawn_run(&s, NULL, &out, NULL, 8 << 20, 0, ret_status, NULL));
+	return buf_take(&out);
+}
+
+static char *debugfs(const struct store *s, const struct image_meta *m, const char *request)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m);
+	int status;
+
+	return tool("debugfs", "-R", request, path, &status);
+}
+
+static void check_disk(const struct store *s, const struct image_meta *m)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m), *out = NULL;
+	int status;
+
+	out = tool("e2fsck", "-fn", path, NULL, &status);
+	if (status != 0)
+		test_fail(__FILE__, __LINE__, "e2fsck: %s", out);
+}
+
+static void content_is(const struct store *s, const struct image_meta *m, const char *path, const char *expected)
+{
+	_cleanup_free_ char *request = xasprintf("cat %s", path), *out = debugfs(s, m, request);
+
+	ASSERT_STREQ(out, expected);
+}
+
+TEST(every_packing_gives_the_same_disk)
+{
+	static const char *const packers[] = { NULL, "gzip", "zstd", "xz", "bzip2" };
+	_cleanup_free_ char *first = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(packers); i++) {
+		_cleanup_store_ struct store s = {};
+		struct test_layer l = { .packer = packers[i] };
+		_cleanup_(image_meta_done) struct image_meta m = {};
+
+		/* Each in a store of its own, lest they share one disk. */
+		layers_store(&s, packers[i] ? packers[i] : "plain");
+		tarball_dir(&l.tar, "etc");
+		tarball_file(&l.tar, "etc/hostname", "skerry\n");
+		tarball_end(&l.tar);
+		unpack(&s, &l, 1, NULL, &m);
+		check_disk(&s, &m);
+		content_is(&s, &m, "/etc/hostname", "skerry\n");
+		ASSERT_STREQ(m.format, "raw");
+		ASSERT_STREQ(m.fstype, "ext4");
+		if (first)
+			ASSERT_STREQ(m.disk, first);
+		else
+			first = xstrdup(m.disk);
+		test_layer_done(&l);
+	}
+}
+
+TEST(equal_layers_share_a_disk)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta a = {}, b = {}, c = {};
+	_cleanup_free_ char *path_a = NULL, *path_b = NULL;
+	struct stat st_a, st_b;
+
+	layers_store(&s, "home");
+	tarball_file(&l.tar, "f", "x");
+	tarball_add(&l.tar, &(struct tarball_entry){ .name = "sbin/init", .mode = 0755, .content = "#!", .n = 2 });
+	unpack(&s, &l, 1, NULL, &a);
+	unpack(&s, &l, 1, "{\"User\": \"www\"}", &b);
+	ASSERT(!streq(a.digest, b.digest));
+	ASSERT_STREQ(a.disk, b.disk);
+	ASSERT_EQ(b.init, IMAGE_INIT_SYSTEM);
+	ASSERT_EQ(b.virtual_bytes, a.virtual_bytes);
+	path_a = image_disk_path(&s, &a);
+	path_b = image_disk_path(&s, &b);
+	ASSERT_EQ(stat(path_a, &st_a), 0);
+	ASSERT_EQ(stat(path_b, &st_b), 0);
+	ASSERT_EQ(st_a.st_ino, st_b.st_ino);
+	/* The same once more is the same image. */
+	unpack(&s, &l, 1, NULL, &c);
+	ASSERT_STREQ(c.digest, a.digest);
+	test_layer_done(&l);
+}
+
+TEST(layers_cover_each_other)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l[3] = { { .packer = "gzip" }, { .packer = "zstd" }, {} };
+	_cleanup_(image_meta_done) struct image_meta m = {};
+	_cleanup_free_ char *list = NULL, *d = NULL, *opaque = NULL;
+
+	layers_store(&s, "home");
+	tarball_file(&l[0].tar, "gone", "1");
+	tarball_file(&l[0].tar, "d/one", "1");
+	tarball_file(&l[0].tar, "opaque/old", "1");
+	tarball_link(&l[0].tar, '2', "lib", "usr/lib");
+	tarball_file(&l[1].tar, ".wh.gone", "");
+	tarball_file(&l[1].tar, "opaque/new", "2");
+	tarball_file(&l[1].tar, "opaque/.wh..wh..opq", "");
+	tarball_file(&l[1].tar, "lib/libc.so", "2");
+	tarball_file(&l[1].tar, ".wh..wh.plnk/123.456", "2");
+	tarball_file(&l[1].tar, ".wh..wh.aufs", "2");
+	tarball_file(&l[2].tar, "d/.wh.one", "");
+	tarball_file(&l[2].tar, "d/.wh.never", "");
+	tarball_link(&l[2].tar, '1', "d/linked", "lib/libc.so");
+	unpack(&s, l, 3, NULL, &m);
+	check_disk(&s, &m);
+	list = debugfs(&s, &m, "ls -p /");
+	d = debugfs(&s, &m, "ls -p /d");
+	opaque = debugfs(&s, &m, "ls -p /opaque");
+	ASSERT(!strstr(list, "/gone/"));
+	ASSERT(!strstr(list, ".wh."));
+	ASSERT(!strstr(d, "/one/"));
+	ASSERT(!strstr(opaque, "/old/"));
+	ASSERT_CONTAINS(opaque, "/new/");
+	content_is(&s, &m, "/usr/lib/libc.so", "2");
+	content_is(&s, &m, "/d/linked", "2");
+	for (size_t i = 0; i < 3; i++)
+		test_layer_done(&l[i]);
+}
+
+TEST(the_configuration_is_kept)
+{
+	static const char config[] =
+		"{\"User\": \"1000:1000\", \"WorkingDir\": \"/srv\", \"StopSignal\": \"SIGINT\", \"Env\": [\"A=1\"],"
+		"\"Entrypoint\": [\"/bin/app\"], \"Cmd\": [\"-v\"], \"Volumes\": {\"/data\": {}},"
+		"\"ExposedPorts\": {\"80/tcp\": {}}, \"Labels\": {\"k\": \"v\"}}";
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta m = {};
+
+	layers_store(&s, "home");
+	tarball_add(&l.tar, &(struct tarball_entry){ .name = "usr/sbin/sshd", .mode = 0755 });
+	tarball_link(&l.tar, '2', "sbin", "usr/sbin");
+	tarball_link(&l.tar, '2', "usr/sbin/init", "/bin/busybox");
+	tarball_add(&l.tar, &(struct tarball_entry){ .name = "bin/busybox", .mode = 0755 });
+	unpack(&s, &l, 1, config, &m);
+	ASSERT_STREQ(m.user, "1000:1000");
+	ASSERT_STREQ(m.workdir, "/srv");
+	ASSERT_STREQ(m.stop_signal, "SIGINT");
+	ASSERT_STREQ(m.env.items[0], "A=1");
+	ASSERT_STREQ(m.entrypoint.items[0], "/bin/app");
+	ASSERT_STREQ(m.command.items[0], "-v");
+	ASSERT_STREQ(m.volumes.items[0], "/data");
+	ASSERT_STREQ(m.ports.items[0], "80/tcp");
+	ASSERT_STREQ(m.labels.items[0], "k=v");
+	ASSERT_STREQ(m.source, "test");
+	ASSERT_EQ(m.boot, IMAGE_BOOT_KERNEL);
+	ASSERT_EQ(m.init, IMAGE_INIT_AGENT);
+	ASSERT(m.ssh);
+	test_layer_done(&l);
+}
+
+TEST(a_disk_of_the_size_that_was_asked_for)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+	_cleanup_(image_meta_done) struct image_meta m = {};
+	_cleanup_error_ struct error e = {};
+	char *block = xcalloc(1, 80 << 20);
+
+	layers_store(&s, "home");
+	memset(block, 'x', 80 << 20);
+	tarball_add(&l.tar, &(struct tarball_entry){ .name = "big", .content = block, .n = 80 << 20 });
+	layers_put(&s, &l, 1, NULL, &manifest);
+	ASSERT(unpack_as(&s, &manifest, "test", UINT64_C(64) << 20, &m, &e) < 0);
+	ASSERT_EQ(error_exit_status(&e), 73);
+	ASSERT_CONTAINS(e.msg, "'big'");
+	ASSERT_CONTAINS(e.msg, "the disk is full");
+	ASSERT_CONTAINS(e.hint, "--disk");
+	ASSERT_OK(unpack_as(&s, &manifest, "test", UINT64_C(128) << 20, &m, NULL));
+	ASSERT_EQ(m.virtual_bytes, UINT64_C(128) << 20);
+	check_disk(&s, &m);
+	free(block);
+	test_layer_done(&l);
+}
