@@ -15,40 +15,22 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "disk/qcow2_header.h"
 
 enum {
 	CLUSTER_BITS = 16,
 	CLUSTER = 1 << CLUSTER_BITS,
-	HEADER_V2 = 72,
-	HEADER_V3 = 104,
-	HEADER_MAX = 4096, /* header, extensions and backing name must end here, or the file is none of ours */
 	BACKING_MAX = 1023,
 	EXT_END = 0,
 	REFCOUNT_ENTRIES = CLUSTER / 2, /* 16-bit refcounts in one block of ours */
 };
-#define MAGIC          UINT32_C(0x514649fb)
-#define EXT_FORMAT     UINT32_C(0xe2792aca)
-#define INCOMPAT_DIRTY UINT64_C(1)
+#define MAGIC      UINT32_C(0x514649fb)
+#define EXT_FORMAT UINT32_C(0xe2792aca)
 /* Bits that do not change what is read here: dirty, compression type, extended L2 entries. */
-#define INCOMPAT_KNOWN (UINT64_C(1) << 0 | UINT64_C(1) << 3 | UINT64_C(1) << 4)
+#define INCOMPAT_KNOWN (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTENDED_L2)
 #define L1_OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 /* QEMU's own limit is an L1 table of 32 MiB; an eighth of it keeps the table within one refcount block. */
 #define VIRTUAL_MAX (UINT64_C(1) << 48)
-
-struct header {
-	uint32_t magic, version;
-	uint64_t backing_offset;
-	uint32_t backing_size, cluster_bits;
-	uint64_t size;
-	uint32_t crypt_method, l1_size;
-	uint64_t l1_offset, refcount_offset;
-	uint32_t refcount_clusters, n_snapshots;
-	uint64_t snapshots_offset;
-	/* version 3 */
-	uint64_t incompatible, compatible, autoclear;
-	uint32_t refcount_order, header_length;
-} __attribute__((packed));
-_Static_assert(sizeof(struct header) == HEADER_V3, "the header has no holes");
 
 static uint64_t round_up(uint64_t v, uint64_t unit)
 {
@@ -63,7 +45,7 @@ static uint64_t l1_entries(uint64_t bytes, unsigned cluster_bits)
 	return (bytes >> shift) + !!(bytes & ((UINT64_C(1) << shift) - 1));
 }
 
-static void header_to_be(struct header *h)
+static void header_to_be(struct qcow2_header *h)
 {
 	h->magic = htobe32(h->magic);
 	h->version = htobe32(h->version);
@@ -92,9 +74,9 @@ static void add_be32(struct buf *b, uint32_t v)
 }
 
 /* The header cluster: header, extensions, backing name. */
-static void render_header(struct header *h, const char *backing_path, const char *backing_format, struct buf *out)
+static void render_header(struct qcow2_header *h, const char *backing_path, const char *backing_format, struct buf *out)
 {
-	struct header be;
+	struct qcow2_header be;
 
 	buf_add(out, h, sizeof(*h));
 	if (backing_path && backing_format) {
@@ -145,7 +127,7 @@ int qcow2_create(int dirfd, const char *name, uint64_t virtual_bytes, const char
 	_cleanup_buf_ struct buf header = {};
 	_cleanup_close_ int fd = -EBADF;
 	uint64_t size, entries, clusters, random;
-	struct header h = { .magic = MAGIC, .version = 3, .cluster_bits = CLUSTER_BITS, .refcount_order = 4 };
+	struct qcow2_header h = { .magic = MAGIC, .version = 3, .cluster_bits = CLUSTER_BITS, .refcount_order = 4 };
 	char tmp[32];
 	int r;
 
@@ -165,7 +147,7 @@ int qcow2_create(int dirfd, const char *name, uint64_t virtual_bytes, const char
 	h.l1_offset = 3 * CLUSTER;
 	h.refcount_offset = CLUSTER;
 	h.refcount_clusters = 1;
-	h.header_length = HEADER_V3;
+	h.header_length = QCOW2_HEADER_V3;
 	render_header(&h, backing_path, backing_format, &header);
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
@@ -193,7 +175,7 @@ static int bad(struct error *err, const char *what, const char *why)
 	return error_set(err, EBADMSG, "%s: not a usable qcow2 image: %s", what, why);
 }
 
-static int check_header(const struct header *h, const char *what, struct error *err)
+static int check_header(const struct qcow2_header *h, const char *what, struct error *err)
 {
 	if (h->cluster_bits < 9 || h->cluster_bits > 21)
 		return bad(err, what, "cluster size out of range");
@@ -219,15 +201,14 @@ static int check_header(const struct header *h, const char *what, struct error *
 	return 0;
 }
 
-/* Reads and checks the header; @page holds the first @ret_n bytes of the file, at most HEADER_MAX. */
-static int read_header(int fd, const char *what, struct header *ret, char page[static HEADER_MAX], size_t *ret_n,
-		       struct error *err)
+int qcow2_header_read(int fd, const char *what, struct qcow2_header *ret, char page[static QCOW2_HEADER_MAX],
+		      size_t *ret_n, struct error *err)
 {
-	struct header h = {};
+	struct qcow2_header h = {};
 	size_t n = 0;
 
-	while (n < HEADER_MAX) {
-		ssize_t k = pread(fd, page + n, HEADER_MAX - n, (off_t)n);
+	while (n < QCOW2_HEADER_MAX) {
+		ssize_t k = pread(fd, page + n, QCOW2_HEADER_MAX - n, (off_t)n);
 
 		if (k < 0 && errno == EINTR)
 			continue;
@@ -237,7 +218,7 @@ static int read_header(int fd, const char *what, struct header *ret, char page[s
 			break;
 		n += (size_t)k;
 	}
-	if (n < HEADER_V2)
+	if (n < QCOW2_HEADER_V2)
 		return bad(err, what, "it is too short");
 	memcpy(&h, page, n < sizeof(h) ? n : sizeof(h));
 	header_to_be(&h); /* its own inverse */
@@ -246,10 +227,11 @@ static int read_header(int fd, const char *what, struct header *ret, char page[s
 	if (h.version == 2) {
 		h.incompatible = h.compatible = h.autoclear = 0;
 		h.refcount_order = 4;
-		h.header_length = HEADER_V2;
+		h.header_length = QCOW2_HEADER_V2;
 	} else if (h.version != 3) {
 		return bad(err, what, "unknown version");
-	} else if (n < HEADER_V3 || h.header_length < HEADER_V3 || h.header_length > n || h.header_length % 8) {
+	} else if (n < QCOW2_HEADER_V3 || h.header_length < QCOW2_HEADER_V3 || h.header_length > n ||
+		   h.header_length % 8) {
 		return bad(err, what, "header length out of range");
 	}
 	*ret = h;
@@ -273,8 +255,8 @@ static bool is_text(const char *p, size_t n)
 	return true;
 }
 
-static int read_extensions(const struct header *h, const char *page, size_t n, const char *what, struct qcow2_info *i,
-			   struct error *err)
+static int read_extensions(const struct qcow2_header *h, const char *page, size_t n, const char *what,
+			   struct qcow2_info *i, struct error *err)
 {
 	size_t end = h->backing_offset ? h->backing_offset : n;
 	size_t at = h->header_length;
@@ -301,12 +283,12 @@ static int read_extensions(const struct header *h, const char *page, size_t n, c
 int qcow2_read_info(int fd, const char *what, struct qcow2_info *ret, struct error *err)
 {
 	_cleanup_(qcow2_info_done) struct qcow2_info i = {};
-	char page[HEADER_MAX];
-	struct header h;
+	char page[QCOW2_HEADER_MAX];
+	struct qcow2_header h;
 	size_t n;
 	int r;
 
-	r = read_header(fd, what, &h, page, &n, err);
+	r = qcow2_header_read(fd, what, &h, page, &n, err);
 	if (r < 0)
 		return r;
 	if (h.backing_offset) {
@@ -335,7 +317,8 @@ void qcow2_info_done(struct qcow2_info *i)
 
 /* Sets the refcounts of @n clusters from @first on; a refcount block that is missing is made at *end (in clusters), which moves on;
  * with @end NULL it is an error. */
-static int set_refcounts(int fd, const struct header *h, uint64_t first, uint64_t n, uint16_t value, uint64_t *end)
+static int set_refcounts(int fd, const struct qcow2_header *h, uint64_t first, uint64_t n, uint16_t value,
+			 uint64_t *end)
 {
 	uint64_t cluster = UINT64_C(1) << h->cluster_bits;
 	uint64_t per_block = cluster / 2;
@@ -379,7 +362,7 @@ static int set_refcounts(int fd, const struct header *h, uint64_t first, uint64_
 }
 
 /* A larger L1 table at the end of the file. The header still names the old one when this returns. */
-static int move_l1(int fd, const struct header *h, uint64_t entries, uint64_t *ret_offset)
+static int move_l1(int fd, const struct qcow2_header *h, uint64_t entries, uint64_t *ret_offset)
 {
 	uint64_t cluster = UINT64_C(1) << h->cluster_bits;
 	uint64_t n = round_up(entries * 8, cluster) / cluster, at, end;
@@ -407,7 +390,7 @@ static int move_l1(int fd, const struct header *h, uint64_t entries, uint64_t *r
 }
 
 /* The space behind the L1 table in its own clusters becomes part of it: it must read as "nothing mapped". */
-static int clear_l1_tail(int fd, const struct header *h, uint64_t entries)
+static int clear_l1_tail(int fd, const struct qcow2_header *h, uint64_t entries)
 {
 	static const char zeros[4096];
 	uint64_t at = h->l1_offset + (uint64_t)h->l1_size * 8, end = h->l1_offset + entries * 8;
@@ -426,13 +409,13 @@ static int clear_l1_tail(int fd, const struct header *h, uint64_t entries)
 int qcow2_grow(int fd, const char *what, uint64_t virtual_bytes, struct error *err)
 {
 	uint64_t size, entries, cluster, capacity, old_offset, old_clusters, new_offset = 0;
-	char page[HEADER_MAX];
-	struct header h, be;
+	char page[QCOW2_HEADER_MAX];
+	struct qcow2_header h, be;
 	bool moved = false;
 	size_t n;
 	int r;
 
-	r = read_header(fd, what, &h, page, &n, err);
+	r = qcow2_header_read(fd, what, &h, page, &n, err);
 	if (r < 0)
 		return r;
 	if (virtual_bytes > VIRTUAL_MAX)
@@ -444,7 +427,7 @@ int qcow2_grow(int fd, const char *what, uint64_t virtual_bytes, struct error *e
 		return error_set_kind(err, ERROR_USAGE, EINVAL,
 				      "%s: a disk cannot shrink from %" PRIu64 " to %" PRIu64 " bytes", what, h.size,
 				      size);
-	if (h.version != 3 || h.refcount_order != 4 || h.incompatible & ~(UINT64_C(1) << 3) || h.autoclear) {
+	if (h.version != 3 || h.refcount_order != 4 || h.incompatible & ~QCOW2_INCOMPAT_COMPRESSION || h.autoclear) {
 		(void)error_set_kind(err, ERROR_DATA, EOPNOTSUPP,
 				     "%s: it is not as it was made here and cannot be grown here", what);
 		(void)error_hint(err, "qemu-img resize");
