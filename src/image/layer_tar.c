@@ -51,7 +51,7 @@ int layer_tar_new(int fd, struct layer_tar **ret, struct error *err)
 	t->fd = fd;
 	t->zeros = xcalloc(1, ZEROS);
 	t->archive = archive_write_new();
-	if (!t->archive || archive_write_set_format_pax_restricted(t->archive) != ARCHIVE_OK ||
+	if (!t->archive || archive_write_set_format_pax(t->archive) != ARCHIVE_OK ||
 	    archive_write_set_format_option(t->archive, "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
 	    archive_write_add_filter_none(t->archive) != ARCHIVE_OK ||
 	    archive_write_set_bytes_per_block(t->archive, ZEROS) != ARCHIVE_OK ||
