@@ -9,7 +9,7 @@ protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libssl-dev li
 qemu-system-x86 qemu-utils passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
 '
 check_packages='
-bc bison flex libelf-dev lz4 xz-utils zstd
+bc bison flex libelf-dev lz4 patch perl xz-utils zstd
 genisoimage
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '
