@@ -1,12 +1,16 @@
 #include "base/parse.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/clock.h"
+
+/* The real-time signals as the C library and other tools number them; the kernel has two more below, which it keeps for itself. */
+enum { RT_MIN = 34, RT_MAX = 64 };
 
 /* Reads the digits at *s and steps over them. Errors: -EINVAL when there is none, -ERANGE. */
 static int digits(const char **s, uint64_t *ret)
@@ -195,4 +199,35 @@ const char *format_age(uint64_t seconds, char *out, unsigned n)
 	else
 		snprintf(out, n, "%llu d", s / 86400);
 	return out;
+}
+
+int signal_parse(const char *s)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} names[] = {
+		{ "HUP", SIGHUP },   { "INT", SIGINT },       { "QUIT", SIGQUIT }, { "ILL", SIGILL },
+		{ "TRAP", SIGTRAP }, { "ABRT", SIGABRT },     { "BUS", SIGBUS },   { "FPE", SIGFPE },
+		{ "KILL", SIGKILL }, { "USR1", SIGUSR1 },     { "SEGV", SIGSEGV }, { "USR2", SIGUSR2 },
+		{ "PIPE", SIGPIPE }, { "ALRM", SIGALRM },     { "TERM", SIGTERM }, { "STKFLT", SIGSTKFLT },
+		{ "CHLD", SIGCHLD }, { "CONT", SIGCONT },     { "STOP", SIGSTOP }, { "TSTP", SIGTSTP },
+		{ "TTIN", SIGTTIN }, { "TTOU", SIGTTOU },     { "URG", SIGURG },   { "XCPU", SIGXCPU },
+		{ "XFSZ", SIGXFSZ }, { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF }, { "WINCH", SIGWINCH },
+		{ "IO", SIGIO },     { "PWR", SIGPWR },       { "SYS", SIGSYS },   { "RTMIN", RT_MIN },
+		{ "RTMAX", RT_MAX },
+	};
+	const char *name = strncasecmp(s, "SIG", 3) == 0 ? s + 3 : s;
+	uint64_t n;
+
+	if (parse_u64(s, 1, RT_MAX, &n) >= 0)
+		return (int)n;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcasecmp(name, names[i].name) == 0)
+			return names[i].number;
+	if (strncasecmp(name, "RTMIN+", 6) == 0 && parse_u64(name + 6, 0, RT_MAX - RT_MIN, &n) >= 0)
+		return RT_MIN + (int)n;
+	if (strncasecmp(name, "RTMAX-", 6) == 0 && parse_u64(name + 6, 0, RT_MAX - RT_MIN, &n) >= 0)
+		return RT_MAX - (int)n;
+	return -EINVAL;
 }

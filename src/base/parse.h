@@ -17,6 +17,10 @@ int parse_duration_ns(const char *s, uint64_t *ret_ns);
 /* yes/no, true/false, on/off, 1/0. Errors: -EINVAL. */
 int parse_bool(const char *s, bool *ret);
 
+/* "SIGTERM", "term", "15", "SIGRTMIN+3": the signal's number, as images and other tools write it (signal(7); RTMIN is 34, glibc's). Errors:
+ * -EINVAL. */
+int signal_parse(const char *s);
+
 /* "512 MiB", "1.5 GiB": three significant digits at most. @out has @n bytes, 16 suffice. */
 const char *format_bytes(uint64_t bytes, char *out, unsigned n);
 /* "3 s", "4 min", "2 h", "5 d". 16 bytes suffice. */

@@ -32,7 +32,7 @@ static int run_exec(const struct invocation *inv, struct error *err)
 	_cleanup_client_ struct client c = {};
 	_cleanup_info_ struct machine_info info = {};
 	_cleanup_strv_ struct strv args = {};
-	_cleanup_free_ char *user = NULL;
+	_cleanup_free_ char *user = NULL, *workdir = NULL;
 	struct exec_options e = {
 		.args = &args, .env = &o->env, .cwd = o->cwd, .terminal = o->terminal, .interactive = o->interactive
 	};
@@ -59,6 +59,9 @@ static int run_exec(const struct invocation *inv, struct error *err)
 		return r;
 	user = o->user ? xstrdup(o->user) : target_user(&s, &info.spec);
 	e.user = user;
+	workdir = target_workdir(&s, &info.spec);
+	if (!e.cwd)
+		e.cwd = workdir;
 	r = exec_run(&c, &e, &status, err);
 	if (r < 0 && r != -EINTR && status > 0) {
 		/* Which of the three it is stands in the status. */

@@ -19,7 +19,8 @@ enum { STATUS_OWN_FAILURE = 125, STATUS_INTERRUPTED = 130, NAME_TRIES = 64 };
 
 struct run_options {
 	struct create_options create;
-	const char *name;
+	const char *name, *entrypoint;
+	int pull;
 	bool detach, interactive, terminal, remove;
 	uint64_t timeout_ns;
 };
@@ -30,6 +31,9 @@ static const struct option run_table[] = {
 	FLAG('i', "interactive", run_options, interactive, "Pass standard input on to the command"),
 	FLAG('t', "tty", run_options, terminal, "Give the command a terminal"),
 	TEXT(0, "name", "NAME", run_options, name, "The machine's name; one is made up unless given"),
+	TEXT(0, "entrypoint", "PROGRAM", run_options, entrypoint, "Instead of the image's entrypoint; \"\" for none"),
+	CHOICE(0, "pull", "WHEN", run_options, pull, "When to fetch the image from its registry",
+	       .words = "missing|always|never"),
 	DURATION(0, "timeout", "TIME", run_options, timeout_ns, "How long the guest may take until it answers (120s)"),
 	CREATE_OPTIONS(run_options),
 };
@@ -87,6 +91,7 @@ static bool is_shell(const struct strv *command)
 static int choose_command(const struct store *s, const struct invocation *inv, const struct run_options *o,
 			  struct machine_spec *spec, struct error *err)
 {
+	_cleanup_strv_ struct strv whole = {};
 	struct image_meta image = {};
 	size_t first = 1;
 	int r;
@@ -95,14 +100,21 @@ static int choose_command(const struct store *s, const struct invocation *inv, c
 		first = 2;
 	for (size_t i = first; i < inv->n_operands; i++)
 		strv_add(&spec->command, inv->operands[i]);
-	if (spec->command.n)
-		return 0;
 	r = image_find(s, spec->image, &image, err);
 	if (r < 0)
 		return r;
+	/* The rules of other tools: what is given takes the place of the image's command; another entrypoint takes both their places. */
+	if (o->entrypoint && *o->entrypoint)
+		strv_add(&whole, o->entrypoint);
+	else if (!o->entrypoint)
+		strv_copy(&whole, &image.entrypoint);
 	/* A shell that nobody talks to would end at once, and the machine with it. */
-	if (!(o->detach && is_shell(&image.command)))
+	if (!spec->command.n && !o->entrypoint && !(o->detach && !whole.n && is_shell(&image.command)))
 		strv_copy(&spec->command, &image.command);
+	strv_copy(&whole, &spec->command);
+	strv_done(&spec->command);
+	spec->command = whole;
+	whole = (struct strv){};
 	/* With a terminal and nothing to run in it, people want a shell. */
 	if (!spec->command.n && o->terminal && !o->detach) {
 		strv_add(&spec->command, "/bin/sh");
@@ -122,7 +134,7 @@ static int make_machine(const struct store *s, const struct invocation *inv, str
 	if (r >= 0)
 		r = create_spec(s, &o->create, inv->operands[0], spec, err);
 	if (r >= 0)
-		r = provide_image(s, spec->image, err);
+		r = provide_image(s, spec->image, (enum provide_pull)o->pull, err);
 	if (r >= 0)
 		r = provide_kernel(s, spec->kernel, err);
 	if (r >= 0)
@@ -301,9 +313,10 @@ const struct command run_command = {
 	.description =
 		"Makes a machine, starts it, runs CMD in it and gives CMD's exit status; the machine ends with CMD. "
 		"Without CMD the image's own command "
-		"is taken, or a shell with -t; else the machine stays until it powers off. The images tiny and debian, "
-		"and a kernel, are made at "
-		"first use. Without -t, Ctrl-C goes to CMD; three times within two seconds cuts the machine's power.",
+		"is taken, or a shell with -t; else the machine stays until it powers off. CMD is given to the "
+		"image's entrypoint where it has one. The images tiny and debian, and a kernel, are made at first use; "
+		"any other image that is not there is pulled from its registry. Without -t, Ctrl-C goes to CMD; three "
+		"times within two seconds cuts the machine's power.",
 	.examples = { { "skerry run --rm tiny uname -a", "A command in a machine that is gone afterwards" },
 		      { "skerry run --rm -it debian", "A shell in a fresh Debian" },
 		      { "skerry run -d --name web --publish 8080:80 debian", "A machine that stays" },

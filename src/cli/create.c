@@ -10,7 +10,7 @@
 #include "engine/accel.h"
 #include "engine/engine.h"
 
-enum { KEY_FILE_LIMIT = 64 << 10 };
+enum { KEY_FILE_LIMIT = 64 << 10, ENV_FILE_LIMIT = 1 << 20 };
 
 /* One value that is in force, with where it came from. */
 struct chosen {
@@ -128,24 +128,62 @@ static int add_key_file(struct strv *keys, const char *path, struct error *err)
 	return 0;
 }
 
+/* As other tools do: a name alone is passed on when it is set. */
+static void add_assignment(struct strv *env, const char *e)
+{
+	const char *value;
+
+	if (strchr(e, '=')) {
+		strv_add(env, e);
+		return;
+	}
+	value = getenv(e);
+	if (value)
+		strv_addf(env, "%s=%s", e, value);
+}
+
+/* Lines as they are, without quoting: blank ones and those that begin with '#' are passed over. */
+static int add_env_file(struct strv *env, const char *path, struct error *err)
+{
+	_cleanup_buf_ struct buf text = {};
+	int r = file_read_at(AT_FDCWD, path, ENV_FILE_LIMIT, &text);
+	char *line, *rest;
+	size_t number = 0;
+
+	if (r < 0)
+		return error_set_errno(err, r, "--env-file: cannot read '%s'", path);
+	if (text.p && strlen(text.p) != text.len)
+		return error_set_kind(err, ERROR_DATA, EBADMSG, "--env-file: '%s' is no text", path);
+	rest = text.p;
+	while ((line = strsep(&rest, "\n"))) {
+		size_t n;
+
+		number++;
+		line += strspn(line, " \t");
+		n = strcspn(line, "\r");
+		line[n] = '\0';
+		if (!*line || *line == '#')
+			continue;
+		n = strcspn(line, "=");
+		if (!n || strcspn(line, " \t") < n)
+			return error_set_kind(err, ERROR_DATA, EBADMSG,
+					      "--env-file: '%s', line %zu: expected KEY=VALUE", path, number);
+		add_assignment(env, line);
+	}
+	return 0;
+}
+
 static int take_lists(const struct create_options *o, struct machine_spec *m, struct error *err)
 {
 	int r = 0;
 
+	m->publish_all = o->publish_all;
 	strv_copy(&m->publish, &o->publish);
 	strv_copy(&m->labels, &o->labels);
-	for (size_t i = 0; i < o->env.n; i++) {
-		const char *e = o->env.items[i], *value;
-
-		if (strchr(e, '=')) {
-			strv_add(&m->env, e);
-			continue;
-		}
-		/* As other tools do: a name alone is passed on when it is set. */
-		value = getenv(e);
-		if (value)
-			strv_addf(&m->env, "%s=%s", e, value);
-	}
+	for (size_t i = 0; r >= 0 && i < o->env_files.n; i++)
+		r = add_env_file(&m->env, o->env_files.items[i], err);
+	for (size_t i = 0; i < o->env.n; i++)
+		add_assignment(&m->env, o->env.items[i]);
 	for (size_t i = 0; r >= 0 && i < o->ssh_keys.n; i++)
 		r = add_key_file(&m->ssh_keys, o->ssh_keys.items[i], err);
 	return r;
@@ -172,6 +210,8 @@ int create_spec(const struct store *s, const struct create_options *o, const cha
 	ret->kernel = xstrdup(c.text);
 	c = choose(&st, SETTING_USER, o->user);
 	ret->user = xstrdup(c.text);
+	ret->workdir = xstrdup(o->workdir);
+	ret->stop_signal = xstrdup(o->stop_signal);
 	c = choose(&st, SETTING_NET, o->net);
 	if (c.text) {
 		free(ret->net);

@@ -6,8 +6,9 @@
 #include "store/store.h"
 
 struct create_options {
-	const char *cpus, *memory, *disk, *home, *kernel, *accel, *net, *shape, *restart, *user;
-	struct strv ssh_keys, publish, env, labels;
+	const char *cpus, *memory, *disk, *home, *kernel, *accel, *net, *shape, *restart, *user, *workdir, *stop_signal;
+	struct strv ssh_keys, publish, env, env_files, labels;
+	bool publish_all;
 };
 
 /* @S is a struct with a member "create". */
@@ -18,8 +19,12 @@ struct create_options {
 		TEXT(0, "home", "SIZE", S, create.home, "Add a home disk of that size, mounted on /home"),             \
 		LIST(0, "ssh-key", "PATH", S, create.ssh_keys, "Public key that may log in", .complete = "file"),      \
 		TEXT('u', "user", "USER", S, create.user, "User of the command and of ssh"),                           \
+		TEXT('w', "workdir", "DIR", S, create.workdir,                                                         \
+		     "Where its processes begin (the image's unless given)"),                                          \
+		TEXT(0, "stop-signal", "SIGNAL", S, create.stop_signal, "What asks the command to end (the image's)"), \
 		LIST('p', "publish", "[IP:]HOST:GUEST[/udp]", S, create.publish,                                       \
 		     "Forward a port of the host; HOST 0 picks a free one"),                                           \
+		FLAG('P', "publish-all", S, create.publish_all, "Forward a free port to each that the image exposes"), \
 		TEXT(0, "net", "MODE", S, create.net, "Network mode", .words = "user|none"),                           \
 		TEXT(0, "kernel", "NAME", S, create.kernel, "Kernel to boot", .complete = "kernel"),                   \
 		TEXT(0, "shape", "SHAPE", S, create.shape, "Kind of virtual hardware", .words = "micro|full"),         \
@@ -29,6 +34,8 @@ struct create_options {
 		     .words = "no|on-failure|always"),                                                                 \
 		LIST('e', "env", "KEY=VALUE", S, create.env,                                                           \
 		     "Environment of its processes; KEY alone takes the value from here"),                             \
+		LIST(0, "env-file", "PATH", S, create.env_files, "A file of such lines; # begins a comment",           \
+		     .complete = "file"),                                                                              \
 		LIST('l', "label", "KEY=VALUE", S, create.labels, "A label, shown by list and inspect")
 
 /* Fills @spec (initialised here) from flags, environment and configuration file. @image NULL: the configured one. Errors: kind USAGE naming the

@@ -50,31 +50,44 @@ static int as_error(int status, const char *what, struct error *err)
 	return error_set(err, EIO, "%s could not be made (see above)", what);
 }
 
-int provide_image(const struct store *s, const char *image, struct error *err)
+/* The recipe that an image's name stands for, owned by the caller, or NULL. Debian's numbers are the registry's tags, its names are ours. */
+static char *recipe_of(const struct reference *ref)
+{
+	static const char *const suites[] = { "latest", "bullseye", "bookworm", "trixie",  "forky",
+					      "sid",    "stable",   "testing",  "unstable" };
+	const char *name = after_prefix(ref->repository, "library/");
+
+	if (!streq(ref->registry, "docker.io") || !name || ref->digest[0])
+		return NULL;
+	if (streq(name, "tiny") && streq(ref->tag, "latest"))
+		return xstrdup("tiny");
+	for (size_t i = 0; streq(name, "debian") && i < ARRAY_SIZE(suites); i++)
+		if (streq(ref->tag, suites[i]))
+			return i ? xasprintf("debian:%s", suites[i]) : xstrdup("debian");
+	return NULL;
+}
+
+int provide_image(const struct store *s, const char *image, enum provide_pull pull, struct error *err)
 {
 	_cleanup_error_ struct error e = {};
 	_cleanup_free_ char *recipe = NULL;
 	struct image_meta meta = {};
 	struct reference ref;
-	const char *name;
 	int r = image_find(s, image, &meta, &e);
+	bool pulled = r >= 0 && meta.source && after_prefix(meta.source, "registry ");
+
 	image_meta_done(&meta);
-	if (r >= 0)
+	if (r >= 0 && !(pull == PROVIDE_ALWAYS && pulled))
 		return 0;
-	if (r != -ENOENT || reference_parse(image, &ref, NULL) < 0 || ref.digest[0] ||
-	    !streq(ref.registry, "docker.io"))
+	if ((r < 0 && r != -ENOENT) || pull == PROVIDE_NEVER || reference_parse(image, &ref, NULL) < 0)
 		return error_move(err, &e);
-	name = after_prefix(ref.repository, "library/");
-	if (!name || !(streq(name, "tiny") || streq(name, "debian")))
-		return error_move(err, &e);
-	if (streq(ref.tag, "latest"))
-		recipe = xstrdup(name);
-	else if (streq(name, "debian"))
-		recipe = xasprintf("%s:%s", name, ref.tag);
-	else
-		return error_move(err, &e);
-	output_notice("image '%s' is built first, this once", image);
-	r = provide_run((const char *const[]){ "build-image", recipe, NULL }, -1, err);
+	recipe = recipe_of(&ref);
+	if (recipe) {
+		output_notice("image '%s' is built first, this once", image);
+		r = provide_run((const char *const[]){ "build-image", recipe, NULL }, -1, err);
+	} else {
+		r = provide_run((const char *const[]){ "pull-image", image, NULL }, -1, err);
+	}
 	return as_error(r, "the image", err);
 }
 

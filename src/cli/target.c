@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "image/image.h"
 #include "machine/session.h"
+#include "machine/image_config.h"
 
 enum { SSH_PORT = 22, BANNER_MAX = 255 };
 #define TRY_NS           (5 * NS_PER_SEC)
@@ -58,6 +59,20 @@ char *target_user(const struct store *s, const struct machine_spec *spec)
 		image_meta_done(&image);
 	}
 	return user;
+}
+
+char *target_workdir(const struct store *s, const struct machine_spec *spec)
+{
+	struct image_meta image = {};
+	char *dir = NULL;
+
+	if (spec->workdir)
+		return xstrdup(spec->workdir);
+	if (spec->image_digest && image_find(s, spec->image_digest, &image, NULL) >= 0) {
+		dir = xstrdup(image_config_workdir(&image, spec));
+		image_meta_done(&image);
+	}
+	return dir;
 }
 
 static int retry_over(struct loop_source *source, void *data)

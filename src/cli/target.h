@@ -16,5 +16,7 @@ int target_connect(const struct store *s, const char *operand, struct name *ret_
 		   struct error *err);
 /* Who exec and ssh are by default: the record's user, else the image's. NULL = root. Owned by the caller. */
 char *target_user(const struct store *s, const struct machine_spec *spec);
+/* Where exec begins by default, likewise; "" or NULL = in the user's home. Owned by the caller. */
+char *target_workdir(const struct store *s, const struct machine_spec *spec);
 /* Waits until the ssh server in the guest answers. Errors: -ETIMEDOUT with a hint. */
 int target_wait_ssh(struct client *c, uint64_t deadline_ns, struct error *err);

@@ -21,6 +21,8 @@ enum {
 	KEY_BYTES_MAX = 16 << 10,
 	HOST_KEYS_MAX = 16,
 	ENVIRONMENT_MAX = 1024,
+	DIRECTORIES_MAX = 256,
+	PATH_BYTES_MAX = 4095,
 	SEED_BYTES_MAX = 512,
 	MTU_MAX = 65535,
 };
@@ -203,6 +205,11 @@ static int check_names(const Skerry__Agent__V1__BootConfig *c, struct error *err
 	for (size_t i = 0; i < c->n_environment; i++)
 		if (!strchr(c->environment[i], '=') || c->environment[i][0] == '=')
 			return bad(err, "the environment");
+	if (c->n_directories > DIRECTORIES_MAX)
+		return bad(err, "the number of directories");
+	for (size_t i = 0; i < c->n_directories; i++)
+		if (c->directories[i][0] != '/' || strlen(c->directories[i]) > PATH_BYTES_MAX)
+			return bad(err, "a directory");
 	if (c->random_seed.len > SEED_BYTES_MAX)
 		return bad(err, "the random seed");
 	return 0;

@@ -117,3 +117,19 @@ int root_mkdir(int root, const char *path, mode_t mode, uid_t uid, gid_t gid)
 	}
 	return root_open(root, path, O_PATH | O_DIRECTORY, 0);
 }
+
+int root_mkdir_parents(int root, const char *path)
+{
+	for (size_t n = strspn(path, "/"); path[n];) {
+		_cleanup_free_ char *part = NULL;
+		_cleanup_close_ int fd = -EBADF;
+
+		n += strcspn(path + n, "/");
+		part = xstrndup(path, n);
+		fd = root_mkdir(root, part, 0755, 0, 0);
+		if (fd < 0)
+			return fd;
+		n += strspn(path + n, "/");
+	}
+	return 0;
+}

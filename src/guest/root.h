@@ -14,5 +14,7 @@ int root_read(int root, const char *path, size_t limit, struct buf *out);
  * or not at all; one that is so already is left alone. The second form takes the directory. */
 int root_write(int root, const char *path, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid);
 int root_write_at(int dir, const char *name, const void *p, size_t n, mode_t mode, uid_t uid, gid_t gid);
+/* mkdir -p, 0755 root. What is there stays as it is. */
+int root_mkdir_parents(int root, const char *path);
 /* mkdir; an existing directory is fine and left as it is. Descriptor (O_PATH) of it or -errno. */
 int root_mkdir(int root, const char *path, mode_t mode, uid_t uid, gid_t gid);

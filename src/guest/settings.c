@@ -112,6 +112,8 @@ void settings_files(const Skerry__Agent__V1__BootConfig *c, int root, struct buf
 		note(errors, "/etc/machine-id", write_line(root, "/etc/machine-id", c->machine_id, 0444));
 	if (c->n_dns_servers > 0)
 		note(errors, "/etc/resolv.conf", write_resolv_conf(c, root));
+	for (size_t i = 0; i < c->n_directories; i++)
+		note(errors, c->directories[i], root_mkdir_parents(root, c->directories[i]));
 	if (c->n_ssh_host_keys == 0)
 		return;
 	ssh = root_mkdir(root, "/etc/ssh", 0755, 0, 0);

@@ -152,7 +152,7 @@ static int not_found(const char *name, struct error *err)
 	if (streq(name, "tiny") || streq(name, "debian") || after_prefix(name, "debian:"))
 		(void)error_hint(err, "skerry image build %s", name);
 	else
-		(void)error_hint(err, "skerry image list");
+		(void)error_hint(err, "skerry image list, or skerry image pull %s", name);
 	return r;
 }
 

@@ -14,6 +14,7 @@
 #include "base/spawn.h"
 #include "disk/qcow2.h"
 #include "image/image.h"
+#include "machine/image_config.h"
 #include "machine/machine.h"
 #include "machine/record.h"
 #include "store/paths.h"
@@ -187,6 +188,9 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 	free(spec->image_digest);
 	spec->image_digest = xstrdup(image.digest);
 	spec->created_ns = clock_realtime_ns();
+	r = image_config_apply(&image, spec, err);
+	if (r < 0)
+		return r;
 	if (!spec->memory_bytes)
 		spec->memory_bytes = image.default_memory_bytes ? image.default_memory_bytes : MEMORY_DEFAULT;
 	path = xasprintf("%s/machines/%s", s->home_path, tmp);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "machine/client.h"
+#include "machine/image_config.h"
 #include "machine/monitor.h"
 
 #define MAIN_ID "main"
@@ -99,6 +100,8 @@ static void on_main_exit(const struct error *err, const uint8_t *payload, size_t
 	m->main_exited = true;
 	m->main_status = r->status & 0xff;
 	skerry__agent__v1__wait_response__free_unpacked(r, NULL);
+	if (m->stop == STOP_ASK)
+		monitor_stop_now(m);
 	end_if_done(m);
 }
 
@@ -134,15 +137,13 @@ void monitor_start_main(struct monitor *m)
 	char id[] = MAIN_ID;
 	const char *user = m->spec.user ? m->spec.user : m->facts.image.user;
 	_cleanup_free_ char *owned_user = xstrdup(user ? user : ""),
-			    *cwd = xstrdup(m->facts.image.workdir ? m->facts.image.workdir : "");
+			    *cwd = xstrdup(image_config_workdir(&m->facts.image, &m->spec));
 
 	if (!m->spec.command.n)
 		return;
 	req.id = id;
 	req.args = m->spec.command.items;
 	req.n_args = m->spec.command.n;
-	req.env = m->facts.image.env.items;
-	req.n_env = m->facts.image.env.n;
 	req.user = owned_user;
 	req.cwd = cwd;
 	req.terminal = m->spec.terminal;
@@ -150,6 +151,18 @@ void monitor_start_main(struct monitor *m)
 	/* Calls are answered in order of arrival, so the wait may follow at once. */
 	if (call_agent(m, "Exec", &req.base, on_main_started, m) >= 0)
 		watch_main(m);
+}
+
+bool monitor_signal_main(struct monitor *m, int number)
+{
+	Skerry__Agent__V1__SignalRequest req = SKERRY__AGENT__V1__SIGNAL_REQUEST__INIT;
+	char id[] = MAIN_ID;
+
+	if (!m->main_started || m->main_exited)
+		return false;
+	req.id = id;
+	req.signal = number;
+	return call_agent(m, "Signal", &req.base, NULL, NULL) >= 0;
 }
 
 void monitor_main_released(struct monitor *m)

@@ -53,6 +53,7 @@ struct monitor {
 	enum stop_step stop;
 	const char *stop_how; /* which step did it, for the record */
 	uint64_t stop_deadline_ns;
+	uint64_t stop_main_ns; /* until then the main process may end by its own signal; 0 = it was not sent */
 	struct loop_source *stop_timer, *useless_timer;
 	bool guest_ending, guest_reboots, guest_panicked, guest_reset, guest_shut_down;
 	bool forget; /* --rm and the main process is done: nothing on the disks matters */
@@ -92,11 +93,15 @@ void monitor_conclude(struct monitor *m);
 
 /* stop.c */
 void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns);
+/* The guest is asked at once, not at the next tick. */
+void monitor_stop_now(struct monitor *m);
 void monitor_kill(struct monitor *m);
 
 /* main_process.c */
 void monitor_start_main(struct monitor *m);
 void monitor_main_released(struct monitor *m);
+/* False when it does not run. */
+bool monitor_signal_main(struct monitor *m, int number);
 
 /* requests.c */
 extern const struct control_handler monitor_control_handler;

@@ -71,6 +71,7 @@ static void reset_run(struct monitor *m)
 {
 	m->engine_pidfd = m->helper_pidfd = m->clock_fd = -EBADF;
 	m->stop = STOP_NONE;
+	m->stop_main_ns = 0;
 	m->stop_how = NULL;
 	m->guest_ending = m->guest_reboots = m->guest_panicked = m->guest_reset = m->guest_shut_down = false;
 	m->engine_gone = m->main_started = m->main_exited = false;

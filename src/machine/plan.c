@@ -4,6 +4,7 @@
 #include "base/process.h"
 #include "store/paths.h"
 #include "wire/sync.h"
+#include "machine/image_config.h"
 
 void plan_facts_done(struct plan_facts *f)
 {
@@ -238,8 +239,10 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	Skerry__Agent__V1__User user = SKERRY__AGENT__V1__USER__INIT, *users[1] = { &user };
 	Skerry__Agent__V1__SshHostKey key = SKERRY__AGENT__V1__SSH_HOST_KEY__INIT, *keys[1] = { &key };
 	_cleanup_strv_ struct strv authorized = {};
-	char root_user[] = "root", slash[] = "/", slash_home[] = "/home", ext4[] = "ext4", system_id[] = "system",
-	     home_id[] = "home", key_name[] = "ssh_host_ed25519_key";
+	_cleanup_strv_ struct strv environment = {}, directories = {};
+	_cleanup_free_ char *account = image_config_account(&f->image, spec);
+	char slash[] = "/", slash_home[] = "/home", ext4[] = "ext4", system_id[] = "system", home_id[] = "home",
+	     key_name[] = "ssh_host_ed25519_key";
 	size_t n;
 
 	c.token = (ProtobufCBinaryData){ sizeof(secrets->token), xmemdup(secrets->token, sizeof(secrets->token)) };
@@ -271,9 +274,8 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	strv_copy(&authorized, &spec->ssh_keys);
 	if (secrets->client_key)
 		strv_add(&authorized, secrets->client_key);
-	user.name = spec->user ? spec->user : f->image.user ? f->image.user : root_user;
-	user.create = spec->user != NULL;
-	user.sudo = spec->user != NULL;
+	user.name = account;
+	user.create = user.sudo = spec->user && !streq(account, "root");
 	user.authorized_keys = authorized.items;
 	user.n_authorized_keys = authorized.n;
 	c.users = users;
@@ -283,8 +285,12 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	key.public_key = (ProtobufCBinaryData){ secrets->host_key_public.len, (uint8_t *)secrets->host_key_public.p };
 	c.ssh_host_keys = keys;
 	c.n_ssh_host_keys = secrets->host_key.len ? 1 : 0;
-	c.environment = spec->env.items;
-	c.n_environment = spec->env.n;
+	image_config_env(&f->image, spec, &environment);
+	c.environment = environment.items;
+	c.n_environment = environment.n;
+	image_config_directories(&f->image, spec, &directories);
+	c.directories = directories.items;
+	c.n_directories = directories.n;
 	c.realtime_ns = secrets->realtime_ns;
 	c.init = f->image.init == IMAGE_INIT_SYSTEM ? SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE
 						    : SKERRY__AGENT__V1__BOOT_CONFIG__INIT__AGENT;

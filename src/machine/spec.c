@@ -31,6 +31,8 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("publish", JSON_STRINGS, publish),
 	FIELD("ssh_keys", JSON_STRINGS, ssh_keys),
 	FIELD("user", JSON_STRING, user),
+	FIELD("workdir", JSON_STRING, workdir),
+	FIELD("stop_signal", JSON_STRING, stop_signal),
 	FIELD("restart", JSON_ENUM, restart, .names = restart_names),
 	FIELD("restart_max", JSON_U64, restart_max),
 	FIELD("env", JSON_STRINGS, env),
@@ -148,6 +150,12 @@ int machine_spec_check(const struct machine_spec *s, struct error *err)
 		if (r < 0)
 			return r;
 	}
+	if (s->workdir && s->workdir[0] != '/')
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--workdir '%s': must begin with '/'", s->workdir);
+	if (s->stop_signal && signal_parse(s->stop_signal) < 0)
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--stop-signal '%s': no such signal", s->stop_signal);
+	if (s->publish_all && streq(s->net, "none"))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--publish-all: needs a network, and --net is none");
 	r = check_assignments(&s->env, "--env", err);
 	return r < 0 ? r : check_assignments(&s->labels, "--label", err);
 }

@@ -30,6 +30,8 @@ struct machine_spec {
 	struct strv publish;  /* "[IP:]HOST:GUEST[/udp]" */
 	struct strv ssh_keys; /* authorized_keys lines, besides skerry's own client key */
 	char *user;           /* NULL = the image's */
+	char *workdir;        /* of the main process and of exec; NULL = the image's */
+	char *stop_signal;    /* what ends the main process; NULL = the image's, else the guest decides */
 	int restart;          /* enum restart_policy */
 	uint64_t restart_max; /* ON_FAILURE: tries, 0 = no limit */
 	struct strv env;      /* K=V */
@@ -38,6 +40,7 @@ struct machine_spec {
 	bool terminal;        /* main process has a terminal */
 	bool interactive;     /* main process has standard input */
 	bool remove;          /* --rm: delete when it has stopped */
+	bool publish_all; /* every port that the image exposes gets a free one; not recorded: @publish holds them then */
 	uint64_t created_ns;
 };
 

@@ -6,10 +6,29 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "machine/client.h"
+#include "machine/image_config.h"
 #include "machine/monitor.h"
 
 #define QUIT_GRACE_NS      (5 * NS_PER_SEC)
 #define TERMINATE_GRACE_NS (3 * NS_PER_SEC)
+/* What other tools give a process after its signal. */
+#define MAIN_GRACE_NS (10 * NS_PER_SEC)
+
+/* The main process may end in its own way first: its signal, then some time. */
+static bool main_is_ending(struct monitor *m)
+{
+	int number = image_config_stop_signal(&m->facts.image, &m->spec);
+	uint64_t now = clock_monotonic_ns(), left = m->stop_deadline_ns > now ? m->stop_deadline_ns - now : 0;
+
+	if (!number || m->main_exited)
+		return false;
+	if (m->stop_main_ns)
+		return now < m->stop_main_ns;
+	if (!monitor_signal_main(m, number))
+		return false;
+	m->stop_main_ns = now + (left / 2 < MAIN_GRACE_NS ? left / 2 : MAIN_GRACE_NS);
+	return true;
+}
 
 static void ask_guest(struct monitor *m)
 {
@@ -67,7 +86,7 @@ static int on_tick(struct loop_source *s, void *data)
 		return 0;
 	if (now >= m->stop_deadline_ns)
 		enter(m, m->stop == STOP_ASK ? STOP_QUIT : m->stop == STOP_QUIT ? STOP_TERMINATE : STOP_KILL);
-	else if (m->stop == STOP_ASK)
+	else if (m->stop == STOP_ASK && !main_is_ending(m))
 		ask_guest(m);
 	if (m->stop == STOP_KILL)
 		return 0;
@@ -109,6 +128,12 @@ void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns)
 	if (m->state.status == MACHINE_PAUSED && m->vm)
 		m->facts.engine->resume(m->vm, NULL, NULL);
 	begin(m, STOP_ASK, deadline);
+}
+
+void monitor_stop_now(struct monitor *m)
+{
+	if (m->stop_timer)
+		(void)loop_set_deadline(m->stop_timer, 0);
 }
 
 void monitor_kill(struct monitor *m)

@@ -203,3 +203,18 @@ TEST(ages)
 	ASSERT_STREQ(format_age(3600, out, sizeof(out)), "1 h");
 	ASSERT_STREQ(format_age(86400 * 5, out, sizeof(out)), "5 d");
 }
+
+TEST(signals_by_name_and_number)
+{
+	static const struct {
+		const char *text;
+		int number;
+	} good[] = { { "SIGTERM", 15 }, { "term", 15 },       { "15", 15 },      { "SIGKILL", 9 },   { "Quit", 3 },
+		     { "RTMIN", 34 },   { "SIGRTMIN+3", 37 }, { "rtmax-1", 63 }, { "SIGRTMAX", 64 }, { "64", 64 } };
+	static const char *const bad[] = { "", "0", "65", "SIG", "SIGSIGTERM", "TERM ", "RTMIN+31", "RTMIN+", "-1" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		ASSERT_EQ(signal_parse(good[i].text), good[i].number);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ASSERT_EQ(signal_parse(bad[i]), -EINVAL);
+}

@@ -50,6 +50,7 @@ TEST(names_are_checked)
 	char *const bad_hosts[] = { (char[]){ "a/b" }, (char[]){ "a b" }, (char[]){ "-a" }, (char[]){ ".a" } };
 	char good[] = "web-1.example.org", id[] = "0123456789abcdef0123456789abcdeF", no_assignment[] = "FOO";
 	char *environment[] = { no_assignment };
+	char relative[] = "data", *directories[] = { relative };
 	Skerry__Agent__V1__BootConfig c;
 	uint8_t token[15] = { 0 };
 
@@ -71,6 +72,11 @@ TEST(names_are_checked)
 	c.environment = environment;
 	c.n_environment = 1;
 	assert_refused(&c, "environment");
+	c.n_environment = 0;
+	c.directories = directories;
+	c.n_directories = 1;
+	assert_refused(&c, "directory");
+	c.n_directories = 0;
 }
 
 TEST(disks_are_checked)

@@ -189,3 +189,27 @@ TEST(links_of_the_image_end_inside_it)
 	ASSERT_OK(root_read(root, "/escape", 1 << 20, &b));
 	ASSERT_CONTAINS(b.p, "first:x:1000");
 }
+
+TEST(directories_are_made_inside_the_root_only)
+{
+	_cleanup_close_ int root = image();
+	Skerry__Agent__V1__BootConfig c;
+	char app[] = "/srv/app//deep", away[] = "/../../../../escaped/x", there[] = "/etc",
+	     *directories[] = { app, away, there };
+	_cleanup_buf_ struct buf errors = { 0 };
+	struct stat st;
+
+	skerry__agent__v1__boot_config__init(&c);
+	ASSERT_OK(symlinkat("/opt", root, "srv"));
+	ASSERT_OK(mkdirat(root, "opt", 0700));
+	c.directories = directories;
+	c.n_directories = 3;
+	settings_files(&c, root, &errors);
+	ASSERT_EQ(errors.len, 0);
+	ASSERT_OK(fstatat(root, "opt/app/deep", &st, 0));
+	ASSERT_EQ(st.st_mode & 07777, 0755);
+	ASSERT_OK(fstatat(root, "escaped/x", &st, 0));
+	/* What was there stays as it was. */
+	ASSERT_OK(fstatat(root, "opt", &st, 0));
+	ASSERT_EQ(st.st_mode & 07777, 0700);
+}
