@@ -15,6 +15,7 @@
 #include "cli/output.h"
 #include "engine/accel.h"
 #include "engine/engine.h"
+#include "engine/firmware.h"
 #include "image/image.h"
 #include "image/kernel.h"
 #include "store/paths.h"
@@ -118,6 +119,17 @@ static void check_program(struct doctor *d, const char *name, enum verdict witho
 		say(d, name, without, fix, "%s", purpose);
 }
 
+static void check_firmware(struct doctor *d)
+{
+	_cleanup_free_ char *code = NULL, *variables = NULL;
+
+	if (firmware_find(&code, &variables, NULL) >= 0)
+		say(d, "firmware", VERDICT_OK, NULL, "%s", code);
+	else
+		say(d, "firmware", VERDICT_LIMITED, "apt-get install ovmf",
+		    "no UEFI firmware: imported disk images cannot boot");
+}
+
 static void check_own(struct doctor *d, const char *name)
 {
 	_cleanup_free_ char *path = libexec_path(name);
@@ -212,6 +224,7 @@ static int run_doctor(const struct invocation *inv, struct error *err)
 		return r;
 	d.table = table_new(doctor_columns, ARRAY_SIZE(doctor_columns));
 	check_engine(&d);
+	check_firmware(&d);
 	check_own(&d, "skerry-monitor");
 	check_own(&d, "skerry-init");
 	check_own(&d, "skerry-image");

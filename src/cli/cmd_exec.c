@@ -54,6 +54,8 @@ static int run_exec(const struct invocation *inv, struct error *err)
 	if (r >= 0)
 		r = machine_info_load(&s, &name, &info, err);
 	if (r >= 0)
+		r = target_need_agent(&s, &name, err);
+	if (r >= 0)
 		r = client_wait_agent(&c, o->timeout_ns, err);
 	if (r < 0)
 		return r;
@@ -126,6 +128,8 @@ static int run_cp(const struct invocation *inv, struct error *err)
 	r = store_open(&s, err);
 	if (r >= 0)
 		r = target_connect(&s, machine, &name, &c, err);
+	if (r >= 0)
+		r = target_need_agent(&s, &name, err);
 	if (r >= 0)
 		r = client_wait_agent(&c, AGENT_TIMEOUT_NS, err);
 	if (r < 0)

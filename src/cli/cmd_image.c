@@ -414,6 +414,8 @@ static int trim_one(const struct store *s, const struct name *name, const void *
 
 	(void)options;
 	if (r >= 0)
+		r = target_need_agent(s, name, err);
+	if (r >= 0)
 		r = client_wait_agent(&c, AGENT_TIMEOUT_NS, err);
 	if (r >= 0)
 		r = client_call(&c, AGENT_SERVICE, "Trim", NULL, TRIM_TIMEOUT_NS, &out, err);

@@ -41,6 +41,8 @@ static int run_create(const struct invocation *inv, struct error *err)
 		r = store_open(&s, err);
 	if (r >= 0)
 		r = create_spec(&s, &o->create, o->image, &spec, err);
+	if (r >= 0)
+		r = create_check_image(&s, &o->create, &spec, err);
 	if (r < 0)
 		return r;
 	spec.name = xstrdup(name.s);
@@ -85,9 +87,16 @@ static int start_one(const struct store *s, const struct name *name, const void 
 {
 	const struct start_command_options *o = options;
 	struct start_options start = { .lock_wait_ns = o->lock_wait_ns };
-	bool already = false;
-	int r = machine_start(s, name, &start, &already, err);
+	_cleanup_info_ struct machine_info info = {};
+	bool already = false, agent;
+	int r = machine_info_load(s, name, &info, err);
 
+	if (r < 0)
+		return r;
+	agent = !target_lacks_agent(s, &info.spec);
+	r = agent ? provide_kernel(s, info.spec.kernel, err) : 0;
+	if (r >= 0)
+		r = machine_start(s, name, &start, &already, err);
 	if (r < 0)
 		return r;
 	if (already)
@@ -96,8 +105,10 @@ static int start_one(const struct store *s, const struct name *name, const void 
 		_cleanup_client_ struct client c = {};
 
 		r = client_connect(s, name, &c, err);
-		if (r >= 0)
+		if (r >= 0 && agent)
 			r = client_wait_agent(&c, o->timeout_ns, err);
+		else if (r >= 0)
+			r = target_wait_ssh(s, name, &c, clock_monotonic_ns() + o->timeout_ns, err);
 		if (r < 0)
 			return r;
 	}
@@ -109,8 +120,6 @@ static int run_start(const struct invocation *inv, struct error *err)
 	_cleanup_store_ struct store s = {};
 	int r = store_open(&s, err);
 
-	if (r >= 0)
-		r = provide_kernel(&s, NULL, err);
 	return r < 0 ? r : target_each(inv, &s, start_one, err);
 }
 
@@ -121,8 +130,8 @@ const struct command start_command = {
 	.max_operands = OPERANDS_ANY,
 	.complete = "machine+",
 	.summary = "Start machines",
-	.description = "Returns as soon as the machine runs; with --wait when the guest's agent answers. A machine "
-		       "that runs already is left alone.",
+	.description = "Returns as soon as the machine runs; with --wait when the guest's agent answers, or the ssh "
+		       "server of an image that boots by itself. A machine that runs already is left alone.",
 	.examples = { { "skerry start web", "Start a machine" },
 		      { "skerry start --wait web db", "Start two and wait until both answer" } },
 	.options = start_table,
@@ -391,10 +400,10 @@ static int run_wait(const struct invocation *inv, struct error *err)
 	if (r < 0)
 		return error_move(err, &e);
 	if (o->what == WAIT_AGENT || o->what == WAIT_SSH) {
-		r = client_wait_agent(&c, timeout_ns, err);
-		if (r >= 0 && o->what == WAIT_SSH)
-			r = target_wait_ssh(&c, deadline, err);
-		return r;
+		if (o->what == WAIT_SSH)
+			return target_wait_ssh(&s, &name, &c, deadline, err);
+		r = target_need_agent(&s, &name, err);
+		return r < 0 ? r : client_wait_agent(&c, timeout_ns, err);
 	}
 	m.event = (Skerry__Monitor__V1__WaitRequest__Event)events[o->what];
 	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, NULL, &e);

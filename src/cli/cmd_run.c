@@ -116,7 +116,7 @@ static int choose_command(const struct store *s, const struct invocation *inv, c
 	spec->command = whole;
 	whole = (struct strv){};
 	/* With a terminal and nothing to run in it, people want a shell. */
-	if (!spec->command.n && o->terminal && !o->detach) {
+	if (!spec->command.n && o->terminal && !o->detach && image.boot != IMAGE_BOOT_FIRMWARE) {
 		strv_add(&spec->command, "/bin/sh");
 		strv_add(&spec->command, "-l");
 	}
@@ -136,6 +136,8 @@ static int make_machine(const struct store *s, const struct invocation *inv, str
 	if (r >= 0)
 		r = provide_image(s, spec->image, (enum provide_pull)o->pull, err);
 	if (r >= 0)
+		r = create_check_image(s, &o->create, spec, err);
+	if (r == 0)
 		r = provide_kernel(s, spec->kernel, err);
 	if (r >= 0)
 		r = choose_command(s, inv, o, spec, err);
@@ -242,7 +244,7 @@ static int on_interrupt(struct loop_source *source, const struct signalfd_siginf
 }
 
 /* A machine without a main process lives until it powers off. */
-static int stay_with_machine(struct client *c, struct error *err)
+static int stay_with_machine(struct client *c, bool agent, struct error *err)
 {
 	static const int watched[] = { SIGINT, SIGTERM, SIGHUP };
 	struct loop_source *sources[ARRAY_SIZE(watched)] = {};
@@ -250,8 +252,8 @@ static int stay_with_machine(struct client *c, struct error *err)
 	_cleanup_free_ char *reason = NULL;
 	int r = 0, status;
 
-	output_notice("machine '%s' runs; Ctrl-C powers it off, `skerry exec %s CMD` and `skerry ssh %s` go in",
-		      c->name, c->name, c->name);
+	output_notice("machine '%s' runs; Ctrl-C powers it off, %s%s%s`skerry ssh %s` goes in", c->name,
+		      agent ? "`skerry exec " : "", agent ? c->name : "", agent ? " CMD` or " : "", c->name);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(watched); i++)
 		r = loop_add_signal(c->loop, &sources[i], watched[i], on_interrupt, &in);
 	if (r < 0)
@@ -294,7 +296,7 @@ static int run_run(const struct invocation *inv, struct error *err)
 	if (r < 0)
 		return r;
 	if (!spec.command.n)
-		return stay_with_machine(&c, err);
+		return stay_with_machine(&c, !target_lacks_agent(&s, &spec), err);
 	r = client_wait_agent(&c, o->timeout_ns, err);
 	if (r < 0) {
 		cut_power(&c);

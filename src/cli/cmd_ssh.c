@@ -53,9 +53,9 @@ static char *own_program(void)
 	return n > 0 && (size_t)n < sizeof(path) ? xstrndup(path, (size_t)n) : NULL;
 }
 
-/* run/NAME/ssh_config. *ret_path is owned by the caller. */
-static int write_config(const struct store *s, const struct name *name, const char *user, char **ret_path,
-			struct error *err)
+/* run/NAME/ssh_config. @direct NULL = through the agent. *ret_path is owned by the caller. */
+static int write_config(const struct store *s, const struct name *name, const char *user,
+			const struct ssh_address *direct, char **ret_path, struct error *err)
 {
 	_cleanup_free_ char *key = NULL, *public = NULL, *known = machine_known_hosts_path(s, name),
 			    *self = own_program();
@@ -69,10 +69,15 @@ static int write_config(const struct store *s, const struct name *name, const ch
 	    unfit_for_config(user))
 		return error_set(err, EINVAL,
 				 "ssh cannot be told a path or user with quotes, backslashes or line ends in it");
-	buf_addf(&b, "Host *\n\tHostName %s\n\tHostKeyAlias %s\n\tUser \"%s\"\n", name->s, name->s, user);
-	buf_adds(&b, "\tProxyCommand ");
-	add_quoted(&b, self);
-	buf_addf(&b, " proxy %s 22\n", name->s);
+	buf_addf(&b, "Host *\n\tHostName %s\n\tHostKeyAlias %s\n\tUser \"%s\"\n", direct ? direct->ip : name->s,
+		 name->s, user);
+	if (direct) {
+		buf_addf(&b, "\tPort %u\n\tProxyCommand none\n", direct->port);
+	} else {
+		buf_adds(&b, "\tProxyCommand ");
+		add_quoted(&b, self);
+		buf_addf(&b, " proxy %s 22\n", name->s);
+	}
 	buf_addf(&b, "\tUserKnownHostsFile \"%s\"\n\tIdentityFile \"%s\"\n", known, key);
 	buf_adds(
 		&b,
@@ -112,6 +117,8 @@ static int run_ssh(const struct invocation *inv, struct error *err)
 	_cleanup_strv_ struct strv argv = {};
 	uint64_t deadline = clock_monotonic_ns() + o->timeout_ns;
 	struct name name;
+	struct ssh_address address;
+	bool direct = false;
 	int r;
 
 	if (!program) {
@@ -128,14 +135,14 @@ static int run_ssh(const struct invocation *inv, struct error *err)
 		if (r >= 0)
 			r = check_server(&s, &info, err);
 		if (r >= 0)
-			r = client_wait_agent(&c, o->timeout_ns, err);
-		if (r >= 0)
-			r = target_wait_ssh(&c, deadline, err);
+			r = target_wait_ssh(&s, &name, &c, deadline, err);
 	}
 	if (r < 0)
 		return r;
+	if (!info.state.agent_ready && target_lacks_agent(&s, &info.spec))
+		direct = target_ssh_address(&info, &address);
 	user = o->user ? xstrdup(o->user) : target_user(&s, &info.spec);
-	r = write_config(&s, &name, user ? user : "root", &config, err);
+	r = write_config(&s, &name, user ? user : "root", direct ? &address : NULL, &config, err);
 	if (r < 0)
 		return r;
 	strv_add(&argv, program);

@@ -8,7 +8,10 @@
 #include "base/parse.h"
 #include "cli/settings.h"
 #include "engine/accel.h"
+#include "disk/seed.h"
 #include "engine/engine.h"
+#include "image/image.h"
+#include "json/yamltree.h"
 
 enum { KEY_FILE_LIMIT = 64 << 10, ENV_FILE_LIMIT = 1 << 20 };
 
@@ -173,6 +176,28 @@ static int add_env_file(struct strv *env, const char *path, struct error *err)
 	return 0;
 }
 
+static int take_user_data(const char *path, struct machine_spec *m, struct error *err)
+{
+	_cleanup_free_ char *what = NULL;
+	_cleanup_buf_ struct buf text = {};
+	int r;
+
+	if (!path)
+		return 0;
+	what = xasprintf("--user-data '%s'", path);
+	r = file_read_at(AT_FDCWD, path, SEED_USER_DATA_MAX, &text);
+	if (r < 0)
+		return r == -EFBIG ? error_set_kind(err, ERROR_DATA, EFBIG, "%s: more than 1 MiB", what)
+				   : error_set_errno(err, r, "%s: cannot read it", what);
+	r = seed_check_user_data(text.p ? text.p : "", text.len, what, err);
+	/* A slip of the indentation would only be found in the guest, by nobody. */
+	if (r >= 0 && after_prefix(text.p, "#cloud-config"))
+		r = yaml_check(text.p, text.len, what, err);
+	if (r >= 0)
+		m->user_data = buf_take(&text);
+	return r;
+}
+
 static int take_lists(const struct create_options *o, struct machine_spec *m, struct error *err)
 {
 	int r = 0;
@@ -222,5 +247,27 @@ int create_spec(const struct store *s, const struct create_options *o, const cha
 		r = take_words(&st, o, ret, err);
 	if (r >= 0)
 		r = take_lists(o, ret, err);
-	return r;
+	return r < 0 ? r : take_user_data(o->user_data, ret, err);
+}
+
+int create_check_image(const struct store *s, const struct create_options *o, const struct machine_spec *spec,
+		       struct error *err)
+{
+	struct image_meta image = {};
+	int r = image_find(s, spec->image, &image, err);
+	bool firmware = image.boot == IMAGE_BOOT_FIRMWARE;
+
+	image_meta_done(&image);
+	if (r < 0 || !firmware)
+		return r < 0 ? r : 0;
+	if (o->shape && spec->shape != SHAPE_FULL) {
+		error_set_kind(err, ERROR_USAGE, EINVAL,
+			       "--shape %s: image '%s' boots by firmware, which only shape full has", o->shape,
+			       spec->image);
+		return error_hint(err, "leave --shape out");
+	}
+	if (o->kernel)
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--kernel: image '%s' boots by itself, with its own",
+				      spec->image);
+	return 1;
 }

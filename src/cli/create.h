@@ -6,7 +6,8 @@
 #include "store/store.h"
 
 struct create_options {
-	const char *cpus, *memory, *disk, *home, *kernel, *accel, *net, *shape, *restart, *user, *workdir, *stop_signal;
+	const char *cpus, *memory, *disk, *home, *kernel, *accel, *net, *shape, *restart, *user, *user_data, *workdir,
+		*stop_signal;
 	struct strv ssh_keys, publish, env, env_files, labels;
 	bool publish_all;
 };
@@ -22,6 +23,8 @@ struct create_options {
 		TEXT('w', "workdir", "DIR", S, create.workdir,                                                         \
 		     "Where its processes begin (the image's unless given)"),                                          \
 		TEXT(0, "stop-signal", "SIGNAL", S, create.stop_signal, "What asks the command to end (the image's)"), \
+		TEXT(0, "user-data", "FILE", S, create.user_data, "For cloud-init: a #cloud-config file or a script",  \
+		     .complete = "file"),                                                                              \
 		LIST('p', "publish", "[IP:]HOST:GUEST[/udp]", S, create.publish,                                       \
 		     "Forward a port of the host; HOST 0 picks a free one"),                                           \
 		FLAG('P', "publish-all", S, create.publish_all, "Forward a free port to each that the image exposes"), \
@@ -42,3 +45,7 @@ struct create_options {
  * flag, CONFIG naming variable or file and key. */
 int create_spec(const struct store *s, const struct create_options *o, const char *image, struct machine_spec *ret,
 		struct error *err);
+/* Once the image is there: 1 when it boots by itself (no kernel is needed then), 0 when it does not. Errors: kind USAGE naming a flag that such
+ * an image cannot be given. */
+int create_check_image(const struct store *s, const struct create_options *o, const struct machine_spec *spec,
+		       struct error *err);

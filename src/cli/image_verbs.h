@@ -15,8 +15,9 @@ struct verb {
 	int (*run)(const struct store *s, int argc, char **argv, struct error *err);
 };
 
-extern const struct verb image_build_verbs[];  /* image_build.c: list-recipes, build-image */
-extern const struct verb image_kernel_verbs[]; /* image_kernel.c: build-kernel, import-kernel */
+extern const struct verb image_build_verbs[];    /* image_build.c: list-recipes, build-image */
+extern const struct verb image_firmware_verbs[]; /* image_firmware.c: write-seed */
+extern const struct verb image_kernel_verbs[];   /* image_kernel.c: build-kernel, import-kernel */
 
 /* A wrong command line. */
 int verb_usage(struct error *err, const char *what);

@@ -1,12 +1,15 @@
 #include "cli/target.h"
 
 #include <errno.h>
+#include <arpa/inet.h>
 #include <inttypes.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent.pb-c.h"
 #include "cli/output.h"
 #include "image/image.h"
+#include "net/net.h"
 #include "machine/session.h"
 #include "machine/image_config.h"
 
@@ -94,6 +97,99 @@ static int pause_in_loop(struct client *c, uint64_t span_ns)
 	return r < 0 ? r : 0;
 }
 
+bool target_lacks_agent(const struct store *s, const struct machine_spec *spec)
+{
+	struct image_meta image = {};
+	bool lacks = spec->image_digest && image_find(s, spec->image_digest, &image, NULL) >= 0 &&
+		     image.boot == IMAGE_BOOT_FIRMWARE;
+
+	image_meta_done(&image);
+	return lacks;
+}
+
+int target_need_agent(const struct store *s, const struct name *name, struct error *err)
+{
+	_cleanup_info_ struct machine_info info = {};
+	int r = machine_info_load(s, name, &info, err);
+
+	if (r < 0 || info.state.agent_ready || !target_lacks_agent(s, &info.spec))
+		return r;
+	error_set(err, ENOTSUP, "machine '%s' has no agent: its image '%s' boots by itself", name->s, info.spec.image);
+	return error_hint(err, "skerry ssh %s", name->s);
+}
+
+bool target_ssh_address(const struct machine_info *info, struct ssh_address *ret)
+{
+	for (size_t i = 0; i < info->state.publish.n; i++) {
+		struct net_publish p;
+
+		if (net_publish_parse(info->state.publish.items[i], &p, NULL) >= 0 && !p.udp &&
+		    p.guest_port == SSH_PORT && strlen(p.ip) < sizeof(ret->ip) && !strchr(p.ip, ':')) {
+			/* Published on every address, this one included. */
+			const char *ip = streq(p.ip, "0.0.0.0") ? "127.0.0.1" : p.ip;
+
+			*ret = (struct ssh_address){ .port = p.host_port };
+			memcpy(ret->ip, ip, strlen(ip));
+			return true;
+		}
+	}
+	return false;
+}
+
+struct probe {
+	struct client *client;
+	bool over, found;
+	struct loop_source *io, *timer; /* owned */
+	char banner[4];
+	size_t n;
+};
+
+static int probe_over(struct loop_source *source, void *data)
+{
+	(void)source;
+	((struct probe *)data)->over = true;
+	return 0;
+}
+
+static int probe_read(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+	struct probe *p = data;
+	ssize_t n = recv(fd, p->banner + p->n, sizeof(p->banner) - p->n, MSG_DONTWAIT);
+
+	(void)source;
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n > 0)
+		p->n += (size_t)n;
+	p->found = p->n == sizeof(p->banner) && memcmp(p->banner, "SSH-", 4) == 0;
+	p->over = n <= 0 || p->n == sizeof(p->banner);
+	return 0;
+}
+
+/* One try over the published port. Whoever forwards it accepts before the guest listens: only the server's first words tell. */
+static int try_ssh_address(struct client *c, const struct ssh_address *a, uint64_t deadline_ns)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(a->port) };
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct probe p = { .client = c };
+	uint64_t now = clock_monotonic_ns();
+	int r;
+
+	if (fd < 0 || inet_pton(AF_INET, a->ip, &to.sin_addr) != 1 ||
+	    connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+		return 0;
+	r = loop_add_fd(c->loop, &p.io, fd, EPOLLIN, probe_read, &p);
+	if (r >= 0)
+		r = loop_add_timer(c->loop, &p.timer, deadline_ns < now + TRY_NS ? deadline_ns : now + TRY_NS,
+				   probe_over, &p);
+	while (r >= 0 && !p.over && c->rpc)
+		r = loop_step(c->loop, UINT64_MAX);
+	loop_source_free(p.io);
+	loop_source_free(p.timer);
+	return p.found;
+}
+
 /* One try: 1 = it is an ssh server, 0 = not yet. */
 static int try_ssh(struct client *c, uint64_t deadline_ns)
 {
@@ -124,12 +220,35 @@ static int try_ssh(struct client *c, uint64_t deadline_ns)
 	return found;
 }
 
-int target_wait_ssh(struct client *c, uint64_t deadline_ns, struct error *err)
+static int no_way_in(const struct machine_info *info, struct error *err)
 {
-	uint64_t pause = RETRY_FIRST_NS;
+	error_set(err, ENOTSUP, "machine '%s' has no agent, and network mode '%s' leads to no port of it",
+		  info->spec.name, info->spec.net);
+	return error_hint(err, "skerry create --net user, or skerry console %s", info->spec.name);
+}
 
+int target_wait_ssh(const struct store *s, const struct name *name, struct client *c, uint64_t deadline_ns,
+		    struct error *err)
+{
+	_cleanup_info_ struct machine_info info = {};
+	uint64_t pause = RETRY_FIRST_NS, now = clock_monotonic_ns();
+	struct ssh_address address;
+	bool direct = false;
+	int r = machine_info_load(s, name, &info, err);
+
+	if (r < 0)
+		return r;
+	if (!info.state.agent_ready && target_lacks_agent(s, &info.spec)) {
+		direct = target_ssh_address(&info, &address);
+		if (!direct)
+			return no_way_in(&info, err);
+	} else {
+		r = client_wait_agent(c, deadline_ns > now ? deadline_ns - now : 1, err);
+		if (r < 0)
+			return r;
+	}
 	for (;;) {
-		if (try_ssh(c, deadline_ns))
+		if (direct ? try_ssh_address(c, &address, deadline_ns) : try_ssh(c, deadline_ns))
 			return 0;
 		if (!c->rpc)
 			return error_set(err, ECONNRESET, "machine '%s' ended meanwhile", c->name);
@@ -141,5 +260,7 @@ int target_wait_ssh(struct client *c, uint64_t deadline_ns, struct error *err)
 			pause *= 2;
 	}
 	error_set(err, ETIMEDOUT, "machine '%s': its ssh server does not answer", c->name);
+	if (direct)
+		return error_hint(err, "skerry logs %s; skerry console %s", c->name, c->name);
 	return error_hint(err, "skerry exec %s CMD works without one; skerry logs %s", c->name, c->name);
 }

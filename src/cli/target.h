@@ -18,5 +18,16 @@ int target_connect(const struct store *s, const char *operand, struct name *ret_
 char *target_user(const struct store *s, const struct machine_spec *spec);
 /* Where exec begins by default, likewise; "" or NULL = in the user's home. Owned by the caller. */
 char *target_workdir(const struct store *s, const struct machine_spec *spec);
-/* Waits until the ssh server in the guest answers. Errors: -ETIMEDOUT with a hint. */
-int target_wait_ssh(struct client *c, uint64_t deadline_ns, struct error *err);
+/* Whether the image boots by itself, and so brings no agent (unless its author put one there). False also when nobody knows. */
+bool target_lacks_agent(const struct store *s, const struct machine_spec *spec);
+/* Refuses what needs an agent where none answers and none is to be expected. Errors: -ENOTSUP with a hint. */
+int target_need_agent(const struct store *s, const struct name *name, struct error *err);
+/* Where on this host the ssh server of a running machine without an agent is reached. False = nowhere. */
+struct ssh_address {
+	char ip[16]; /* IPv4 */
+	uint16_t port;
+};
+bool target_ssh_address(const struct machine_info *info, struct ssh_address *ret);
+/* Waits until the ssh server in the guest answers, through the agent (and for it) or the published port. Errors: -ETIMEDOUT with a hint. */
+int target_wait_ssh(const struct store *s, const struct name *name, struct client *c, uint64_t deadline_ns,
+		    struct error *err);

@@ -18,6 +18,7 @@ static const struct json_field interface_fields[] = {
 const struct json_field seed_fields[] = {
 	{ "hostname", JSON_STRING, offsetof(struct seed, hostname), JSON_REQUIRED },
 	{ "user", JSON_STRING, offsetof(struct seed, user), 0 },
+	{ "home", JSON_BOOL, offsetof(struct seed, home), 0 },
 	{ "authorized_keys", JSON_STRINGS, offsetof(struct seed, authorized_keys), 0 },
 	{ "host_key", JSON_STRING, offsetof(struct seed, host_key), 0 },
 	{ "host_key_public", JSON_STRING, offsetof(struct seed, host_key_public), 0 },

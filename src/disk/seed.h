@@ -4,6 +4,7 @@
  * skerry-image links. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct seed_interface {
 struct seed {
 	char *hostname;
 	char *user; /* default user: made in the image's own way, with sudo; NULL = the image's own */
+	bool home;  /* a second disk, serial "home", belongs on /home */
 	struct strv authorized_keys;
 	char *host_key, *host_key_public; /* ed25519, OpenSSH's text forms; NULL = the guest makes its own */
 	struct seed_interface *interfaces;

@@ -59,6 +59,21 @@ static struct json *growpart(void)
 	return o;
 }
 
+/* As in fstab. The file system grows to its disk when systemd mounts it. */
+static struct json *home_mount(void)
+{
+	struct json *list = json_array(), *mount = json_array();
+
+	json_append_string(mount, "/dev/disk/by-id/virtio-home");
+	json_append_string(mount, "/home");
+	json_append_string(mount, "ext4");
+	json_append_string(mount, "defaults,nofail,x-systemd.growfs");
+	json_append_string(mount, "0");
+	json_append_string(mount, "2");
+	json_append(list, mount);
+	return list;
+}
+
 static struct json *cloud_config(const struct seed *s)
 {
 	struct json *o = json_object(), *users = json_array(), *how = json_array();
@@ -88,6 +103,8 @@ static struct json *cloud_config(const struct seed *s)
 		json_set_string(keys, "ed25519_public", s->host_key_public);
 		json_set(o, "ssh_keys", keys);
 	}
+	if (s->home)
+		json_set(o, "mounts", home_mount());
 	json_set(o, "growpart", growpart());
 	json_set_bool(o, "resize_rootfs", true);
 	return o;

@@ -20,6 +20,7 @@ struct engine_disk {
 	const char *path;   /* absolute */
 	const char *format; /* "qcow2" or "raw" */
 	bool read_only;
+	bool cdrom;               /* a CD drive, which every installer knows; raw and read-only, shape full */
 	const char *backing_path; /* NULL = none; opened read-only */
 	const char *backing_format;
 };
@@ -47,6 +48,10 @@ struct engine_request {
 	uint64_t memory_bytes;
 	bool shared_memory;
 	const char *kernel_path; /* direct boot; NULL = firmware */
+	/* Without a kernel: UEFI's program, and the machine's own copy of its variables. The first disk is tried first, then CD drives in order;
+	 * the console is the serial port that such images print to. */
+	const char *firmware_path;
+	const char *nvram_path;
 	const char *initrd_path;
 	const char *command_line; /* extra words after the engine's own (console and so on) */
 	bool kernel_modular;      /* command lines differ for the distribution kernel (see kernel/README.md) */

@@ -150,3 +150,22 @@ int yaml_parse(const char *text, size_t len, const char *what, struct json **ret
 	yaml_parser_delete(&y.parser);
 	return r;
 }
+
+int yaml_check(const char *text, size_t len, const char *what, struct error *err)
+{
+	struct reader y = { .what = what };
+	bool ended = false;
+	int r = 0;
+
+	if (!yaml_parser_initialize(&y.parser))
+		return error_set(err, ENOMEM, "%s: out of memory", what);
+	yaml_parser_set_input_string(&y.parser, (const unsigned char *)text, len);
+	while (r >= 0 && !ended) {
+		_cleanup_(yaml_event_delete) yaml_event_t e = {};
+
+		r = next(&y, &e, err);
+		ended = e.type == YAML_STREAM_END_EVENT;
+	}
+	yaml_parser_delete(&y.parser);
+	return r;
+}

@@ -88,7 +88,7 @@ static int resolve_ports(struct monitor *m, struct error *err)
 	return 0;
 }
 
-static int read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err)
+int monitor_read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err)
 {
 	_cleanup_free_ char *private_path = NULL;
 	int r;
@@ -113,7 +113,7 @@ static int boot_memfd(struct monitor *m, struct error *err)
 	_cleanup_close_ int fd = -EBADF;
 	_cleanup_buf_ struct buf packed = {};
 	struct buf hex = {};
-	int r = read_secrets(m, &secrets, err);
+	int r = monitor_read_secrets(m, &secrets, err);
 
 	if (r < 0)
 		return r;
@@ -349,6 +349,8 @@ int monitor_acquire(struct monitor *m, struct error *err)
 		r = make_plan(m, true, err);
 	if (r >= 0)
 		r = open_run_dir(m, err);
+	if (r >= 0)
+		r = monitor_prepare_firmware(m, err);
 	if (r < 0)
 		return r;
 	m->state.status = MACHINE_STARTING;

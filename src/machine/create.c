@@ -13,9 +13,11 @@
 #include "base/parse.h"
 #include "base/spawn.h"
 #include "disk/qcow2.h"
+#include "disk/seed.h"
 #include "image/image.h"
 #include "machine/image_config.h"
 #include "machine/machine.h"
+#include "machine/plan.h"
 #include "machine/record.h"
 #include "store/paths.h"
 
@@ -113,6 +115,41 @@ static int make_disk(const struct store *s, int dir, const char *file, const str
 	return qcow2_create(dir, file, bytes ? bytes : image->virtual_bytes, backing, image->format, durable, err);
 }
 
+static int write_user_data(int dir, const struct machine_spec *spec, bool durable, struct error *err)
+{
+	int r = fault_point("create.user-data");
+
+	if (r >= 0)
+		r = file_write_at(dir, MACHINE_USER_DATA, spec->user_data, strlen(spec->user_data), 0600,
+				  durable ? FILE_DURABLE : 0);
+	return r < 0 ? error_set_errno(err, r, "cannot write the user data of machine '%s'", spec->name) : 0;
+}
+
+/* What an image that boots by itself cannot do, and what only it can do. */
+static int check_boot(struct machine_spec *spec, const struct image_meta *image, struct error *err)
+{
+	if (image->boot != IMAGE_BOOT_FIRMWARE) {
+		if (!spec->user_data)
+			return 0;
+		error_set_kind(err, ERROR_USAGE, EINVAL, "--user-data: image '%s' has no cloud-init to read it",
+			       spec->image);
+		return error_hint(err, "settings of such an image are options of their own: --user, --ssh-key, --env");
+	}
+	if (spec->command.n) {
+		error_set_kind(err, ERROR_USAGE, EINVAL,
+			       "image '%s' boots by itself and has no agent: no command can be run in it", spec->image);
+		return error_hint(err, "skerry run -d --name NAME %s, then skerry ssh NAME", spec->image);
+	}
+	if (spec->user_data) {
+		int r = seed_check_user_data(spec->user_data, strlen(spec->user_data), "--user-data", err);
+
+		if (r < 0)
+			return r;
+	}
+	spec->shape = SHAPE_FULL;
+	return 0;
+}
+
 static int fill(const struct store *s, int dir, const char *dir_path, struct machine_spec *spec,
 		const struct image_meta *image, bool durable, struct error *err)
 {
@@ -130,6 +167,8 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 	}
 	if (r >= 0 && image->ssh)
 		r = make_host_key(dir, dir_path, spec->name, err);
+	if (r >= 0 && spec->user_data)
+		r = write_user_data(dir, spec, durable, err);
 	if (r < 0)
 		return r;
 	r = fault_point("create.lock");
@@ -180,6 +219,8 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 	if (faccessat(s->machines_fd, name.s, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return error_set_kind(err, ERROR_EXISTS, EEXIST, "a machine named '%s' exists already", name.s);
 	r = image_find(s, spec->image, &image, err);
+	if (r >= 0)
+		r = check_boot(spec, &image, err);
 	if (r < 0)
 		return r;
 	collect_leftovers(s);

@@ -2,6 +2,7 @@
  *
  * monitor_main.c   arguments, signals, the loop, restarts
  * acquire.c        everything a run needs, in order, each recorded before it is acquired; and its release in reverse
+ * firmware.c       what a boot by firmware needs beside the disks
  * monitor.c        what happens meanwhile: the engine's events, the guest's, the end
  * stop.c           ending a machine, from polite to final
  * main_process.c   the process that the machine was made for
@@ -73,11 +74,16 @@ struct monitor {
 };
 
 /* acquire.c */
+/* Random numbers, and the keys where the image has an ssh server. */
+int monitor_read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err);
 int monitor_acquire(struct monitor *m, struct error *err);
 int monitor_adopt(struct monitor *m, struct error *err);
 /* Releases what the run holds, in reverse, and forgets the record. Idempotent. */
 void monitor_release(struct monitor *m);
 int monitor_save_state(struct monitor *m, struct error *err);
+
+/* firmware.c: variables and seed, where the plan wants them. */
+int monitor_prepare_firmware(struct monitor *m, struct error *err);
 
 /* monitor.c */
 extern const struct agent_link_events monitor_agent_events;

@@ -2,9 +2,13 @@
 
 #include "agent.pb-c.h"
 #include "base/process.h"
+#include "disk/seed.h"
+#include "engine/firmware.h"
 #include "store/paths.h"
 #include "wire/sync.h"
 #include "machine/image_config.h"
+
+enum { SSH_PORT = 22 };
 
 void plan_facts_done(struct plan_facts *f)
 {
@@ -14,6 +18,8 @@ void plan_facts_done(struct plan_facts *f)
 	kernel_meta_done(&f->kernel);
 	free(f->kernel_path);
 	free(f->initrd_path);
+	free(f->firmware_path);
+	free(f->firmware_variables);
 	free(f->image_disk);
 	free(f->home_base);
 	free(f->machine_dir);
@@ -65,6 +71,26 @@ static int gather_home(const struct store *s, const struct machine_spec *spec, s
 	return r;
 }
 
+static int gather_publish(const struct machine_spec *spec, struct plan_facts *f, struct error *err)
+{
+	bool ssh = false;
+
+	f->publish = xnew_n(struct net_publish, spec->publish.n + 1);
+	for (size_t i = 0; i < spec->publish.n; i++) {
+		struct net_publish *p = &f->publish[i];
+		int r = net_publish_parse(spec->publish.items[i], p, err);
+
+		if (r < 0)
+			return r;
+		ssh = ssh || (p->guest_port == SSH_PORT && !p->udp);
+		f->n_publish++;
+	}
+	/* Without an agent the way in is the network: some port of this host's loopback. */
+	if (f->image.boot == IMAGE_BOOT_FIRMWARE && f->image.ssh && !ssh && streq(spec->net, "user"))
+		f->publish[f->n_publish++] = (struct net_publish){ .ip = "127.0.0.1", .guest_port = SSH_PORT };
+	return 0;
+}
+
 int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	int r;
@@ -75,7 +101,9 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 		r = image_find(s, spec->image_digest, &f->image, err);
 	if (r >= 0 && spec->home_digest)
 		r = gather_home(s, spec, f, err);
-	if (r >= 0)
+	if (r >= 0 && f->image.boot == IMAGE_BOOT_FIRMWARE)
+		r = firmware_find(&f->firmware_path, &f->firmware_variables, err);
+	else if (r >= 0)
 		r = gather_kernel(s, spec, f, err);
 	if (r >= 0)
 		r = gather_accel(s, spec, f, err);
@@ -84,14 +112,7 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 	f->image_disk = image_disk_path(s, &f->image);
 	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
 	f->run_dir = xasprintf("%s/%s", s->run_path, spec->name);
-	f->publish = xnew_n(struct net_publish, spec->publish.n + 1);
-	for (size_t i = 0; i < spec->publish.n; i++) {
-		r = net_publish_parse(spec->publish.items[i], &f->publish[i], err);
-		if (r < 0)
-			return r;
-		f->n_publish++;
-	}
-	return 0;
+	return gather_publish(spec, f, err);
 }
 
 void plan_done(struct plan *p)
@@ -105,13 +126,17 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 {
 	_cleanup_free_ char *system_path = xasprintf("%s/system.qcow2", f->machine_dir);
 	_cleanup_free_ char *home_path = xasprintf("%s/home.qcow2", f->machine_dir);
+	_cleanup_free_ char *seed_path = xasprintf("%s/" MACHINE_SEED, f->machine_dir);
+	_cleanup_free_ char *nvram_path = xasprintf("%s/" MACHINE_NVRAM, f->machine_dir);
 	_cleanup_free_ char *uuid = NULL;
-	struct engine_disk disks[2] = {
+	const char *image_format = f->image.format ? f->image.format : "raw";
+	size_t n_disks = 1;
+	struct engine_disk disks[3] = {
 		{ .id = "system",
 		  .path = system_path,
 		  .format = "qcow2",
 		  .backing_path = f->image_disk,
-		  .backing_format = f->image.format },
+		  .backing_format = image_format },
 		{ .id = "home",
 		  .path = home_path,
 		  .format = "qcow2",
@@ -123,9 +148,15 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	int r;
 
 	*p = (struct plan){ .shape = (enum engine_shape)spec->shape, .net = net_mode_find(spec->net) };
-	/* The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
-	if (f->kernel.modular)
+	p->firmware = f->image.boot == IMAGE_BOOT_FIRMWARE;
+	/* Firmware is q35's. The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
+	if (p->firmware || f->kernel.modular)
 		p->shape = SHAPE_FULL;
+	if (f->home_base)
+		n_disks++;
+	if (p->firmware)
+		disks[n_disks++] =
+			(struct engine_disk){ .id = "seed", .path = seed_path, .format = "raw", .read_only = true };
 	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
 			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
 							  : UINT64_C(512) << 20;
@@ -134,6 +165,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	p->net_request = (struct net_request){ .machine_id = spec->id,
 					       .publish = f->publish,
 					       .n_publish = f->n_publish,
+					       .guest_dhcp = p->firmware,
 					       .run_dir = f->run_dir,
 					       .log_fd = -1 };
 	r = p->net->plan(&p->net_request, &p->net_plan, err);
@@ -161,8 +193,10 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.kernel_path = f->kernel_path,
 		.initrd_path = f->initrd_path,
 		.kernel_modular = f->kernel.modular,
+		.firmware_path = f->firmware_path,
+		.nvram_path = p->firmware ? nvram_path : NULL,
 		.disks = disks,
-		.n_disks = f->home_base ? 2 : 1,
+		.n_disks = n_disks,
 		.nics = &nic,
 		.n_nics = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1,
 		.run_dir = f->run_dir,
@@ -195,7 +229,10 @@ struct json *plan_json(const struct machine_spec *spec, const struct plan_facts 
 	json_set_string(o, "accel", accel_name(f->accel));
 	if (f->accel_why)
 		json_set_string(o, "accel_why", f->accel_why);
-	json_set_string(o, "kernel", f->kernel.name);
+	if (p->firmware)
+		json_set_string(o, "firmware", f->firmware_path);
+	else
+		json_set_string(o, "kernel", f->kernel.name);
 	json_set_u64(o, "memory_bytes", p->memory_bytes);
 	json_set(o, "argv", strings_json(&p->exec.argv));
 	for (size_t i = 0; i < p->exec.n_fds; i++) {
@@ -226,6 +263,44 @@ void boot_secrets_done(struct boot_secrets *b)
 	buf_done(&b->host_key_public);
 	free(b->client_key);
 	explicit_bzero(b, sizeof(*b));
+}
+
+static void authorized_keys(const struct machine_spec *spec, const struct boot_secrets *secrets, struct strv *ret)
+{
+	strv_copy(ret, &spec->ssh_keys);
+	if (secrets->client_key)
+		strv_add(ret, secrets->client_key);
+}
+
+void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
+	       const struct boot_secrets *secrets, const char *user_data, struct seed *ret)
+{
+	_cleanup_free_ char *account = image_config_account(&f->image, spec);
+
+	*ret = (struct seed){
+		.hostname = xstrdup(spec->name),
+		/* root is there without being made. */
+		.user = account && !streq(account, "root") ? TAKE_PTR(account) : NULL,
+		.home = f->home_base != NULL,
+		.host_key = xstrdup(secrets->host_key.p),
+		.host_key_public = xstrdup(secrets->host_key_public.p),
+		.user_data = xstrdup(user_data),
+	};
+	authorized_keys(spec, secrets, &ret->authorized_keys);
+	if (p->net_plan.kind == NET_ATTACH_NONE)
+		return;
+	ret->n_interfaces = 1;
+	ret->interfaces = xnew(struct seed_interface);
+	ret->interfaces[0].mac = xstrdup(p->net_plan.mac);
+	/* What DHCP gives is left to it: the host's name servers may change, and the seed is to stay the same. */
+	if (p->net_plan.dhcp)
+		return;
+	strv_copy(&ret->interfaces[0].addresses, &p->net_plan.addresses);
+	ret->interfaces[0].gateway = xstrdup(p->net_plan.gateway);
+	ret->interfaces[0].gateway6 = xstrdup(p->net_plan.gateway6);
+	ret->interfaces[0].mtu = p->net_plan.mtu;
+	strv_copy(&ret->interfaces[0].dns, &p->net_plan.dns);
+	strv_copy(&ret->interfaces[0].search, &p->net_plan.search);
 }
 
 void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
@@ -271,9 +346,7 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	c.n_dns_servers = p->net_plan.dns.n;
 	c.dns_search = p->net_plan.search.items;
 	c.n_dns_search = p->net_plan.search.n;
-	strv_copy(&authorized, &spec->ssh_keys);
-	if (secrets->client_key)
-		strv_add(&authorized, secrets->client_key);
+	authorized_keys(spec, secrets, &authorized);
 	user.name = account;
 	user.create = user.sudo = spec->user && !streq(account, "root");
 	user.authorized_keys = authorized.items;

@@ -16,7 +16,9 @@ struct plan_facts {
 	uint32_t tsc_khz; /* of the host, 0 = not known */
 	struct image_meta image;
 	struct kernel_meta kernel;
-	char *kernel_path, *initrd_path; /* owned */
+	char *kernel_path, *initrd_path; /* owned; NULL when the image boots by firmware, and then: */
+	char *firmware_path;             /* owned */
+	char *firmware_variables;        /* owned: what the machine's own are copied from when it has none */
 	char *image_disk, *home_base;    /* owned; home_base NULL without a home disk */
 	char *machine_dir, *run_dir;     /* owned, absolute */
 	struct net_publish *publish;     /* owned; as asked for, or resolved by the monitor */
@@ -31,12 +33,16 @@ void plan_facts_done(struct plan_facts *f);
 
 struct plan {
 	enum engine_shape shape; /* in effect */
+	bool firmware; /* settings reach the guest by a seed, and it has no agent unless the image brings one */
 	uint64_t memory_bytes;
 	const struct net_mode *net;
 	struct net_request net_request; /* borrows from facts and spec */
 	struct net_plan net_plan;
 	struct engine_plan exec;
 };
+#define MACHINE_NVRAM     "nvram" /* files in machine_dir */
+#define MACHINE_SEED      "seed.iso"
+#define MACHINE_USER_DATA "user-data"
 /* Pure. Everything borrowed must outlive @ret. Errors: kind CONFIG naming the setting. */
 int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *ret, struct error *err);
 void plan_done(struct plan *p);
@@ -52,6 +58,10 @@ struct boot_secrets {
 	char *client_key;                     /* owned: authorized_keys line, may be NULL */
 };
 void boot_secrets_done(struct boot_secrets *b);
+/* What the seed of a machine that boots by firmware is made from. @user_data: the user's, NULL = none. */
+struct seed;
+void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
+	       const struct boot_secrets *secrets, const char *user_data, struct seed *ret);
 /* Appends the packed BootConfig. */
 void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
 		      const struct boot_secrets *secrets, struct buf *out);

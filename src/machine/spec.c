@@ -53,6 +53,8 @@ void machine_spec_init(struct machine_spec *s)
 void machine_spec_done(struct machine_spec *s)
 {
 	json_fields_done(machine_spec_fields, s);
+	free(s->user_data);
+	s->user_data = NULL;
 }
 
 /* The memory that this process may use: the host's, or less in a cgroup; the cgroup is not asked, as limits change. */

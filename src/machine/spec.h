@@ -42,6 +42,7 @@ struct machine_spec {
 	bool remove;          /* --rm: delete when it has stopped */
 	bool publish_all; /* every port that the image exposes gets a free one; not recorded: @publish holds them then */
 	uint64_t created_ns;
+	char *user_data; /* for cloud-init; not in the record: machine_create() writes it to a file of its own, as it may hold secrets */
 };
 
 extern const struct json_field machine_spec_fields[];

@@ -30,6 +30,7 @@ struct net_request {
 	const char *machine_id;
 	const struct net_publish *publish; /* resolved */
 	size_t n_publish;
+	bool guest_dhcp;     /* the guest asks by DHCP instead of being told; modes that cannot answer ignore it */
 	const char *run_dir; /* absolute, for helper's logs */
 	int log_fd;          /* borrowed: helper's output */
 };
@@ -42,6 +43,7 @@ struct net_plan {
 	char mac[18];
 	struct strv host_forwards; /* NET_ATTACH_USER, QEMU's hostfwd form */
 	struct strv addresses;     /* CIDR for the guest */
+	bool dhcp;                 /* and DHCP gives it the same */
 	char gateway[46];
 	char gateway6[46];
 	uint32_t mtu;

@@ -131,8 +131,8 @@ static void plan_passt(const struct net_request *req, char *passt, struct net_pl
 {
 	static const char *const fixed[] = { "--foreground", "--quiet",       "--fd",      "%FD%",        "--ipv4-only",
 					     "-a",           GUEST_ADDRESS,   "-n",        GUEST_PREFIX,  "-g",
-					     GATEWAY,        "--dns-forward", NAME_SERVER, "--no-map-gw", "--no-dhcp",
-					     "--no-dhcpv6",  "--no-ndp",      "--no-ra" };
+					     GATEWAY,        "--dns-forward", NAME_SERVER, "--no-map-gw", "--no-dhcpv6",
+					     "--no-ndp",     "--no-ra" };
 
 	plan->kind = NET_ATTACH_STREAM;
 	plan->mtu = STREAM_MTU;
@@ -140,6 +140,8 @@ static void plan_passt(const struct net_request *req, char *passt, struct net_pl
 	strv_add(&plan->helper_argv, passt);
 	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
 		strv_add(&plan->helper_argv, fixed[i]);
+	if (!req->guest_dhcp)
+		strv_add(&plan->helper_argv, "--no-dhcp");
 	for (size_t i = 0; i < req->n_publish; i++) {
 		const struct net_publish *p = &req->publish[i];
 
@@ -187,6 +189,7 @@ static int user_plan(const struct net_request *req, struct net_plan *ret, struct
 	net_mac_from_id(req->machine_id, 0, plan.mac);
 	strv_add(&plan.addresses, GUEST_ADDRESS "/" GUEST_PREFIX);
 	(void)snprintf(plan.gateway, sizeof(plan.gateway), GATEWAY);
+	plan.dhcp = req->guest_dhcp;
 	read_resolv("/etc/resolv.conf", &conf);
 	/* A local cache: whom it asks stands here where systemd-resolved is the cache. */
 	if (conf.server && !conf.direct[0]) {

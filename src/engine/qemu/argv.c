@@ -32,6 +32,8 @@ struct builder {
 	bool micro;
 	bool tcg;
 	bool acpi;
+	bool firmware;
+	bool cdrom; /* there is one */
 };
 
 static void word(struct builder *b, const char *s)
@@ -157,6 +159,8 @@ static int check_disks(const struct engine_request *req, struct error *err)
 				return bad(err, "disk '%s': given twice", d->id);
 		if (!d->path || d->path[0] != '/')
 			return bad(err, "disk '%s': its path is not absolute", d->id);
+		if (d->cdrom && (!d->read_only || d->backing_path || !d->format || !streq(d->format, "raw")))
+			return bad(err, "disk '%s': a CD is raw and read-only", d->id);
 		if (!format_valid(d->format))
 			return bad(err, "disk '%s': format '%s' is neither raw nor qcow2", d->id,
 				   d->format ? d->format : "");
@@ -233,7 +237,15 @@ static int check(const struct builder *b, const char *program, struct error *err
 	/* QEMU appends the description of the devices, which would become the first process's arguments. */
 	if (req->command_line && b->micro && !b->acpi && has_word(req->command_line, "--"))
 		return bad(err, "the kernel command line may not contain '--' on shape micro");
+	if (b->firmware &&
+	    (!req->firmware_path || req->firmware_path[0] != '/' || !req->nvram_path || req->nvram_path[0] != '/'))
+		return bad(err, "firmware and its variables need absolute paths");
 	r = check_disks(req, err);
+	if (r == 0 && b->micro && b->cdrom) {
+		bad(err, "shape micro has no CD drive");
+		error_hint(err, "use --shape full");
+		r = -EINVAL;
+	}
 	if (r == 0)
 		r = check_nics(req, err);
 	return r < 0 ? r : check_slots(b, err);
@@ -259,7 +271,10 @@ static void add_machine(struct builder *b)
 		buf_addf(&m, "microvm,acpi=%s,rtc=on,pit=%s,pic=%s,isa-serial=off,auto-kernel-cmdline=on",
 			 b->acpi ? "on" : "off", b->tcg ? "on" : "off", b->tcg ? "on" : "off");
 	} else {
-		buf_adds(&m, "q35,vmport=off,smm=off,sata=off,smbus=off,i8042=off,usb=off,graphics=off");
+		buf_addf(&m, "q35,vmport=off,smm=off,sata=%s,smbus=off,i8042=off,usb=off,graphics=off",
+			 b->cdrom ? "on" : "off");
+		if (b->firmware)
+			buf_adds(&m, ",pflash0=firmware,pflash1=nvram");
 	}
 	buf_adds(&m, ",memory-backend=ram");
 	option(b, "-machine", m.p);
@@ -324,9 +339,49 @@ static void add_file_by_fd(struct builder *b, const char *name, const char *path
 	option(b, name, link);
 }
 
+/* Adds the descriptor, the file node "NODE-file" and the format node NODE. @backing: name of the node below, NULL = none. */
+static void add_block_nodes(struct builder *b, const char *node, const char *path, const char *format, bool read_only,
+			    const char *backing)
+{
+	int fd = add_fd(b, ENGINE_FD_OPEN, path, read_only ? O_RDONLY : O_RDWR, 0);
+	_cleanup_free_ char *set = xasprintf("fd=%d,set=%d", fd, fd);
+	_cleanup_free_ char *file_node = xasprintf("%s-file", node);
+	struct json *file = json_object(), *top = json_object();
+
+	option(b, "-add-fd", set);
+	json_set_string(file, "driver", "file");
+	json_set_string(file, "node-name", file_node);
+	json_setf(file, "filename", "/dev/fdset/%d", fd);
+	json_set_string(file, "aio", "threads");
+	json_set_bool(file, "read-only", read_only);
+	if (!read_only)
+		json_set_string(file, "discard", "unmap");
+	option_json(b, "-blockdev", file);
+
+	json_set_string(top, "driver", format);
+	json_set_string(top, "node-name", node);
+	json_set_string(top, "file", file_node);
+	json_set_bool(top, "read-only", read_only);
+	if (!read_only) {
+		json_set_string(top, "discard", "unmap");
+		json_set_string(top, "detect-zeroes", "unmap");
+	}
+	/* Without the explicit null QEMU would follow the path that the qcow2 header holds. */
+	if (backing)
+		json_set_string(top, "backing", backing);
+	else if (streq(format, "qcow2"))
+		json_set(top, "backing", json_null());
+	option_json(b, "-blockdev", top);
+}
+
 static void add_boot(struct builder *b)
 {
 	_cleanup_free_ char *fw = NULL;
+
+	if (b->firmware) {
+		add_block_nodes(b, "firmware", b->req->firmware_path, "raw", true, NULL);
+		add_block_nodes(b, "nvram", b->req->nvram_path, "raw", false, NULL);
+	}
 
 	if (b->req->kernel_path) {
 		/* The small firmware that micro has by default; SeaBIOS would look for boot devices first. */
@@ -375,8 +430,9 @@ static void add_channels(struct builder *b)
 
 	add_chardev(b, "console", QEMU_CONSOLE_SOCKET);
 	d = json_object();
-	json_set_string(d, "driver", "virtconsole");
-	json_set_string(d, "bus", "ports.0");
+	json_set_string(d, "driver", b->firmware ? "isa-serial" : "virtconsole");
+	if (!b->firmware)
+		json_set_string(d, "bus", "ports.0");
 	json_set_string(d, "chardev", "console");
 	option_json(b, "-device", d);
 
@@ -398,39 +454,20 @@ static void add_channels(struct builder *b)
 	option_json(b, "-device", d);
 }
 
-/* Adds the descriptor, the file node "NODE-file" and the format node NODE. @backing: name of the node below, NULL = none. */
-static void add_block_nodes(struct builder *b, const char *node, const char *path, const char *format, bool read_only,
-			    const char *backing)
+/* Two drives fit one port of the IDE bus of old; each port of q35's AHCI is a bus with one. */
+static void add_cdrom(struct builder *b, const struct engine_disk *d, size_t index, size_t port)
 {
-	int fd = add_fd(b, ENGINE_FD_OPEN, path, read_only ? O_RDONLY : O_RDWR, 0);
-	_cleanup_free_ char *set = xasprintf("fd=%d,set=%d", fd, fd);
-	_cleanup_free_ char *file_node = xasprintf("%s-file", node);
-	struct json *file = json_object(), *top = json_object();
+	struct json *dev = json_object();
 
-	option(b, "-add-fd", set);
-	json_set_string(file, "driver", "file");
-	json_set_string(file, "node-name", file_node);
-	json_setf(file, "filename", "/dev/fdset/%d", fd);
-	json_set_string(file, "aio", "threads");
-	json_set_bool(file, "read-only", read_only);
-	if (!read_only)
-		json_set_string(file, "discard", "unmap");
-	option_json(b, "-blockdev", file);
-
-	json_set_string(top, "driver", format);
-	json_set_string(top, "node-name", node);
-	json_set_string(top, "file", file_node);
-	json_set_bool(top, "read-only", read_only);
-	if (!read_only) {
-		json_set_string(top, "discard", "unmap");
-		json_set_string(top, "detect-zeroes", "unmap");
-	}
-	/* Without the explicit null QEMU would follow the path that the qcow2 header holds. */
-	if (backing)
-		json_set_string(top, "backing", backing);
-	else if (streq(format, "qcow2"))
-		json_set(top, "backing", json_null());
-	option_json(b, "-blockdev", top);
+	add_block_nodes(b, d->id, d->path, "raw", true, NULL);
+	json_set_string(dev, "driver", "ide-cd");
+	json_setf(dev, "bus", "ide.%zu", port);
+	json_setf(dev, "id", "disk-%s", d->id);
+	json_set_string(dev, "drive", d->id);
+	json_set_string(dev, "serial", d->id);
+	if (b->firmware)
+		json_set_u64(dev, "bootindex", index);
+	option_json(b, "-device", dev);
 }
 
 static void add_disk(struct builder *b, const struct engine_disk *d, size_t index)
@@ -446,9 +483,21 @@ static void add_disk(struct builder *b, const struct engine_disk *d, size_t inde
 	json_set_string(dev, "drive", d->id);
 	json_set_string(dev, "serial", d->id);
 	json_set_u64(dev, "num-queues", queues);
-	if (!b->req->kernel_path)
+	if (b->firmware && index == 0)
 		json_set_u64(dev, "bootindex", index);
 	option_json(b, "-device", dev);
+}
+
+static void add_disks(struct builder *b)
+{
+	const struct engine_request *req = b->req;
+	size_t port = 0;
+
+	for (size_t i = 0; i < req->n_disks; i++)
+		if (req->disks[i].cdrom)
+			add_cdrom(b, &req->disks[i], i, port++);
+		else
+			add_disk(b, &req->disks[i], i);
 }
 
 static void add_nic(struct builder *b, const struct engine_nic *n, size_t index)
@@ -500,6 +549,9 @@ int qemu_argv(const struct engine_request *req, const char *program, struct engi
 	/* Kernels with modules (a distribution's) learn of virtio-mmio devices from ACPI only: the driver comes too late for, or lacks, the
 	 * command line's description of them. */
 	b.acpi = !b.micro || req->kernel_modular;
+	b.firmware = !req->kernel_path;
+	for (size_t i = 0; i < req->n_disks; i++)
+		b.cdrom = b.cdrom || req->disks[i].cdrom;
 	r = check(&b, program, err);
 	if (r < 0)
 		return r;
@@ -508,8 +560,7 @@ int qemu_argv(const struct engine_request *req, const char *program, struct engi
 	add_cpu_and_memory(&b);
 	add_boot(&b);
 	add_channels(&b);
-	for (size_t i = 0; i < req->n_disks; i++)
-		add_disk(&b, &req->disks[i], i);
+	add_disks(&b);
 	for (size_t i = 0; i < req->n_nics; i++)
 		add_nic(&b, &req->nics[i], i);
 	add_rest(&b);

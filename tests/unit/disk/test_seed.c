@@ -68,6 +68,23 @@ TEST(every_setting_is_in_the_documents)
 	ASSERT(!json_get(card, "addresses"));
 }
 
+TEST(a_home_disk_is_mounted_and_grows)
+{
+	_cleanup_(seed_documents_done) struct seed_documents d = {};
+	_cleanup_json_ struct json *user = NULL;
+	_cleanup_seed_ struct seed s = {};
+	const struct json *mount;
+
+	make(&s);
+	s.home = true;
+	ASSERT_OK(seed_render(&s, &d, NULL));
+	user = parse(&d.user_data);
+	mount = json_at(json_get(user, "mounts"), 0);
+	ASSERT_STREQ(json_string(json_at(mount, 0)), "/dev/disk/by-id/virtio-home");
+	ASSERT_STREQ(json_string(json_at(mount, 1)), "/home");
+	ASSERT_CONTAINS(json_string(json_at(mount, 3)), "growfs");
+}
+
 TEST(fixed_addresses_take_the_place_of_dhcp)
 {
 	_cleanup_(seed_documents_done) struct seed_documents d = {};

@@ -163,7 +163,28 @@ TEST(full_without_a_kernel_boots_the_first_disk)
 
 	r.shape = SHAPE_FULL;
 	r.kernel_path = r.initrd_path = NULL;
+	r.firmware_path = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+	r.nvram_path = "/h/machines/web/nvram";
 	golden(&r, "full-tcg-firmware");
+}
+
+TEST(firmware_tries_the_disk_and_then_the_installer)
+{
+	static const struct engine_disk with_cds[] = {
+		{ .id = "system", .path = "/d/system.qcow2", .format = "qcow2" },
+		{ .id = "home", .path = "/d/home.qcow2", .format = "qcow2" },
+		{ .id = "installer", .path = "/i/x.iso", .format = "raw", .read_only = true, .cdrom = true },
+		{ .id = "answers", .path = "/d/answers.iso", .format = "raw", .read_only = true, .cdrom = true },
+	};
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_path = r.initrd_path = NULL;
+	r.firmware_path = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+	r.nvram_path = "/h/machines/web/nvram";
+	r.disks = with_cds;
+	r.n_disks = 4;
+	golden(&r, "full-tcg-installer");
 }
 
 static void refused(const struct engine_request *req, const char *part)
@@ -179,6 +200,24 @@ static void refused(const struct engine_request *req, const char *part)
 	ASSERT_EQ(p.argv.n, 0);
 	error_done(&e);
 	ASSERT_EQ(qemu_argv(req, PROGRAM, &p, NULL), -EINVAL);
+}
+
+TEST(firmware_and_cd_drives_need_what_they_need)
+{
+	struct engine_disk cd = { .id = "cd", .path = "/x.iso", .format = "raw", .cdrom = true };
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_path = r.initrd_path = NULL;
+	refused(&r, "firmware and its variables need absolute paths");
+	r.firmware_path = "/fw";
+	r.nvram_path = "vars";
+	refused(&r, "firmware and its variables need absolute paths");
+	r = request();
+	r.disks = &cd;
+	refused(&r, "a CD is raw and read-only");
+	cd.read_only = true;
+	refused(&r, "shape micro has no CD drive");
 }
 
 TEST(micro_refuses_a_ninth_device_and_names_full)

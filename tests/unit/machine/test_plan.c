@@ -1,6 +1,7 @@
 #include "machine/plan.h"
 
 #include "agent.pb-c.h"
+#include "disk/seed.h"
 #include "test.h"
 
 static void make_spec(struct machine_spec *s)
@@ -77,6 +78,87 @@ TEST(a_modular_kernel_gets_a_shape_that_it_finds_devices_on)
 	facts.kernel.modular = true;
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	ASSERT_EQ(p.shape, SHAPE_FULL);
+}
+
+static void make_firmware_facts(struct plan_facts *f)
+{
+	make_facts(f);
+	f->image.boot = IMAGE_BOOT_FIRMWARE;
+	f->image.format = xstrdup("qcow2");
+	f->image.user = xstrdup("dev");
+	f->image.ssh = true;
+	free(f->image_disk);
+	f->image_disk = xstrdup("/i/disk.qcow2");
+	free(f->kernel_path);
+	free(f->initrd_path);
+	free(f->kernel.name);
+	f->kernel_path = f->initrd_path = f->kernel.name = NULL;
+	f->firmware_path = xstrdup("/fw/code");
+	f->firmware_variables = xstrdup("/fw/vars");
+}
+
+TEST(an_image_that_boots_by_itself_gets_firmware_and_a_seed)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+	_cleanup_json_ struct json *j = NULL;
+	_cleanup_buf_ struct buf text = {};
+
+	make_spec(&spec);
+	make_firmware_facts(&facts);
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.shape, SHAPE_FULL);
+	ASSERT(p.firmware && p.exec.power_button && !p.exec.reboot_powers_off);
+	j = plan_json(&spec, &facts, &p);
+	json_render(j, true, &text);
+	ASSERT_CONTAINS(text.p, "\"firmware\": \"/fw/code\"");
+	ASSERT_CONTAINS(text.p, "\"/m/web/nvram\"");
+	ASSERT_CONTAINS(text.p, "\"/m/web/seed.iso\"");
+	ASSERT_CONTAINS(text.p, "\"/i/disk.qcow2\"");
+	ASSERT(!strstr(text.p, "-kernel"));
+	ASSERT(!strstr(text.p, "\"kernel\""));
+}
+
+TEST(the_seed_says_what_the_agent_would_be_told)
+{
+	_cleanup_(boot_secrets_done) struct boot_secrets secrets = {};
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+	struct seed seed = {};
+
+	make_spec(&spec);
+	make_firmware_facts(&facts);
+	buf_adds(&secrets.host_key, "PRIVATE");
+	buf_adds(&secrets.host_key_public, "PUBLIC");
+	secrets.client_key = xstrdup("ssh-ed25519 AAAA skerry");
+	strv_add(&spec.ssh_keys, "ssh-ed25519 BBBB me");
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	plan_seed(&spec, &facts, &p, &secrets, NULL, &seed);
+	ASSERT_STREQ(seed.hostname, "web");
+	ASSERT_STREQ(seed.user, "dev");
+	ASSERT_STREQ(seed.authorized_keys.items[0], "ssh-ed25519 BBBB me");
+	ASSERT_STREQ(seed.authorized_keys.items[1], "ssh-ed25519 AAAA skerry");
+	ASSERT_STREQ(seed.host_key, "PRIVATE");
+	ASSERT(!seed.user_data && !seed.home);
+	/* User mode answers DHCP, so that the host's name servers are no part of it. */
+	ASSERT_EQ(seed.n_interfaces, 1);
+	ASSERT_STREQ(seed.interfaces[0].mac, p.net_plan.mac);
+	ASSERT_EQ(seed.interfaces[0].addresses.n, 0);
+	seed_done(&seed);
+	spec.user = xstrdup("ann");
+	free(spec.net);
+	spec.net = xstrdup("none");
+	facts.home_base = xstrdup("/i/blank.raw");
+	plan_done(&p);
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	plan_seed(&spec, &facts, &p, &secrets, "#!/bin/sh\n", &seed);
+	ASSERT_STREQ(seed.user, "ann");
+	ASSERT_STREQ(seed.user_data, "#!/bin/sh\n");
+	ASSERT_EQ(seed.n_interfaces, 0);
+	ASSERT(seed.home);
+	seed_done(&seed);
 }
 
 TEST(memory_comes_from_the_spec_then_the_image_then_the_default)
