@@ -44,40 +44,47 @@ static void add_bar(struct buf *b, size_t width, unsigned percent)
 	buf_addc(b, ']');
 }
 
-/* "label  [####    ]  42%  12 MiB / 30 MiB", as much of it as the line holds: a line that wraps cannot be redrawn. */
-static void draw(struct progress *p)
+void progress_line(struct buf *out, const char *label, size_t label_width, uint64_t done_bytes, uint64_t total_bytes,
+		   size_t width)
 {
-	_cleanup_buf_ struct buf line = {}, amount = {};
+	_cleanup_buf_ struct buf amount = {};
 	char done[16], total[16];
-	size_t width = terminal_width(p->fd) - 1, used = p->label_width;
+	size_t used = label_width;
 	unsigned percent = 0;
 
-	format_bytes(p->done_bytes, done, sizeof(done));
-	if (p->total_bytes) {
+	format_bytes(done_bytes, done, sizeof(done));
+	if (total_bytes) {
 		/* Divided before multiplied: an image may be larger than 2^64 / 100. */
-		if (p->done_bytes >= p->total_bytes)
+		if (done_bytes >= total_bytes)
 			percent = 100;
 		else
-			percent = (unsigned)(p->total_bytes > UINT64_MAX / 100 ? p->done_bytes / (p->total_bytes / 100)
-									       : p->done_bytes * 100 / p->total_bytes);
-		buf_addf(&amount, "  %3u%%  %s / %s", percent, done,
-			 format_bytes(p->total_bytes, total, sizeof(total)));
+			percent = (unsigned)(total_bytes > UINT64_MAX / 100 ? done_bytes / (total_bytes / 100)
+									    : done_bytes * 100 / total_bytes);
+		buf_addf(&amount, "  %3u%%  %s / %s", percent, done, format_bytes(total_bytes, total, sizeof(total)));
 	} else {
 		buf_addf(&amount, "  %s", done);
 	}
-	buf_adds(&line, "\r");
-	if (used <= width) {
-		buf_add(&line, p->label.p, p->label.len);
-		if (p->total_bytes && used + amount.len + 4 + BAR_MIN <= width) {
-			size_t room = width - used - amount.len - 4;
+	if (used > width)
+		return;
+	buf_adds(out, label);
+	if (total_bytes && used + amount.len + 4 + BAR_MIN <= width) {
+		size_t room = width - used - amount.len - 4;
 
-			room = room < BAR_MAX ? room : BAR_MAX;
-			add_bar(&line, room, percent);
-			used += room + 4;
-		}
-		if (used + amount.len <= width)
-			buf_add(&line, amount.p, amount.len);
+		room = room < BAR_MAX ? room : BAR_MAX;
+		add_bar(out, room, percent);
+		used += room + 4;
 	}
+	if (used + amount.len <= width)
+		buf_add(out, amount.p, amount.len);
+}
+
+static void draw(struct progress *p)
+{
+	_cleanup_buf_ struct buf line = {};
+
+	buf_adds(&line, "\r");
+	progress_line(&line, p->label.p ? p->label.p : "", p->label_width, p->done_bytes, p->total_bytes,
+		      terminal_width(p->fd) - 1);
 	buf_adds(&line, "\033[K");
 	show(p, &line);
 }
