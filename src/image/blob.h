@@ -33,6 +33,9 @@ struct blob_writer;
  * (returns 1 with *ret NULL, as it does whenever the blob is there already). The caller holds blob_lock() shared. */
 int blob_writer_open(const struct store *s, const char *digest, uint64_t size, struct blob_writer **ret,
 		     struct error *err);
+/* As blob_writer_open(), without waiting: -EBUSY (kind BUSY) while another one writes it. */
+int blob_writer_try(const struct store *s, const char *digest, uint64_t size, struct blob_writer **ret,
+		    struct error *err);
 /* How many bytes are there from an earlier try: fetch from here on. */
 uint64_t blob_writer_offset(const struct blob_writer *w);
 /* Forgets what is there: a server did not honour the range. */

@@ -85,7 +85,7 @@ static bool is_current(const struct blob_writer *w)
 	       ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
-static int open_partial(struct blob_writer *w, struct error *err)
+static int open_partial(struct blob_writer *w, bool wait, struct error *err)
 {
 	int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (w->digest ? 0 : O_EXCL);
 	int r = fault_point("blob-partial");
@@ -95,17 +95,21 @@ static int open_partial(struct blob_writer *w, struct error *err)
 	w->fd = openat(w->store->images_fd, w->path, flags, 0600);
 	if (w->fd < 0)
 		return file_error(w, -errno, err);
-	return flock(w->fd, LOCK_EX) < 0 ? file_error(w, -errno, err) : 0;
+	if (flock(w->fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return error_set(err, EBUSY, "images/%s: another process writes it", w->path);
+	return file_error(w, -errno, err);
 }
 
-static int open_known(struct blob_writer *w, struct error *err)
+static int open_known(struct blob_writer *w, bool wait, struct error *err)
 {
 	for (int i = 0; i < TRIES; i++) {
 		int r;
 
 		if (blob_exists(w->store, w->digest))
 			return 1;
-		r = open_partial(w, err);
+		r = open_partial(w, wait, err);
 		if (r < 0)
 			return r;
 		if (is_current(w))
@@ -123,11 +127,11 @@ static int open_unknown(struct blob_writer *w, struct error *err)
 		return error_set_errno(err, errno, "no random bytes");
 	w->path = xasprintf("partial/.tmp-%016" PRIx64, random);
 	start_digest(w);
-	return open_partial(w, err);
+	return open_partial(w, true, err);
 }
 
-int blob_writer_open(const struct store *s, const char *digest, uint64_t size, struct blob_writer **ret,
-		     struct error *err)
+static int writer_open(const struct store *s, const char *digest, uint64_t size, bool wait, struct blob_writer **ret,
+		       struct error *err)
 {
 	_cleanup_(blob_writer_freep) struct blob_writer *w = xnew(struct blob_writer);
 	int r;
@@ -144,13 +148,25 @@ int blob_writer_open(const struct store *s, const char *digest, uint64_t size, s
 	if (digest) {
 		w->digest = xstrdup(digest);
 		w->path = xasprintf("partial/%s", digest_hex(digest));
-		r = open_known(w, err);
+		r = open_known(w, wait, err);
 	} else {
 		r = open_unknown(w, err);
 	}
 	if (r == 0)
 		*ret = TAKE_PTR(w);
 	return r;
+}
+
+int blob_writer_open(const struct store *s, const char *digest, uint64_t size, struct blob_writer **ret,
+		     struct error *err)
+{
+	return writer_open(s, digest, size, true, ret, err);
+}
+
+int blob_writer_try(const struct store *s, const char *digest, uint64_t size, struct blob_writer **ret,
+		    struct error *err)
+{
+	return writer_open(s, digest, size, false, ret, err);
 }
 
 uint64_t blob_writer_offset(const struct blob_writer *w)
