@@ -5,12 +5,13 @@ set -eu
 
 run_packages='
 gcc libc6-dev make meson ninja-build pkg-config musl-tools scdoc
-protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libssl-dev libext2fs-dev libyaml-dev zlib1g-dev
+protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libcurl4-openssl-dev libssl-dev libext2fs-dev libyaml-dev zlib1g-dev
 qemu-system-x86 qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
 '
 check_packages='
 bc bison flex libelf-dev lz4 patch perl xz-utils zstd
 genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
+apache2-utils docker-registry openssl skopeo umoci
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '
 
