@@ -135,6 +135,15 @@ static void keep_xattrs(struct ext4 *x, const struct ext4_entry *e)
 	}
 }
 
+/* Blocks that the library chose by itself, for attributes and extent trees, may lie among those that were thought to be unused. */
+static void note_freed(struct ext4 *x, const union ext4_inode *inode, bool attributes)
+{
+	const struct ext3_extent_header *h = (const struct ext3_extent_header *)inode->small.i_block;
+
+	if (attributes || ((inode->small.i_flags & EXT4_EXTENTS_FL) && h->eh_depth))
+		x->unused = UINT64_MAX;
+}
+
 /* One name less for an inode; the last one frees it. */
 static int drop_inode(struct ext4 *x, uint32_t ino, bool dir, struct error *err)
 {
@@ -149,6 +158,7 @@ static int drop_inode(struct ext4 *x, uint32_t ino, bool dir, struct error *err)
 		inode.large.i_links_count--;
 		return ext4_write_inode(x, ino, &inode, err);
 	}
+	note_freed(x, &inode, ext2fs_file_acl_block(x->fs, &inode.small) != 0);
 	if (ext2fs_file_acl_block(x->fs, &inode.small))
 		c = ext2fs_free_ext_attr(x->fs, ino, &inode.large);
 	if (!c && !dir && ext2fs_inode_has_valid_blocks2(x->fs, &inode.small))
@@ -274,6 +284,7 @@ static int merge_directory(struct ext4 *x, struct node *node, const struct ext4_
 	if (r < 0)
 		return r;
 	if (ext2fs_file_acl_block(x->fs, &old.small)) {
+		note_freed(x, &old, true);
 		c = ext2fs_free_ext_attr(x->fs, node->ino, &old.large);
 		if (c)
 			return ext4_error(err, c, e->path);

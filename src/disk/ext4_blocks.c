@@ -4,9 +4,12 @@
 
 #include <et/com_err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/memory.h"
+
+enum { WRITE_AHEAD = 16 << 20 };
 
 int ext4_error(struct error *err, long code, const char *what)
 {
@@ -46,6 +49,27 @@ static void add_run(struct ext4_runs *runs, uint64_t logical, uint64_t physical,
 	runs->items[runs->n++] = (struct ext4_run){ .logical = logical, .physical = physical, .n = n };
 }
 
+/* Blocks never written before need no zeros written to them: they are no less the file's, and cost the host nothing. */
+static bool can_stay_hole(const struct ext4 *x, uint64_t at, const uint8_t *p, uint64_t n)
+{
+	return at >= x->unused && p[0] == 0 && memcmp(p, p + 1, n * EXT4_BLOCK - 1) == 0;
+}
+
+/* Writing begins while there is more to come, so that the end does not wait for all of it. A hint: nothing is lost when it fails. */
+static void begin_writing(struct ext4 *x, uint64_t at, uint64_t n)
+{
+	if (!x->written || at < x->written_from)
+		x->written_from = at;
+	if (!x->written || at + n > x->written_to)
+		x->written_to = at + n;
+	x->written += n * EXT4_BLOCK;
+	if (x->written < WRITE_AHEAD)
+		return;
+	(void)sync_file_range(x->fd, (off_t)(x->written_from * EXT4_BLOCK),
+			      (off_t)((x->written_to - x->written_from) * EXT4_BLOCK), SYNC_FILE_RANGE_WRITE);
+	x->written = 0;
+}
+
 static int append(struct ext4 *x, struct ext4_runs *runs, uint64_t logical, const uint8_t *p, uint64_t n,
 		  struct error *err)
 {
@@ -62,12 +86,16 @@ static int append(struct ext4 *x, struct ext4_runs *runs, uint64_t logical, cons
 		x->goal = at + got;
 		if (x->goal >= ext2fs_blocks_count(x->fs->super))
 			x->goal = x->fs->super->s_first_data_block;
-		if (p) {
+		if (p && !can_stay_hole(x, at, p, got)) {
 			c = io_channel_write_blk64(x->fs->io, at, (int)got, p);
 			if (c)
 				return ext4_error(err, c, "content");
-			p += got * EXT4_BLOCK;
+			begin_writing(x, at, got);
 		}
+		if (p)
+			p += got * EXT4_BLOCK;
+		if (x->unused < at + got)
+			x->unused = at + got;
 		add_run(runs, logical, at, (uint32_t)got);
 		logical += got;
 		n -= got;

@@ -103,26 +103,45 @@ static uint64_t choose_size(const struct unpack *u)
 	return bytes < DISK_MAX ? bytes : DISK_MAX;
 }
 
+struct source_layer {
+	struct layer *layer; /* owned */
+	struct unpack *unpack;
+};
+
+static void source_layer_done(struct source_layer *s)
+{
+	layer_free(s->layer);
+}
+
+static int read_layer(void *data, const void **ret, size_t *ret_n, struct error *err)
+{
+	struct source_layer *s = data;
+	int r = layer_read(s->layer, ret, ret_n, err);
+
+	if (s->unpack->progress)
+		progress_update(s->unpack->progress, s->unpack->done_bytes + layer_progress(s->layer));
+	return r;
+}
+
 static int apply_layer(struct unpack *u, size_t i, struct tree *tree, struct apply_limits *limits, struct error *err)
 {
 	const struct oci_descriptor *d = &u->manifest.layers[i];
-	_cleanup_(layer_freep) struct layer *layer = NULL;
+	_cleanup_(source_layer_done) struct source_layer source = { .unpack = u };
 	_cleanup_(tar_freep) struct tar *tar = NULL;
 	int r;
 
-	r = layer_open(u->store, d, u->config.diff_ids.items[i], &layer, err);
+	r = layer_open(u->store, d, u->config.diff_ids.items[i], &source.layer, err);
 	if (r >= 0) {
-		tar = tar_new(layer_read, layer);
+		tar = tar_new(read_layer, &source);
 		r = tree->ops->next_layer(tree, err);
 	}
 	if (r >= 0)
 		r = layer_apply(tar, tree, limits, err);
 	if (r >= 0)
-		r = layer_finish(layer, err);
+		r = layer_finish(source.layer, err);
 	if (r < 0)
 		return error_prefix(err, "layer %zu of %zu, %.19s", i + 1, u->manifest.n_layers, d->digest);
 	u->done_bytes += d->size;
-	progress_update(u->progress, u->done_bytes);
 	return 0;
 }
 
