@@ -55,6 +55,7 @@ mmdebstrap --quiet --variant=minbase --mode=root \
 	--customize-hook='chroot "$1" usermod --password "*" root' \
 	bookworm "$work/tree"
 cp "$work"/tree/boot/vmlinuz-* "$work/vmlinuz"
+release=$(ls "$work/tree/lib/modules")
 mke2fs -q -t ext4 -L root -U 5b3f6c2e-7d1a-4b8e-9c55-1f0a2d3e4b5c -d "$work/tree" "$work/root.img" 1200M
 cat >"$work/cloud.cfg" <<END
 serial --unit=0 --speed=115200
@@ -90,8 +91,12 @@ initrd() {
 	cp "$work/tree/bin/busybox" "$work/initrd/bin/busybox"
 	cp "$script" "$work/initrd/init"
 	chmod 0755 "$work/initrd/init"
-	for module in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk; do
-		find "$work/tree/lib/modules" -name "$module.ko" -exec cp {} "$work/initrd/modules" \;
+	# In the order in which they need each other.
+	for module in virtio_pci virtio_blk isofs; do
+		chroot "$work/tree" modprobe -S "$release" --show-depends "$module"
+	done | sed -n 's/^insmod //p' | awk '!seen[$1]++ { print $1 }' | while read -r path; do
+		cp "$work/tree$path" "$work/initrd/modules/"
+		basename "$path" >>"$work/initrd/modules/order"
 	done
 	for file in "$@"; do cp "$file" "$work/initrd/"; done
 	(cd "$work/initrd" && find . | LC_ALL=C sort | "$work/tree/bin/busybox" cpio -o -H newc 2>/dev/null | gzip -9n) >"$out"
@@ -101,15 +106,13 @@ cat >"$work/head" <<'END'
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
-for m in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk; do
-	[ ! -e /modules/$m.ko ] || /bin/busybox insmod /modules/$m.ko
-done
+while read -r m; do /bin/busybox insmod /modules/$m; done </modules/order
 END
 {
 	cat "$work/head"
 	cat <<'END'
 echo "SKERRY-INSTALLED: disk $(/bin/busybox cat /sys/block/vda/serial) of $(/bin/busybox cat /sys/block/vda/size) sectors"
-/bin/busybox mount -t vfat -o ro /dev/vda1 /mnt && echo "SKERRY-ANSWER: $(/bin/busybox cat /mnt/answer.txt 2>/dev/null)"
+echo "SKERRY-ANSWER: $(/bin/busybox dd if=/dev/vda bs=512 skip=1024 count=1 2>/dev/null | /bin/busybox tr -d '\0')"
 /bin/busybox poweroff -f
 END
 } >"$work/init.system"
@@ -126,6 +129,7 @@ grub "$work/system.efi" "$work/system.cfg"
 fat "$work/system.esp" 48 SYSTEM
 mcopy -i "$work/system.esp" "$work/system.efi" ::/EFI/BOOT/BOOTX64.EFI
 mcopy -i "$work/system.esp" "$work/vmlinuz" "$work/initrd.system" ::/
+# Between table and first partition there is room for the answer.
 truncate -s 50M "$work/system.raw"
 sfdisk --quiet "$work/system.raw" <<END
 label: gpt
@@ -137,8 +141,10 @@ gzip -9n <"$work/system.raw" >"$work/system.raw.gz"
 	cat "$work/head"
 	cat <<'END'
 echo "SKERRY-INSTALLER: writing to $(/bin/busybox cat /sys/block/vda/serial)"
+answers=$(/bin/busybox findfs LABEL=OEMDRV) && /bin/busybox mount -t iso9660 -o ro "$answers" /mnt
 /bin/busybox gunzip -c /system.raw.gz | /bin/busybox dd of=/dev/vda bs=1M 2>/dev/null && /bin/busybox sync &&
-	echo "SKERRY-INSTALLER: done" && /bin/busybox poweroff -f
+	{ [ ! -e /mnt/answer.txt ] || /bin/busybox dd if=/mnt/answer.txt of=/dev/vda bs=512 seek=1024 conv=notrunc 2>/dev/null; } &&
+	/bin/busybox sync && echo "SKERRY-INSTALLER: done" && /bin/busybox poweroff -f
 echo "SKERRY-INSTALLER: failed"
 /bin/busybox poweroff -f
 END
