@@ -22,6 +22,8 @@ extern const struct command exec_command, cp_command;
 extern const struct command ssh_command, proxy_command;
 /* cmd_image.c */
 extern const struct command image_command, kernel_command, disk_command;
+/* cmd_commit.c */
+extern const struct command commit_command;
 /* cmd_config.c */
 extern const struct command config_command;
 /* cmd_doctor.c */

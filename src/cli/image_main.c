@@ -10,7 +10,8 @@
 #include "base/memory.h"
 #include "cli/image_verbs.h"
 
-static const struct verb *const families[] = { image_build_verbs, image_kernel_verbs, image_firmware_verbs };
+static const struct verb *const families[] = { image_build_verbs, image_kernel_verbs, image_firmware_verbs,
+					       image_commit_verbs };
 
 int verb_usage(struct error *err, const char *what)
 {

@@ -16,6 +16,7 @@ struct verb {
 };
 
 extern const struct verb image_build_verbs[];    /* image_build.c: list-recipes, build-image */
+extern const struct verb image_commit_verbs[];   /* image_commit.c: commit-disk */
 extern const struct verb image_firmware_verbs[]; /* image_firmware.c: write-seed */
 extern const struct verb image_kernel_verbs[];   /* image_kernel.c: build-kernel, import-kernel */
 

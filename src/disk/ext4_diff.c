@@ -225,10 +225,11 @@ static int same(struct diff *d, const struct ext4_node *n, const struct ext4_nod
 {
 	int r;
 
-	if (n->mode != b->mode || n->uid != b->uid || n->gid != b->gid || n->mtime_ns != b->mtime_ns ||
-	    n->rdev_major != b->rdev_major || n->rdev_minor != b->rdev_minor)
+	if (n->mode != b->mode || n->uid != b->uid || n->gid != b->gid || n->rdev_major != b->rdev_major ||
+	    n->rdev_minor != b->rdev_minor)
 		return 0;
-	if (!S_ISDIR(n->mode) && n->size != b->size)
+	/* A directory's time and size follow from what is in it, which is told, or was not worth telling. */
+	if (!S_ISDIR(n->mode) && (n->size != b->size || n->mtime_ns != b->mtime_ns))
 		return 0;
 	if (same_inode_bytes(n, b)) {
 		r = same_blocks(d, n, err);

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "guest/copy.h"
+#include "guest/freeze.h"
 #include "guest/power.h"
 #include "guest/session.h"
 #include "guest/system.h"
@@ -42,6 +43,7 @@ struct agent {
 	uint32_t shutdown_waiters[SHUTDOWN_WAITERS_MAX];
 	unsigned n_shutdown_waiters;
 	struct trim *trim;         /* owned; while one runs */
+	struct freeze *freeze;     /* owned; while the file system is frozen */
 	struct power_watch *watch; /* owned; when another init is PID 1 */
 };
 
@@ -279,6 +281,21 @@ static int call_trim(struct agent *a, uint32_t stream_id, const void *message, s
 	return r < 0 ? r : DEFERRED;
 }
 
+static int call_freeze(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__FreezeRequest *q = message;
+	int r = freeze_start(&a->freeze, a->loop, a->link, stream_id, q->timeout_ns, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_thaw(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	(void)message;
+	(void)err;
+	return freeze_end(a->freeze, stream_id) ? DEFERRED : 0;
+}
+
 static int call_shutdown(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
 {
 	const Skerry__Agent__V1__ShutdownRequest *q = message;
@@ -356,6 +373,8 @@ static const struct method {
 	{ "Stats", &skerry__agent__v1__empty__descriptor, call_stats },
 	{ "SetTime", &skerry__agent__v1__set_time_request__descriptor, call_set_time },
 	{ "Trim", &skerry__agent__v1__empty__descriptor, call_trim },
+	{ "Freeze", &skerry__agent__v1__freeze_request__descriptor, call_freeze },
+	{ "Thaw", &skerry__agent__v1__empty__descriptor, call_thaw },
 	{ "Shutdown", &skerry__agent__v1__shutdown_request__descriptor, call_shutdown },
 	{ "WaitShutdown", &skerry__agent__v1__empty__descriptor, call_wait_shutdown },
 };
@@ -393,6 +412,7 @@ static void reset(void *data)
 
 	sessions_forget_requests(a->sessions);
 	trim_forget_request(a->trim);
+	freeze_forget_requests(a->freeze);
 	a->n_shutdown_waiters = 0;
 }
 
@@ -431,6 +451,7 @@ struct agent *agent_free(struct agent *a)
 		return NULL;
 	sessions_free(a->sessions);
 	trim_free(a->trim);
+	freeze_free(a->freeze);
 	power_watch_free(a->watch);
 	link_free(a->link);
 	strv_done(&a->environment);

@@ -155,8 +155,9 @@ static int copy(struct storing *s, int fd, uint64_t limit, uint64_t *ret_bytes, 
 	}
 }
 
-int layer_store(const struct store *store, int fd, uint64_t limit, enum layer_compression c, struct oci_descriptor *ret,
-		char **ret_diff_id, struct error *err)
+int layer_store(const struct store *store, int fd, uint64_t limit, enum layer_compression c,
+		int (*whole)(void *data, struct error *err), void *data, struct oci_descriptor *ret, char **ret_diff_id,
+		struct error *err)
 {
 	_cleanup_(storing_done) struct storing s = {};
 	_cleanup_free_ char *digest = NULL;
@@ -166,6 +167,8 @@ int layer_store(const struct store *store, int fd, uint64_t limit, enum layer_co
 
 	if (r >= 0)
 		r = copy(&s, fd, limit, &bytes, &empty, err);
+	if (r >= 0 && whole)
+		r = whole(data, err);
 	if (r < 0 || empty)
 		return r;
 	if (archive_write_close(s.packer) != ARCHIVE_OK)

@@ -201,11 +201,14 @@ static void on_closed(struct rpc *r, int num, void *data)
 	struct control_peer *p = data;
 	struct control *c = p->control;
 	bool had_main = strv_has(&p->sessions, "main");
+	uint64_t serial = p->serial;
 
 	(void)r;
 	(void)num;
 	release_sessions(p);
 	peer_free(p);
+	if (c->handler->gone)
+		c->handler->gone(serial, c->data);
 	if (had_main)
 		c->handler->released("main", c->data);
 }
@@ -283,6 +286,14 @@ void control_reply_error(struct control *c, uint64_t ticket, int num, const char
 
 	if (p)
 		rpc_reply_error(p->rpc, t->stream_id, num, message);
+}
+
+uint64_t control_peer_of(const struct control *c, uint64_t ticket)
+{
+	for (const struct ticket *t = c->tickets; t; t = t->next)
+		if (t->id == ticket)
+			return t->peer;
+	return 0;
 }
 
 unsigned control_pending_main(const struct control *c)

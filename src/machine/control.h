@@ -17,12 +17,16 @@ struct control_handler {
 	struct rpc *(*agent)(void *data);
 	/* Nobody reads process @id any more (its command went away); or a waiting call for it was answered. */
 	void (*released)(const char *id, void *data);
+	/* A command's connection has ended, for whatever reason; @peer as control_peer_of() tells. May be NULL. */
+	void (*gone)(uint64_t peer, void *data);
 };
 
 /* @run_fd and @handler are borrowed. */
 int control_new(struct loop *l, int run_fd, const struct control_handler *handler, void *data, struct control **ret);
 void control_reply(struct control *c, uint64_t ticket, const void *payload, size_t len);
 void control_reply_error(struct control *c, uint64_t ticket, int num, const char *message);
+/* Which connection a request came over, 0 when that is gone; never the same number twice. */
+uint64_t control_peer_of(const struct control *c, uint64_t ticket);
 /* Calls about process "main" that wait for the guest's answer. */
 unsigned control_pending_main(const struct control *c);
 /* Is a command attached to process "main"? */

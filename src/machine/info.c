@@ -39,6 +39,7 @@ const struct json_field machine_state_fields[] = {
 	STATE("ready_ns", JSON_U64, ready_ns),
 	STATE("restarts", JSON_U64, restarts),
 	STATE("agent_ready", JSON_BOOL, agent_ready),
+	STATE("held", JSON_BOOL, held),
 	{},
 };
 

@@ -38,6 +38,7 @@ struct machine_state {
 	uint64_t started_ns, ready_ns; /* CLOCK_REALTIME; 0 = not yet */
 	uint64_t restarts;
 	bool agent_ready;
+	bool held; /* a command has it stand still */
 };
 extern const struct json_field machine_state_fields[];
 void machine_state_done(struct machine_state *s);

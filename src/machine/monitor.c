@@ -77,6 +77,7 @@ void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
 		m->state.status = MACHINE_RUNNING;
 	if (fault_point("start.ready") >= 0)
 		save_or_log(m);
+	monitor_hold_adopted(m);
 	monitor_report(m, NULL);
 	monitor_wake_waits(m);
 }
@@ -97,6 +98,8 @@ void monitor_engine_event(enum engine_event ev, const char *detail, void *data)
 	case ENGINE_EVENT_PANIC: m->guest_panicked = true; break;
 	case ENGINE_EVENT_PAUSED:
 	case ENGINE_EVENT_RESUMED:
+		if (ev == ENGINE_EVENT_RESUMED && m->hold.stage == HOLD_HELD)
+			monitor_hold_release(m); /* somebody else let it go on */
 		if (m->state.status == MACHINE_RUNNING || m->state.status == MACHINE_PAUSED) {
 			m->state.status = ev == ENGINE_EVENT_PAUSED ? MACHINE_PAUSED : MACHINE_RUNNING;
 			save_or_log(m);
@@ -118,6 +121,7 @@ static void agent_ready(const char *version, const char *error, void *data)
 	m->state.agent_ready = true;
 	m->state.ready_ns = clock_realtime_ns();
 	save_or_log(m);
+	monitor_hold_agent_ready(m);
 	monitor_start_main(m);
 	monitor_wake_waits(m);
 }

@@ -7,6 +7,7 @@
  * stop.c           ending a machine, from polite to final
  * main_process.c   the process that the machine was made for
  * requests.c       what commands ask
+ * hold.c           a machine that stands still for a command
  *
  * It holds the machine's lock from before the first acquisition to after the last release: "who owns this machine" is one question to
  * the kernel. All of it runs in one loop, without threads, and sleeps when nothing happens. */
@@ -24,6 +25,16 @@ struct wait_ticket {
 	uint64_t ticket;
 	int event;
 	struct wait_ticket *next;
+};
+
+enum hold_stage { HOLD_NONE, HOLD_FREEZING, HOLD_PAUSING, HOLD_HELD };
+
+/* A command that makes the machine stand still: hold.c. */
+struct hold {
+	enum hold_stage stage;
+	uint64_t peer, ticket; /* whose it is; what is still to be answered, 0 = nothing */
+	bool frozen;
+	bool thaw_wanted; /* once the agent answers */
 };
 
 struct monitor {
@@ -71,6 +82,7 @@ struct monitor {
 	bool draining[3]; /* a Read of stream 1 or 2 is on its way */
 
 	struct wait_ticket *waits;
+	struct hold hold;
 };
 
 /* acquire.c */
@@ -108,6 +120,16 @@ void monitor_start_main(struct monitor *m);
 void monitor_main_released(struct monitor *m);
 /* False when it does not run. */
 bool monitor_signal_main(struct monitor *m, int number);
+
+/* hold.c */
+void monitor_hold(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len);
+void monitor_unhold(struct monitor *m, uint64_t ticket);
+/* It goes on, whoever held it. */
+void monitor_hold_release(struct monitor *m);
+void monitor_hold_peer_gone(struct monitor *m, uint64_t peer);
+/* After an adoption, once the engine answers. */
+void monitor_hold_adopted(struct monitor *m);
+void monitor_hold_agent_ready(struct monitor *m);
 
 /* requests.c */
 extern const struct control_handler monitor_control_handler;

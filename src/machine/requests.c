@@ -75,6 +75,10 @@ static void request_pause(struct monitor *m, uint64_t ticket, bool pause)
 	struct simple_call *c;
 	enum machine_status wanted = pause ? MACHINE_RUNNING : MACHINE_PAUSED;
 
+	if (m->hold.stage != HOLD_NONE) {
+		control_reply_error(m->control, ticket, EBUSY, "a command has it stand still");
+		return;
+	}
 	if (!m->vm || m->state.status != (int)wanted) {
 		control_reply_error(m->control, ticket, EBUSY, pause ? "it is not running" : "it is not paused");
 		return;
@@ -182,6 +186,10 @@ static void on_request(uint64_t ticket, const char *method, const uint8_t *paylo
 		request_pause(m, ticket, true);
 	} else if (streq(method, "Resume")) {
 		request_pause(m, ticket, false);
+	} else if (streq(method, "Hold")) {
+		monitor_hold(m, ticket, payload, len);
+	} else if (streq(method, "Unhold")) {
+		monitor_unhold(m, ticket);
 	} else if (streq(method, "Wait")) {
 		request_wait(m, ticket, payload, len);
 	} else if (streq(method, "Stats")) {
@@ -204,7 +212,13 @@ static void on_released(const char *id, void *data)
 		monitor_main_released(data);
 }
 
+static void on_gone(uint64_t peer, void *data)
+{
+	monitor_hold_peer_gone(data, peer);
+}
+
 const struct control_handler monitor_control_handler = {
+	.gone = on_gone,
 	.request = on_request,
 	.agent = current_agent,
 	.released = on_released,

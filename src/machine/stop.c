@@ -124,6 +124,7 @@ void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns)
 	if (m->stop > STOP_ASK || (m->stop == STOP_ASK && m->stop_deadline_ns <= deadline))
 		return;
 	m->stop_how = "agent";
+	monitor_hold_release(m);
 	/* A stopped vCPU hears nobody. */
 	if (m->state.status == MACHINE_PAUSED && m->vm)
 		m->facts.engine->resume(m->vm, NULL, NULL);

@@ -217,7 +217,7 @@ static int store_file(struct store *s, const char *name, enum layer_compression 
 {
 	_cleanup_close_ int fd = open_file(name, O_RDONLY), lock = blob_lock(s, false, NULL);
 	_cleanup_error_ struct error e = {};
-	int r = layer_store(s, fd, 100 * MIB, c, d, id, &e);
+	int r = layer_store(s, fd, 100 * MIB, c, NULL, NULL, d, id, &e);
 
 	ASSERT_OK(lock);
 	if (r < 0 && r != -EFBIG)

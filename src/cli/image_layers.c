@@ -1,0 +1,302 @@
+#include "cli/image_layers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "cli/sandbox.h"
+#include "disk/ext4_diff.h"
+#include "image/blob.h"
+#include "image/layer_tar.h"
+
+enum { XATTRS_MAX = 256 };
+/* What a layer may have more than its disk: headers, names, attributes. */
+#define LAYER_EXTRA (UINT64_C(4) << 30)
+
+/* ---- In the child: from a disk to a tar ---- */
+
+static struct layer_tar *tar_of(void *data)
+{
+	return *(struct layer_tar **)data;
+}
+
+static int on_entry(const struct ext4_entry *e, const struct ext4_segment *segments, size_t n, void *data,
+		    struct error *err)
+{
+	_cleanup_free_ struct layer_segment *s = xnew_n(struct layer_segment, n + 1);
+	struct tree_xattr xattrs[XATTRS_MAX];
+	struct tree_entry entry = {
+		.path = e->path,
+		.mode = e->mode,
+		.uid = e->uid,
+		.gid = e->gid,
+		.mtime_ns = e->mtime_ns,
+		.size = e->size,
+		.link = e->link,
+		.rdev_major = e->rdev_major,
+		.rdev_minor = e->rdev_minor,
+		.xattrs = xattrs,
+		.n_xattrs = e->n_xattrs,
+	};
+
+	if (e->n_xattrs > XATTRS_MAX)
+		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		xattrs[i] = (struct tree_xattr){ .name = e->xattrs[i].name,
+						 .value = e->xattrs[i].value,
+						 .len = e->xattrs[i].len };
+	for (size_t i = 0; i < n; i++)
+		s[i] = (struct layer_segment){ .offset = segments[i].offset, .n = segments[i].n };
+	return layer_tar_add(tar_of(data), &entry, s, n, err);
+}
+
+static int on_content(uint64_t offset, const void *p, size_t n, void *data, struct error *err)
+{
+	return layer_tar_write(tar_of(data), offset, p, n, err);
+}
+
+static int on_end(void *data, struct error *err)
+{
+	return layer_tar_end_file(tar_of(data), err);
+}
+
+static int on_link(const char *path, const char *target, void *data, struct error *err)
+{
+	return layer_tar_link(tar_of(data), path, target, err);
+}
+
+static int on_whiteout(const char *path, void *data, struct error *err)
+{
+	return layer_tar_whiteout(tar_of(data), path, err);
+}
+
+static int on_opaque(const char *path, void *data, struct error *err)
+{
+	return layer_tar_opaque(tar_of(data), path, err);
+}
+
+/* ext4's own. */
+static bool skip_in_image(const char *path, void *data)
+{
+	(void)data;
+	return streq(path, "lost+found");
+}
+
+/* Written at each start (src/guest/settings.c, user.c), about this machine and nobody else: as a container's /etc/hosts and its like, which are
+ * mounted there, they do not get into images. The seed is systemd's, and two machines must not share one. */
+static bool skip_in_machine(const char *path, void *data)
+{
+	static const char *const own[] = {
+		"etc/hostname",    "etc/hosts",  "etc/machine-id",
+		"etc/resolv.conf", "lost+found", "var/lib/systemd/random-seed",
+	};
+	const char *slash = strrchr(path, '/');
+	size_t n = strlen(path);
+
+	(void)data;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (streq(path, own[i]))
+			return true;
+	if (after_prefix(path, "etc/ssh/ssh_host_"))
+		return true;
+	return slash && n > 20 && streq(slash, "/authorized_keys") && after_prefix(slash - 5, "/.ssh/");
+}
+
+static const struct ext4_diff_ops image_ops = { on_entry,    on_content, on_end,       on_link,
+						on_whiteout, on_opaque,  skip_in_image };
+static const struct ext4_diff_ops machine_ops = { on_entry,    on_content, on_end,         on_link,
+						  on_whiteout, on_opaque,  skip_in_machine };
+
+static int read_disk(int out_fd, void *data, struct error *err)
+{
+	const struct layer_request *req = data;
+	_cleanup_(disk_reader_freep) struct disk_reader *base = NULL, *disk = NULL;
+	_cleanup_(layer_tar_freep) struct layer_tar *tar = NULL;
+	struct ext4_diff_request diff = { .what = req->what, .ops = req->machine ? &machine_ops : &image_ops };
+	int r = 0;
+
+	if (req->base_fd >= 0)
+		r = disk_reader_raw(req->base_fd, "the image's disk", &base, err);
+	if (r >= 0)
+		r = req->qcow2 ? disk_reader_qcow2(req->disk_fd, req->what, base, &disk, err)
+			       : disk_reader_raw(req->disk_fd, req->what, &disk, err);
+	if (r >= 0)
+		r = layer_tar_new(out_fd, &tar, err);
+	if (r < 0)
+		return r;
+	diff.disk = disk;
+	diff.base = base;
+	diff.data = &tar;
+	r = ext4_diff(&diff, NULL, err);
+	return r < 0 ? r : layer_tar_finish(tar, err);
+}
+
+/* ---- In the parent: from a tar to a blob ---- */
+
+struct ending {
+	struct sandbox child;
+	const char *what;
+};
+
+static void ending_done(struct ending *e)
+{
+	sandbox_done(&e->child);
+}
+
+static int was_whole(void *data, struct error *err)
+{
+	struct ending *e = data;
+
+	return sandbox_finish(&e->child, e->what, err);
+}
+
+int image_make_layer(const struct store *s, const struct layer_request *req, struct oci_descriptor *ret,
+		     char **ret_diff_id, struct error *err)
+{
+	_cleanup_(ending_done) struct ending e = { .child = SANDBOX_INIT, .what = req->what };
+	struct layer_request copy = *req;
+	int fds[2] = { req->disk_fd, req->base_fd }, r;
+	struct stat disk, base = {};
+
+	if (fstat(req->disk_fd, &disk) < 0 || (req->base_fd >= 0 && fstat(req->base_fd, &base) < 0))
+		return error_set_errno(err, errno, "%s: cannot read its disk", req->what);
+	r = sandbox_start(&e.child, fds, req->base_fd >= 0 ? 2 : 1, read_disk, &copy, err);
+	if (r < 0)
+		return r;
+	return layer_store(s, e.child.out_fd, (uint64_t)disk.st_size + (uint64_t)base.st_size + LAYER_EXTRA,
+			   req->compression, was_whole, &e, ret, ret_diff_id, err);
+}
+
+/* ---- Documents ---- */
+
+int image_documents(const struct store *s, const char *digest, struct oci_manifest *ret_manifest,
+		    struct oci_config *ret_config, struct json **ret_tree, struct error *err)
+{
+	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
+	_cleanup_buf_ struct buf text = {}, config = {};
+	int r = blob_read(s, digest, OCI_DOCUMENT_MAX, &text, err);
+
+	if (r >= 0)
+		r = oci_manifest_parse(text.p ? text.p : "", text.len, "the image's manifest", &m, err);
+	if (r >= 0 && (ret_config || ret_tree)) {
+		_cleanup_(oci_config_done) struct oci_config c = {};
+
+		r = blob_read(s, m.config.digest, OCI_DOCUMENT_MAX, &config, err);
+		if (r >= 0)
+			r = oci_config_parse(config.p ? config.p : "", config.len, "the image's configuration", &c,
+					     ret_tree, err);
+		if (r >= 0 && ret_config) {
+			*ret_config = c;
+			c = (struct oci_config){};
+		}
+	}
+	if (r < 0)
+		return r == -ENOENT ? error_set(err, ENOENT, "image %.19s: one of its blobs is missing", digest) : r;
+	if (ret_manifest) {
+		*ret_manifest = m;
+		m = (struct oci_manifest){};
+	}
+	return 0;
+}
+
+static int put_json(const struct store *s, const struct json *j, struct oci_descriptor *ret, struct error *err)
+{
+	_cleanup_buf_ struct buf text = {};
+
+	json_render(j, false, &text);
+	ret->size = text.len;
+	return blob_put(s, text.p, text.len, &ret->digest, err);
+}
+
+/* The configuration of a recipe's image, once its tree is a layer. */
+static int put_config(const struct store *s, const struct image_meta *meta, struct json *config, const char *diff_id,
+		      struct oci_descriptor *ret, struct error *err)
+{
+	struct json *rootfs = json_object(), *ids = json_array(), *history = json_array(), *step = json_object();
+	char time[32];
+
+	(void)clock_format_rfc3339(meta->created_ns, time, sizeof(time));
+	json_append_string(ids, diff_id);
+	json_set_string(rootfs, "type", "layers");
+	json_set(rootfs, "diff_ids", ids);
+	json_set(config, "rootfs", rootfs);
+	json_set_string(config, "created", time);
+	json_set_string(step, "created", time);
+	json_setf(step, "created_by", "skerry: %s", meta->source ? meta->source : "made here");
+	json_append(history, step);
+	json_set(config, "history", history);
+	ret->media_type = xstrdup(OCI_CONFIG_TYPE);
+	return put_json(s, config, ret, err);
+}
+
+static int make_manifest(const struct store *s, const struct image_meta *meta, int disk_fd,
+			 enum layer_compression compression, int progress_fd, struct json *config,
+			 struct oci_descriptor *ret, struct error *err)
+{
+	_cleanup_free_ char *what = xasprintf("image %.19s", meta->digest), *diff_id = NULL;
+	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
+	_cleanup_buf_ struct buf text = {};
+	struct layer_request req = {
+		.what = what,
+		.disk_fd = disk_fd,
+		.base_fd = -1,
+		.compression = compression,
+		.progress_fd = progress_fd,
+	};
+	int r;
+
+	m.layers = xnew(struct oci_descriptor);
+	m.n_layers = 1;
+	r = image_make_layer(s, &req, &m.layers[0], &diff_id, err);
+	if (r == 0)
+		return error_set(err, EBADMSG, "%s: there is nothing in it", what);
+	if (r < 0)
+		return r;
+	r = put_config(s, meta, config, diff_id, &m.config, err);
+	if (r < 0)
+		return r;
+	m.media_type = xstrdup(OCI_MANIFEST_TYPE);
+	oci_manifest_render(&m, &text);
+	ret->media_type = xstrdup(OCI_MANIFEST_TYPE);
+	ret->size = text.len;
+	return blob_put(s, text.p, text.len, &ret->digest, err);
+}
+
+int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
+		      int progress_fd, struct oci_descriptor *ret, struct error *err)
+{
+	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
+	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
+	_cleanup_json_ struct json *config = NULL;
+	_cleanup_free_ char *path = image_disk_path(s, meta);
+	_cleanup_close_ int fd = -EBADF;
+	int r = image_documents(s, meta->digest, &m, NULL, &config, err);
+
+	if (r < 0)
+		return r;
+	if (m.n_layers) {
+		_cleanup_buf_ struct buf text = {};
+
+		r = blob_read(s, meta->digest, OCI_DOCUMENT_MAX, &text, err);
+		if (r >= 0)
+			*ret = (struct oci_descriptor){ .media_type = xstrdup(m.media_type),
+							.digest = xstrdup(meta->digest),
+							.size = text.len };
+		return r;
+	}
+	if (!meta->fstype || !streq(meta->fstype, "ext4") || !streq(meta->format, "raw"))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "image %.19s is a disk, not a tree of files",
+				      meta->digest);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return error_set_errno(err, errno, "%s", path);
+	r = make_manifest(s, meta, fd, compression, progress_fd, config, &d, err);
+	if (r < 0)
+		return r;
+	*ret = d;
+	d = (struct oci_descriptor){};
+	return 0;
+}
