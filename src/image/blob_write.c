@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "image/blob.h"
 #include "image/reference.h"
+#include "json/json.h"
 
 enum { PIECE = 1 << 18, TRIES = 100 };
 
@@ -28,13 +29,16 @@ struct blob_writer {
 
 static int prepare(const struct store *s, struct error *err)
 {
-	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+	_cleanup_json_ struct json *layout = json_object();
+	_cleanup_buf_ struct buf text = {};
 	int r = mkdir_parents_at(s->images_fd, "blobs/sha256", 0700);
 
 	if (r >= 0)
 		r = mkdir_parents_at(s->images_fd, "partial", 0700);
+	json_set_string(layout, "imageLayoutVersion", "1.0.0");
+	json_render(layout, false, &text);
 	if (r >= 0 && faccessat(s->images_fd, "oci-layout", F_OK, 0) < 0)
-		r = file_write_at(s->images_fd, "oci-layout", layout, strlen(layout), 0644, 0);
+		r = file_write_at(s->images_fd, "oci-layout", text.p, text.len, 0644, 0);
 	return r < 0 ? error_set_errno(err, r, "cannot create the blobs' directories below '%s/images'", s->home_path)
 		     : 0;
 }
@@ -87,12 +91,12 @@ static bool is_current(const struct blob_writer *w)
 
 static int open_partial(struct blob_writer *w, bool wait, struct error *err)
 {
-	int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (w->digest ? 0 : O_EXCL);
+	int exclusive = w->digest ? 0 : O_EXCL;
 	int r = fault_point("blob-partial");
 
 	if (r < 0)
 		return file_error(w, r, err);
-	w->fd = openat(w->store->images_fd, w->path, flags, 0600);
+	w->fd = openat(w->store->images_fd, w->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | exclusive, 0600);
 	if (w->fd < 0)
 		return file_error(w, -errno, err);
 	if (flock(w->fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB) == 0)
