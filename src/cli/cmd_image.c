@@ -217,13 +217,18 @@ static const struct command image_delete_command = {
 	.run = run_image_delete,
 };
 
-static const struct command *const image_commands[] = { &image_list_command, &image_inspect_command,
-							&image_build_command, &image_delete_command, NULL };
+static const struct command *const image_commands[] = { &image_list_command,
+							&image_inspect_command,
+							&image_build_command,
+							&image_pull_command,
+							&image_push_command,
+							&image_delete_command,
+							NULL };
 
 const struct command image_command = {
 	.name = "image",
-	.operands = "list, inspect, build, delete",
-	.summary = "Images: list, inspect, build, delete",
+	.operands = "list, inspect, build, pull, push, delete",
+	.summary = "Images: list, inspect, build, pull, push, delete",
 	.examples = { { "skerry image list", "What machines can be made from" } },
 	.subcommands = image_commands,
 };

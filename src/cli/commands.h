@@ -24,6 +24,8 @@ extern const struct command ssh_command, proxy_command;
 extern const struct command image_command, kernel_command, disk_command;
 /* cmd_commit.c */
 extern const struct command commit_command;
+/* cmd_registry.c */
+extern const struct command login_command, logout_command, image_pull_command, image_push_command;
 /* cmd_config.c */
 extern const struct command config_command;
 /* cmd_doctor.c */

@@ -10,8 +10,9 @@
 #include "base/memory.h"
 #include "cli/image_verbs.h"
 
-static const struct verb *const families[] = { image_build_verbs, image_kernel_verbs, image_firmware_verbs,
-					       image_commit_verbs };
+static const struct verb *const families[] = {
+	image_build_verbs, image_commit_verbs, image_firmware_verbs, image_kernel_verbs, image_registry_verbs,
+};
 
 int verb_usage(struct error *err, const char *what)
 {

@@ -19,6 +19,7 @@ extern const struct verb image_build_verbs[];    /* image_build.c: list-recipes,
 extern const struct verb image_commit_verbs[];   /* image_commit.c: commit-disk */
 extern const struct verb image_firmware_verbs[]; /* image_firmware.c: write-seed */
 extern const struct verb image_kernel_verbs[];   /* image_kernel.c: build-kernel, import-kernel */
+extern const struct verb image_registry_verbs[]; /* image_registry.c: login, logout, pull-image, push-image */
 
 /* A wrong command line. */
 int verb_usage(struct error *err, const char *what);

@@ -1,10 +1,14 @@
 #include "cli/provide.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/process.h"
 #include "base/spawn.h"
@@ -14,13 +18,46 @@
 #include "image/reference.h"
 #include "store/paths.h"
 
-int provide_run(const char *const *args, int out_fd, struct error *err)
+/* Passes on what asks us to end, until the program has. */
+static int wait_for(int pidfd, int signal_fd)
+{
+	for (;;) {
+		struct pollfd p[] = { { .fd = pidfd, .events = POLLIN }, { .fd = signal_fd, .events = POLLIN } };
+		struct signalfd_siginfo si;
+
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+			return -errno;
+		while (read(signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+			(void)pidfd_kill(pidfd, (int)si.ssi_signo);
+		if (p[0].revents)
+			return 0;
+	}
+}
+
+static int end_status(int status)
+{
+	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+	if (!sig)
+		return WEXITSTATUS(status);
+	/* What it drew last, a bar, makes room. */
+	if (isatty(STDERR_FILENO))
+		(void)write_full(STDERR_FILENO, "\r\033[K", 4);
+	if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP)
+		output_notice("interrupted");
+	else
+		output_notice("skerry-image was killed by signal %d", sig);
+	return 128 + sig;
+}
+
+int provide_run_from(const char *const *args, int in_fd, int out_fd, struct error *err)
 {
 	_cleanup_free_ char *program = libexec_path("skerry-image");
 	_cleanup_strv_ struct strv argv = {};
-	_cleanup_close_ int pidfd = -EBADF;
+	_cleanup_close_ int pidfd = -EBADF, signal_fd = -EBADF;
 	struct spawn sp = SPAWN_INIT;
-	int r, status;
+	sigset_t ends, before;
+	int r, status = 0;
 
 	if (!program)
 		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed beside skerry");
@@ -28,18 +65,31 @@ int provide_run(const char *const *args, int out_fd, struct error *err)
 	for (; *args; args++)
 		strv_add(&argv, *args);
 	sp.argv = (const char *const *)argv.items;
+	sp.stdio[0] = in_fd;
 	sp.stdio[1] = out_fd;
 	sp.stdio[2] = STDERR_FILENO;
 	sp.death_signal = SIGTERM;
-	r = spawn_start(&sp, NULL, &pidfd, err);
-	if (r < 0)
-		return r;
-	r = pidfd_wait_exit(pidfd, UINT64_MAX);
-	if (r >= 0)
-		r = pidfd_reap(pidfd, &status);
-	if (r < 0)
-		return error_set_errno(err, r, "skerry-image");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	(void)sigemptyset(&ends);
+	(void)sigaddset(&ends, SIGINT);
+	(void)sigaddset(&ends, SIGTERM);
+	(void)sigaddset(&ends, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &ends, &before);
+	signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+	r = signal_fd < 0 ? error_set_errno(err, errno, "signalfd") : spawn_start(&sp, NULL, &pidfd, err);
+	if (r >= 0) {
+		r = wait_for(pidfd, signal_fd);
+		if (r >= 0)
+			r = pidfd_reap(pidfd, &status);
+		if (r < 0)
+			error_set_errno(err, r, "skerry-image");
+	}
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	return r < 0 ? r : end_status(status);
+}
+
+int provide_run(const char *const *args, int out_fd, struct error *err)
+{
+	return provide_run_from(args, -1, out_fd, err);
 }
 
 /* The program has told why by itself. */

@@ -9,8 +9,11 @@
 #include "base/error.h"
 #include "store/store.h"
 
-/* Runs skerry-image with @args (NULL-terminated) on this terminal, its result line on @out_fd (-1 = nowhere). Returns its exit status, or <0. */
+/* Runs skerry-image with @args (NULL-terminated) on this terminal, its result line on @out_fd (-1 = nowhere). Returns its exit status, or <0.
+ * What asks us to end (SIGINT, SIGTERM, SIGHUP) ends it, and is then told in one line. */
 int provide_run(const char *const *args, int out_fd, struct error *err);
+/* The same with standard input from @in_fd (-1 = none). */
+int provide_run_from(const char *const *args, int in_fd, int out_fd, struct error *err);
 enum provide_pull { PROVIDE_MISSING, PROVIDE_ALWAYS, PROVIDE_NEVER };
 /* When the image is missing: a recipe of that name is built, with one line on standard error; any other is pulled from its registry. ALWAYS pulls
  * also what is there, unless a recipe made it. */

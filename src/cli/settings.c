@@ -24,6 +24,8 @@ static const struct {
 	[SETTING_SHAPE] = { "shape", "SKERRY_SHAPE", "micro", "micro or full" },
 	[SETTING_RESTART] = { "restart", "SKERRY_RESTART", "no", "no, on-failure[:N] or always" },
 	[SETTING_USER] = { "user", "SKERRY_USER", "the image's", "user of ssh and exec" },
+	[SETTING_PLAIN_HTTP] = { "plain-http", "SKERRY_PLAIN_HTTP", "none",
+				 "registries without TLS: HOST[:PORT], commas between several" },
 };
 
 const char *setting_key(enum setting s)

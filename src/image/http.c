@@ -639,8 +639,7 @@ int http_exchange(struct http *h, const struct http_request *req, struct http_an
 	return http_end(t, ret, ret_transient, r < 0 ? NULL : err);
 }
 
-/* Other transfers go on meanwhile. */
-static int pause_for(struct http *h, uint64_t wait_ns, struct error *err)
+int http_wait(struct http *h, uint64_t wait_ns, struct error *err)
 {
 	uint64_t deadline_ns = clock_monotonic_ns() + wait_ns;
 	int left_ms, r = 0;
@@ -663,7 +662,7 @@ int http_insist(struct http *h, const struct http_request *req, struct http_answ
 		if (!transient || !retry_again(&retry, r < 0 ? UINT64_MAX : ret->retry_after_ns, &wait_ns))
 			return r < 0 ? error_move(err, &e) : 0;
 		http_answer_done(ret);
-		r = pause_for(h, wait_ns, err);
+		r = http_wait(h, wait_ns, err);
 		if (r < 0)
 			return r;
 	}

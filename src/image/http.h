@@ -78,6 +78,8 @@ int http_end(struct http_transfer *t, struct http_answer *ret, bool *ret_transie
 int http_exchange(struct http *h, const struct http_request *req, struct http_answer *ret, bool *ret_transient,
 		  struct error *err);
 
+/* Waits; other transfers go on meanwhile. */
+int http_wait(struct http *h, uint64_t wait_ns, struct error *err);
 /* The same, again and again with growing pauses while that may help. *ret is the last answer. */
 int http_insist(struct http *h, const struct http_request *req, struct http_answer *ret, struct error *err);
 
