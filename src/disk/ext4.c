@@ -14,7 +14,8 @@
 #include "disk/ext4_parts.h"
 
 enum { PENDING = 1 << 20, FAST_SYMLINK = 60, XATTR_VALUE_LIMIT = 64 << 10, XATTRS_LIMIT = 256 };
-#define NAMES_LIMIT(inodes) ((size_t)(inodes)*2 + 65536)
+/* Memory for names: some 600000 of the usual length. Nobody's image has more, and everything together stays below 64 MiB. */
+#define NAMES_BYTES ((size_t)32 << 20)
 
 static void set_time(uint32_t *seconds, uint32_t *extra, uint64_t ns)
 {
@@ -95,7 +96,15 @@ static int set_xattrs(struct ext4 *x, uint32_t ino, const struct ext4_xattr *xat
 			c = ext2fs_xattr_set(h, xattrs[i].name, xattrs[i].value, xattrs[i].len);
 	if (h)
 		(void)ext2fs_xattrs_close(&h);
-	return c ? ext4_error(err, c, "extended attributes") : 0;
+	switch (c) {
+	case 0: return 0;
+	case EXT2_ET_EA_NO_SPACE:
+		return error_set(err, E2BIG, "file system: extended attributes: more than there is room for");
+	case EXT2_ET_INVALID_ARGUMENT:
+	case EXT2_ET_EA_BAD_VALUE_SIZE:
+		return error_set(err, EINVAL, "file system: extended attributes: a value that cannot be");
+	default: return ext4_error(err, c, "extended attributes");
+	}
 }
 
 static int check_xattrs(const struct ext4_entry *e, struct error *err)
@@ -178,12 +187,12 @@ static int remove_tree(struct ext4 *x, struct node *top, struct error *err)
 	struct node *at = top;
 
 	for (;;) {
-		struct node *up = at->parent;
+		struct node *up = namespace_up(x->names, at), *child = namespace_first(x->names, at);
 		bool last = at == top;
 		int r;
 
-		if (at->first_child) {
-			at = at->first_child;
+		if (child) {
+			at = child;
 			continue;
 		}
 		r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
@@ -217,6 +226,8 @@ static int make_directory(void *data, struct node *parent, const char *name, siz
 
 static int path_error(int r, const char *path, struct error *err)
 {
+	if (r == -E2BIG)
+		return error_set(err, E2BIG, "file system: '%.200s': more names than are allowed", path);
 	return error_set_errno(err, -r, "file system: '%.200s'", path);
 }
 
@@ -472,7 +483,7 @@ int ext4_link(struct ext4 *x, const char *path, const char *target, struct error
 	/* The count is up before the old entry goes: it may be a directory that holds the target. */
 	ino = to->ino;
 	mode = to->mode;
-	link = xstrdup(to->target);
+	link = S_ISLNK(mode) ? xstrdup(node_target(to)) : NULL;
 	r = old ? remove_tree(x, old, err) : 0;
 	if (r < 0)
 		return r;
@@ -511,31 +522,35 @@ int ext4_next_layer(struct ext4 *x, struct error *err)
 /* Every ext4 has it, whatever an image says of its root. */
 static bool is_kept(struct ext4 *x, const struct node *node)
 {
-	return node->parent == namespace_root(x->names) && streq(node->name, "lost+found");
+	return namespace_up(x->names, node) == namespace_root(x->names) && streq(node->name, "lost+found");
+}
+
+static struct node *first_leaf(const struct ext4 *x, struct node *at)
+{
+	for (struct node *child; (child = namespace_first(x->names, at));)
+		at = child;
+	return at;
 }
 
 /* Children first: a directory goes when nothing of this layer is left in it. */
 static int remove_lower(struct ext4 *x, struct node *top, bool below, struct error *err)
 {
-	struct node *at = top;
+	struct node *at = first_leaf(x, top), *next;
 
-	while (at->first_child)
-		at = at->first_child;
-	for (;;) {
-		struct node *next = at == top ? NULL : at->next ? at->next : at->parent;
-		bool descend = at != top && at->next;
-		int r = 0;
+	for (;; at = next) {
+		bool last = at == top;
+		struct node *beside = last ? NULL : namespace_next(x->names, at);
 
-		if (at->layer < x->layer && !at->first_child && !(below && at == top) && !is_kept(x, at)) {
-			r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
-			if (r >= 0)
-				namespace_remove(x->names, at);
+		next = beside ? first_leaf(x, beside) : namespace_up(x->names, at);
+		if (at->layer < x->layer && !at->first && !(below && last) && !is_kept(x, at)) {
+			int r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
+
+			if (r < 0)
+				return r;
+			namespace_remove(x->names, at);
 		}
-		if (r < 0 || !next)
-			return r;
-		at = next;
-		while (descend && at->first_child)
-			at = at->first_child;
+		if (last)
+			return 0;
 	}
 }
 
@@ -574,7 +589,7 @@ int ext4_resolve(struct ext4 *x, const char *path, char **ret_path, mode_t *ret_
 	if (r < 0)
 		return r;
 	*ret_mode = node->mode;
-	*ret_path = namespace_path(node);
+	*ret_path = namespace_path(x->names, node);
 	return 0;
 }
 
@@ -594,7 +609,7 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 	x->next_ino = EXT2_FIRST_INODE(x->fs->super);
 	x->goal = x->fs->super->s_first_data_block;
 	x->pending = xcalloc(1, PENDING);
-	x->names = namespace_new(EXT2_ROOT_INO, NAMES_LIMIT(x->fs->super->s_inodes_count));
+	x->names = namespace_new(EXT2_ROOT_INO, NAMES_BYTES);
 	r = merge_directory(x, namespace_root(x->names), &root, err);
 	if (r < 0)
 		return r;
@@ -608,13 +623,15 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 	return 0;
 }
 
-static const struct node *next_in_tree(const struct node *at)
+static const struct node *next_in_tree(const struct ext4 *x, const struct node *at)
 {
-	if (at->first_child)
-		return at->first_child;
-	while (at->parent != at && !at->next)
-		at = at->parent;
-	return at->parent == at ? NULL : at->next;
+	const struct node *root = namespace_root(x->names), *next = namespace_first(x->names, at);
+
+	while (!next && at != root) {
+		next = namespace_next(x->names, at);
+		at = namespace_up(x->names, at);
+	}
+	return next;
 }
 
 int ext4_finish(struct ext4 *x, struct error *err)
@@ -624,7 +641,7 @@ int ext4_finish(struct ext4 *x, struct error *err)
 	if (x->finished || x->open)
 		return error_set(err, EBUSY, "file system: the last file has no end");
 	x->finished = true;
-	for (const struct node *at = namespace_root(x->names); at; at = next_in_tree(at)) {
+	for (const struct node *at = namespace_root(x->names); at; at = next_in_tree(x, at)) {
 		int r = S_ISDIR(at->mode) ? ext4_write_directory(x, at, err) : 0;
 
 		if (r < 0)

@@ -104,10 +104,10 @@ static void put_entries(uint8_t *block, size_t at, size_t last, const struct ent
 	close_leaf(block, last, at);
 }
 
-static void put_dots(uint8_t *block, const struct node *dir, size_t dotdot_len)
+static void put_dots(const struct ext4 *x, uint8_t *block, const struct node *dir, size_t dotdot_len)
 {
 	put_entry(block, 12, dir->ino, EXT2_FT_DIR, ".", 1);
-	put_entry(block + 12, dotdot_len, dir->parent->ino, EXT2_FT_DIR, "..", 2);
+	put_entry(block + 12, dotdot_len, namespace_up(x->names, dir)->ino, EXT2_FT_DIR, "..", 2);
 }
 
 static int by_name(const void *a, const void *b)
@@ -153,45 +153,61 @@ static void put_index(uint8_t *p, size_t limit, size_t n)
 	put16(p + 2, (uint16_t)n);
 }
 
-/* Root, then nodes (where there are more leaves than the root can name), then leaves. */
-static int build_index(const struct node *dir, const struct entry *e, size_t n, uint8_t hash_version, uint8_t **ret,
-		       size_t *ret_blocks)
-{
-	_cleanup_free_ struct leaf *leaves = xnew_n(struct leaf, n);
-	size_t n_leaves = split_leaves(e, n, leaves), n_nodes, blocks;
-	bool deep = n_leaves > ROOT_LIMIT;
-	uint8_t *b;
+/* A directory's blocks: those at the beginning as they are to be written, and leaves, each made when it is written: a large directory's
+ * blocks never lie in memory together. */
+struct blocks {
+	uint8_t *first; /* owned */
+	size_t n_first;
+	struct leaf *leaves; /* owned */
+	size_t n_leaves;
+	struct entry *entries; /* owned */
+	size_t n_entries;
+};
 
-	n_nodes = deep ? (n_leaves + NODE_LIMIT - 1) / NODE_LIMIT : 0;
+static void blocks_done(struct blocks *b)
+{
+	free(b->first);
+	free(b->leaves);
+	free(b->entries);
+}
+
+/* Root, then nodes (where there are more leaves than the root can name), then leaves. */
+static int build_index(const struct ext4 *x, const struct node *dir, uint8_t hash_version, struct blocks *b)
+{
+	size_t n_nodes;
+	bool deep;
+	uint8_t *p;
+
+	b->leaves = xnew_n(struct leaf, b->n_entries);
+	b->n_leaves = split_leaves(b->entries, b->n_entries, b->leaves);
+	deep = b->n_leaves > ROOT_LIMIT;
+	n_nodes = deep ? (b->n_leaves + NODE_LIMIT - 1) / NODE_LIMIT : 0;
 	if (n_nodes > ROOT_LIMIT)
 		return -EFBIG;
-	blocks = 1 + n_nodes + n_leaves;
-	b = xcalloc(blocks, EXT4_BLOCK);
-	put_dots(b, dir, EXT4_BLOCK - 12);
-	b[DOTS + 4] = hash_version;
-	b[DOTS + 5] = 8;
-	b[DOTS + 6] = deep;
-	put_index(b + ROOT_AT, ROOT_LIMIT, deep ? n_nodes : n_leaves);
-	for (size_t i = 0; i < n_leaves; i++) {
-		size_t block = 1 + n_nodes + i, node = i / NODE_LIMIT, slot = deep ? i % NODE_LIMIT : i;
-		uint8_t *index = deep ? b + (1 + node) * EXT4_BLOCK + NODE_AT : b + ROOT_AT;
+	b->n_first = 1 + n_nodes;
+	b->first = p = xcalloc(b->n_first, EXT4_BLOCK);
+	put_dots(x, p, dir, EXT4_BLOCK - 12);
+	p[DOTS + 4] = hash_version;
+	p[DOTS + 5] = 8;
+	p[DOTS + 6] = deep;
+	put_index(p + ROOT_AT, ROOT_LIMIT, deep ? n_nodes : b->n_leaves);
+	for (size_t i = 0; i < b->n_leaves; i++) {
+		size_t block = b->n_first + i, node = i / NODE_LIMIT, slot = deep ? i % NODE_LIMIT : i;
+		uint8_t *index = deep ? p + (1 + node) * EXT4_BLOCK + NODE_AT : p + ROOT_AT;
 
 		if (deep && slot == 0) {
-			size_t left = n_leaves - i;
+			size_t left = b->n_leaves - i;
 
-			put_entry(b + (1 + node) * EXT4_BLOCK, EXT4_BLOCK, 0, 0, "", 0);
+			put_entry(p + (1 + node) * EXT4_BLOCK, EXT4_BLOCK, 0, 0, "", 0);
 			put_index(index, NODE_LIMIT, left < NODE_LIMIT ? left : NODE_LIMIT);
 			if (node > 0)
-				put32(b + ROOT_AT + node * 8, leaves[i].hash);
-			put32(b + ROOT_AT + node * 8 + 4, (uint32_t)(1 + node));
+				put32(p + ROOT_AT + node * 8, b->leaves[i].hash);
+			put32(p + ROOT_AT + node * 8 + 4, (uint32_t)(1 + node));
 		}
 		if (slot > 0)
-			put32(index + slot * 8, leaves[i].hash);
+			put32(index + slot * 8, b->leaves[i].hash);
 		put32(index + slot * 8 + 4, (uint32_t)block);
-		put_entries(b + block * EXT4_BLOCK, 0, 0, e + leaves[i].first, leaves[i].end - leaves[i].first);
 	}
-	*ret = b;
-	*ret_blocks = blocks;
 	return 0;
 }
 
@@ -212,56 +228,84 @@ static int hash_entries(struct ext4 *x, struct entry *e, size_t n, struct error 
 	return 0;
 }
 
-static int write_blocks(struct ext4 *x, uint32_t ino, const struct ext4_runs *runs, uint8_t *blocks, struct error *err)
+static int write_blocks(struct ext4 *x, uint32_t ino, const struct ext4_runs *runs, struct blocks *b, struct error *err)
 {
+	uint8_t leaf[EXT4_BLOCK];
+
 	for (size_t i = 0; i < runs->n; i++)
 		for (uint32_t k = 0; k < runs->items[i].n; k++) {
-			uint8_t *p = blocks + (runs->items[i].logical + k) * EXT4_BLOCK;
-			errcode_t c = ext2fs_write_dir_block4(x->fs, runs->items[i].physical + k, p, 0, ino);
+			size_t block = (size_t)runs->items[i].logical + k;
+			uint8_t *p = leaf;
+			errcode_t c;
 
+			if (block < b->n_first) {
+				p = b->first + block * EXT4_BLOCK;
+			} else {
+				const struct leaf *l = &b->leaves[block - b->n_first];
+
+				memset(leaf, 0, sizeof(leaf));
+				put_entries(leaf, 0, 0, b->entries + l->first, l->end - l->first);
+			}
+			c = ext2fs_write_dir_block4(x->fs, runs->items[i].physical + k, p, 0, ino);
 			if (c)
 				return ext4_error(err, c, "a directory");
 		}
 	return 0;
 }
 
-static bool is_lost_found(struct ext4 *x, const struct node *dir)
+static bool is_lost_found(const struct ext4 *x, const struct node *dir)
 {
-	return dir->parent == namespace_root(x->names) && dir != dir->parent && streq(dir->name, "lost+found");
+	const struct node *root = namespace_root(x->names);
+
+	return dir != root && namespace_up(x->names, dir) == root && streq(dir->name, "lost+found");
+}
+
+/* Collects the names. Returns the bytes that they and the dots take. */
+static size_t list_entries(const struct ext4 *x, const struct node *dir, struct blocks *b)
+{
+	size_t n = 0, size = DOTS;
+
+	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c))
+		n++;
+	b->entries = xnew_n(struct entry, n + 1);
+	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c)) {
+		b->entries[b->n_entries++].node = c;
+		size += entry_size(strlen(c->name));
+	}
+	return size;
+}
+
+static void build_flat(const struct ext4 *x, const struct node *dir, struct blocks *b)
+{
+	b->n_first = is_lost_found(x, dir) ? LOST_BLOCKS : 1;
+	qsort(b->entries, b->n_entries, sizeof(*b->entries), by_name);
+	b->first = xcalloc(b->n_first, EXT4_BLOCK);
+	put_dots(x, b->first, dir, 12);
+	put_entries(b->first, DOTS, 12, b->entries, b->n_entries);
+	for (size_t i = 1; i < b->n_first; i++)
+		close_leaf(b->first + i * EXT4_BLOCK, 0, 0);
 }
 
 int ext4_write_directory(struct ext4 *x, const struct node *dir, struct error *err)
 {
-	_cleanup_free_ struct entry *entries = xnew_n(struct entry, dir->n_children + 1);
+	_cleanup_(blocks_done) struct blocks b = {};
 	_cleanup_(ext4_runs_clear) struct ext4_runs runs = {};
-	_cleanup_free_ uint8_t *blocks = NULL;
-	size_t n = 0, size = DOTS, n_blocks = 1;
+	bool indexed = list_entries(x, dir, &b) > EXT4_BLOCK - TAIL;
 	union ext4_inode inode;
-	bool indexed = false;
-	int r;
+	uint64_t n_blocks;
+	int r = 0;
 
-	for (const struct node *c = dir->first_child; c; c = c->next) {
-		entries[n++].node = c;
-		size += entry_size(strlen(c->name));
-	}
-	if (size <= EXT4_BLOCK - TAIL) {
-		if (is_lost_found(x, dir))
-			n_blocks = LOST_BLOCKS;
-		qsort(entries, n, sizeof(*entries), by_name);
-		blocks = xcalloc(n_blocks, EXT4_BLOCK);
-		put_dots(blocks, dir, 12);
-		put_entries(blocks, DOTS, 12, entries, n);
-		for (size_t i = 1; i < n_blocks; i++)
-			close_leaf(blocks + i * EXT4_BLOCK, 0, 0);
-	} else {
-		r = hash_entries(x, entries, n, err);
+	if (indexed) {
+		r = hash_entries(x, b.entries, b.n_entries, err);
 		if (r < 0)
 			return r;
-		r = build_index(dir, entries, n, EXT2_HASH_HALF_MD4, &blocks, &n_blocks);
+		r = build_index(x, dir, EXT2_HASH_HALF_MD4, &b);
 		if (r < 0)
 			return error_set(err, -r, "directory '%s' has too many entries", dir->name);
-		indexed = true;
+	} else {
+		build_flat(x, dir, &b);
 	}
+	n_blocks = b.n_first + b.n_leaves;
 	r = ext4_read_inode(x, dir->ino, &inode, err);
 	if (r < 0)
 		return r;
@@ -270,12 +314,12 @@ int ext4_write_directory(struct ext4 *x, const struct node *dir, struct error *e
 	/* Past the limit of the field, 1 stands for "many" (feature dir_nlink). */
 	inode.large.i_links_count = dir->n_subdirs + 2 > EXT2_LINK_MAX ? 1 : (uint16_t)(dir->n_subdirs + 2);
 	inode.large.i_size = (uint32_t)(n_blocks * EXT4_BLOCK);
-	inode.large.i_size_high = (uint32_t)((uint64_t)n_blocks * EXT4_BLOCK >> 32);
+	inode.large.i_size_high = (uint32_t)(n_blocks * EXT4_BLOCK >> 32);
 	r = ext4_append_reserved(x, &runs, 0, n_blocks, err);
 	if (r >= 0)
 		r = ext4_set_runs(x, dir->ino, &inode, &runs, err);
 	if (r >= 0)
 		r = ext4_write_inode(x, dir->ino, &inode, err);
 	/* After the inode: the blocks' checksums depend on it. */
-	return r < 0 ? r : write_blocks(x, dir->ino, &runs, blocks, err);
+	return r < 0 ? r : write_blocks(x, dir->ino, &runs, &b, err);
 }

@@ -8,35 +8,113 @@
 #include "base/buf.h"
 #include "base/memory.h"
 
-enum { PATH_LIMIT = 4096, NAME_LIMIT = 255, LINKS_LIMIT = 40 };
+enum {
+	PATH_LIMIT = 4096,
+	NAME_LIMIT = 255,
+	LINKS_LIMIT = 40,
+	UNIT = 8,              /* a node's number counts these */
+	CHUNK_UNITS = 1 << 17, /* 1 MiB */
+	NODE_UNITS_MAX = (sizeof(struct node) + NAME_LIMIT + PATH_LIMIT + 2) / UNIT + 1,
+	CHUNKS_MAX = 1 << 15,
+	FIRST_BUCKETS = 1024,
+};
 
 struct namespace
 {
 	struct node *root;
-	struct node **buckets;
-	size_t n_buckets; /* a power of two */
-	size_t n, limit;
+	char **chunks; /* owned, each of them too */
+	size_t n_chunks;
+	uint32_t used;                      /* units of the last chunk */
+	uint32_t spare[NODE_UNITS_MAX + 1]; /* by size: nodes that were removed, linked by their next */
+	uint32_t *buckets;                  /* owned */
+	size_t n_buckets;                   /* a power of two */
+	size_t n, limit_bytes;
 };
 
-static size_t hash(const struct node *parent, const char *name, size_t len)
+/* Number 0 is nobody's: the first unit is never given away. */
+static struct node *at(const struct namespace *n, uint32_t number)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325) ^ parent->ino;
+	if (!number)
+		return NULL;
+	return (struct node *)(void *)(n->chunks[number / CHUNK_UNITS] + (size_t)(number % CHUNK_UNITS) * UNIT);
+}
+
+struct node *namespace_root(const struct namespace *n)
+{
+	return n->root;
+}
+
+struct node *namespace_up(const struct namespace *n, const struct node *node)
+{
+	return at(n, node->up);
+}
+
+struct node *namespace_first(const struct namespace *n, const struct node *node)
+{
+	return at(n, node->first);
+}
+
+struct node *namespace_next(const struct namespace *n, const struct node *node)
+{
+	return at(n, node->next);
+}
+
+static uint32_t units_of(size_t name_len, size_t target_len)
+{
+	return (uint32_t)((sizeof(struct node) + name_len + 1 + target_len + 1 + UNIT - 1) / UNIT);
+}
+
+static uint32_t node_units(const struct node *node)
+{
+	return units_of(strlen(node->name), S_ISLNK(node->mode) ? strlen(node_target(node)) : 0);
+}
+
+/* What is beyond the limit is refused before it is taken. */
+static int take_units(struct namespace *n, uint32_t units, uint32_t *ret)
+{
+	if (n->spare[units]) {
+		*ret = n->spare[units];
+		n->spare[units] = at(n, *ret)->next;
+		return 0;
+	}
+	if (!n->n_chunks || n->used + units > CHUNK_UNITS) {
+		size_t chunk = (size_t)CHUNK_UNITS * UNIT;
+
+		if ((n->n_chunks + 1) * chunk + n->n_buckets * sizeof(*n->buckets) > n->limit_bytes ||
+		    n->n_chunks == CHUNKS_MAX)
+			return -E2BIG;
+		n->chunks = xrealloc_array(n->chunks, n->n_chunks + 1, sizeof(*n->chunks));
+		n->chunks[n->n_chunks] = xcalloc(1, chunk);
+		n->used = n->n_chunks ? 0 : 1;
+		n->n_chunks++;
+	}
+	*ret = (uint32_t)(n->n_chunks - 1) * CHUNK_UNITS + n->used;
+	n->used += units;
+	return 0;
+}
+
+static uint32_t *bucket(const struct namespace *n, uint32_t up, const char *name, size_t len)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325) ^ up;
 
 	h *= UINT64_C(0x100000001b3);
 	for (size_t i = 0; i < len; i++)
 		h = (h ^ (unsigned char)name[i]) * UINT64_C(0x100000001b3);
-	return (size_t)(h ^ h >> 29);
+	return &n->buckets[(h ^ h >> 29) & (n->n_buckets - 1)];
 }
 
-struct namespace *namespace_new(uint32_t root_ino, size_t limit)
+struct namespace *namespace_new(uint32_t root_ino, size_t limit_bytes)
 {
 	struct namespace *n = xnew(struct namespace);
+	uint32_t root;
 
-	n->limit = limit;
-	n->n_buckets = 1024;
-	n->buckets = xnew_n(struct node *, n->n_buckets);
-	n->root = xcalloc(1, sizeof(*n->root) + 1);
-	n->root->parent = n->root;
+	n->limit_bytes = limit_bytes;
+	n->n_buckets = FIRST_BUCKETS;
+	n->buckets = xnew_n(uint32_t, n->n_buckets);
+	if (take_units(n, units_of(0, 0), &root) < 0)
+		abort(); /* a limit that holds nothing at all */
+	n->root = at(n, root);
+	n->root->self = n->root->up = root;
 	n->root->ino = root_ino;
 	n->root->mode = S_IFDIR | 0755;
 	return n;
@@ -46,21 +124,12 @@ struct namespace *namespace_free(struct namespace *n)
 {
 	if (!n)
 		return NULL;
-	for (size_t i = 0; i < n->n_buckets; i++)
-		for (struct node *p = n->buckets[i], *next; p; p = next) {
-			next = p->hash_next;
-			free(p->target);
-			free(p);
-		}
+	for (size_t i = 0; i < n->n_chunks; i++)
+		free(n->chunks[i]);
+	free(n->chunks);
 	free(n->buckets);
-	free(n->root);
 	free(n);
 	return NULL;
-}
-
-struct node *namespace_root(struct namespace *n)
-{
-	return n->root;
 }
 
 int namespace_check_path(const char *path)
@@ -82,56 +151,65 @@ int namespace_check_path(const char *path)
 	}
 }
 
-struct node *namespace_lookup(struct namespace *n, const struct node *parent, const char *name, size_t len)
+struct node *namespace_lookup(const struct namespace *n, const struct node *parent, const char *name, size_t len)
 {
-	for (struct node *p = n->buckets[hash(parent, name, len) & (n->n_buckets - 1)]; p; p = p->hash_next)
-		if (p->parent == parent && strncmp(p->name, name, len) == 0 && !p->name[len])
+	for (struct node *p = at(n, *bucket(n, parent->self, name, len)); p; p = at(n, p->hash_next))
+		if (p->up == parent->self && strncmp(p->name, name, len) == 0 && !p->name[len])
 			return p;
 	return NULL;
 }
 
 static void rehash(struct namespace *n)
 {
-	size_t size = n->n_buckets * 4;
-	struct node **buckets = xnew_n(struct node *, size);
+	uint32_t *old = n->buckets;
+	size_t n_old = n->n_buckets;
 
-	for (size_t i = 0; i < n->n_buckets; i++)
-		for (struct node *p = n->buckets[i], *next; p; p = next) {
-			struct node **b = &buckets[hash(p->parent, p->name, strlen(p->name)) & (size - 1)];
+	n->n_buckets *= 2;
+	n->buckets = xnew_n(uint32_t, n->n_buckets);
+	for (size_t i = 0; i < n_old; i++)
+		for (uint32_t k = old[i], next; k; k = next) {
+			struct node *p = at(n, k);
+			uint32_t *b = bucket(n, p->up, p->name, strlen(p->name));
 
 			next = p->hash_next;
 			p->hash_next = *b;
-			*b = p;
+			*b = k;
 		}
-	free(n->buckets);
-	n->buckets = buckets;
-	n->n_buckets = size;
+	free(old);
 }
 
 int namespace_add(struct namespace *n, struct node *parent, const char *name, size_t len, uint32_t ino, mode_t mode,
 		  const char *target, struct node **ret)
 {
-	struct node *p, **b;
+	size_t target_len = S_ISLNK(mode) && target ? strlen(target) : 0;
+	uint32_t number, *b;
+	struct node *p;
+	int r;
 
-	if (n->n >= n->limit)
-		return -E2BIG;
+	if (len > NAME_LIMIT || target_len > PATH_LIMIT)
+		return -ENAMETOOLONG;
 	if (n->n >= n->n_buckets)
 		rehash(n);
-	p = xcalloc(1, sizeof(*p) + len + 1);
+	r = take_units(n, units_of(len, target_len), &number);
+	if (r < 0)
+		return r;
+	p = at(n, number);
+	memset(p, 0, sizeof(*p));
 	memcpy(p->name, name, len);
-	p->parent = parent;
+	p->name[len] = '\0';
+	memcpy(p->name + len + 1, target_len ? target : "", target_len + 1);
+	p->self = number;
+	p->up = parent->self;
 	p->ino = ino;
-	p->mode = mode;
-	p->target = xstrdup(target);
-	p->next = parent->first_child;
+	p->mode = (uint16_t)mode;
+	p->next = parent->first;
 	if (p->next)
-		p->next->prev = p;
-	parent->first_child = p;
-	parent->n_children++;
+		at(n, p->next)->prev = number;
+	parent->first = number;
 	parent->n_subdirs += S_ISDIR(mode);
-	b = &n->buckets[hash(parent, name, len) & (n->n_buckets - 1)];
+	b = bucket(n, p->up, name, len);
 	p->hash_next = *b;
-	*b = p;
+	*b = number;
 	n->n++;
 	*ret = p;
 	return 0;
@@ -139,39 +217,39 @@ int namespace_add(struct namespace *n, struct node *parent, const char *name, si
 
 void namespace_remove(struct namespace *n, struct node *node)
 {
-	struct node **b = &n->buckets[hash(node->parent, node->name, strlen(node->name)) & (n->n_buckets - 1)];
+	uint32_t *b = bucket(n, node->up, node->name, strlen(node->name)), units = node_units(node);
+	struct node *parent = at(n, node->up);
 
-	while (*b != node)
-		b = &(*b)->hash_next;
+	while (*b != node->self)
+		b = &at(n, *b)->hash_next;
 	*b = node->hash_next;
 	if (node->prev)
-		node->prev->next = node->next;
+		at(n, node->prev)->next = node->next;
 	else
-		node->parent->first_child = node->next;
+		parent->first = node->next;
 	if (node->next)
-		node->next->prev = node->prev;
-	node->parent->n_children--;
-	node->parent->n_subdirs -= S_ISDIR(node->mode);
+		at(n, node->next)->prev = node->prev;
+	parent->n_subdirs -= S_ISDIR(node->mode);
 	n->n--;
-	free(node->target);
-	free(node);
+	node->next = n->spare[units];
+	n->spare[units] = node->self;
 }
 
 /* One component on the way. */
-static int step(struct namespace *n, struct node *at, const char *name, size_t len, namespace_mkdir_fn mkdir,
+static int step(struct namespace *n, struct node *dir, const char *name, size_t len, namespace_mkdir_fn mkdir,
 		void *data, struct node **ret)
 {
-	*ret = namespace_lookup(n, at, name, len);
+	*ret = namespace_lookup(n, dir, name, len);
 	if (*ret)
 		return 0;
-	return mkdir ? mkdir(data, at, name, len, ret) : -ENOENT;
+	return mkdir ? mkdir(data, dir, name, len, ret) : -ENOENT;
 }
 
 /* Walks @rest (consumed piece by piece) from the root; every component is followed. @any: the last one may be no directory. */
 static int walk(struct namespace *n, struct buf *rest, bool any, namespace_mkdir_fn mkdir, void *data,
 		struct node **ret)
 {
-	struct node *at = n->root;
+	struct node *dir = n->root;
 	unsigned links = 0;
 
 	while (rest->len) {
@@ -180,11 +258,11 @@ static int walk(struct namespace *n, struct buf *rest, bool any, namespace_mkdir
 		int r;
 
 		if (len == 2 && memcmp(rest->p, "..", 2) == 0) {
-			at = at->parent; /* only a link's target can say this; the root is its own parent */
+			dir = namespace_up(n, dir); /* only a link's target can say this; the root is its own parent */
 		} else if (len && !(len == 1 && rest->p[0] == '.')) {
 			if (len > NAME_LIMIT)
 				return -ENAMETOOLONG;
-			r = step(n, at, rest->p, len, mkdir, data, &next);
+			r = step(n, dir, rest->p, len, mkdir, data, &next);
 			if (r < 0)
 				return r;
 			if (S_ISLNK(next->mode)) {
@@ -192,21 +270,21 @@ static int walk(struct namespace *n, struct buf *rest, bool any, namespace_mkdir
 
 				if (++links > LINKS_LIMIT)
 					return -ELOOP;
-				buf_adds(&joined, next->target);
+				buf_adds(&joined, node_target(next));
 				buf_add(&joined, rest->p + len, rest->len - len);
-				if (next->target[0] == '/')
-					at = n->root;
+				if (node_target(next)[0] == '/')
+					dir = n->root;
 				buf_truncate(rest, 0);
 				buf_add(rest, joined.p, joined.len);
 				continue;
 			}
 			if (!S_ISDIR(next->mode) && !(any && len == rest->len))
 				return -ENOTDIR;
-			at = next;
+			dir = next;
 		}
 		buf_consume(rest, len + (rest->p[len] == '/'));
 	}
-	*ret = at;
+	*ret = dir;
 	return 0;
 }
 
@@ -243,12 +321,12 @@ int namespace_resolve(struct namespace *n, const char *path, struct node **ret)
 	return walk(n, &rest, true, NULL, NULL, ret);
 }
 
-char *namespace_path(const struct node *node)
+char *namespace_path(const struct namespace *n, const struct node *node)
 {
 	struct strv names = {};
 	struct buf out = {};
 
-	for (; node->parent != node; node = node->parent)
+	for (; node != n->root; node = namespace_up(n, node))
 		strv_add(&names, node->name);
 	while (names.n) {
 		names.n--;

@@ -89,7 +89,7 @@ static int add(struct tar *tar, struct tree *tree, const struct tar_item *item, 
 	r = blame(tree->ops->add(tree, &item->entry, err), err);
 	if (r < 0 || !S_ISREG(item->entry.mode))
 		return r;
-	r = copy_content(tar, tree, err);
+	r = blame(copy_content(tar, tree, err), err);
 	/* The tree speaks of the disk here, not of the file. */
 	return r < 0 ? error_prefix(err, "'%.200s'", item->entry.path) : 0;
 }

@@ -75,6 +75,7 @@ int layer_open(const struct store *s, const struct oci_descriptor *d, const char
 	       struct error *err)
 {
 	_cleanup_(layer_freep) struct layer *l = NULL;
+	_cleanup_error_ struct error e = {};
 	uint8_t head[HEAD];
 	ssize_t n;
 	int r;
@@ -82,9 +83,11 @@ int layer_open(const struct store *s, const struct oci_descriptor *d, const char
 	if (!is_layer_type(d->media_type))
 		return error_set(err, EBADMSG, "media type '%.100s': no layer's", d->media_type);
 	l = xnew(struct layer);
-	l->fd = blob_open(s, d->digest, &l->size, err);
+	l->fd = blob_open(s, d->digest, &l->size, &e);
+	if (l->fd == -ENOENT)
+		return error_set(err, EBADMSG, "the blob is not there");
 	if (l->fd < 0)
-		return l->fd;
+		return error_move(err, &e);
 	if (l->size != d->size)
 		return error_set(err, EBADMSG, "it has %" PRIu64 " bytes, not %" PRIu64, l->size, d->size);
 	n = pread(l->fd, head, sizeof(head), 0);

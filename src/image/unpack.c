@@ -53,16 +53,27 @@ static void unpack_done(struct unpack *u)
 	progress_finish(u->progress, false);
 }
 
+static int read_document(const struct unpack *u, const char *digest, const char *what, struct buf *out,
+			 struct error *err)
+{
+	_cleanup_error_ struct error e = {};
+	int r = blob_read(u->store, digest, OCI_DOCUMENT_MAX, out, &e);
+
+	if (r == -ENOENT)
+		return error_set(err, EBADMSG, "the %s is not there", what);
+	return r < 0 ? error_move(err, &e) : 0;
+}
+
 static int read_documents(struct unpack *u, struct error *err)
 {
 	_cleanup_buf_ struct buf manifest = {}, config = {};
 	int r;
 
-	r = blob_read(u->store, u->request->manifest->digest, OCI_DOCUMENT_MAX, &manifest, err);
+	r = read_document(u, u->request->manifest->digest, "manifest", &manifest, err);
 	if (r >= 0)
 		r = oci_manifest_parse(manifest.p, manifest.len, "manifest", &u->manifest, err);
 	if (r >= 0)
-		r = blob_read(u->store, u->manifest.config.digest, OCI_DOCUMENT_MAX, &config, err);
+		r = read_document(u, u->manifest.config.digest, "configuration", &config, err);
 	if (r >= 0)
 		r = oci_config_parse(config.p, config.len, "configuration", &u->config, NULL, err);
 	if (r < 0)

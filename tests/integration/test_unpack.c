@@ -1,40 +1,12 @@
 /* Images of layers, from blobs to a disk that e2fsck and debugfs look at. */
-#include "image/unpack.h"
-
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/file.h"
-#include "base/memory.h"
-#include "base/spawn.h"
-#include "cli/image_disk.h"
-#include "image/blob.h"
-#include "image/image.h"
 #include "layers.h"
+
+#include <sys/stat.h>
+
+#include "base/memory.h"
+#include "image/image.h"
 #include "tarball.h"
 #include "test.h"
-
-static int unpack_as(const struct store *s, const struct oci_descriptor *manifest, const char *name,
-		     uint64_t disk_bytes, struct image_meta *ret, struct error *err)
-{
-	_cleanup_close_ int lock = blob_lock(s, false, NULL);
-	struct unpack_request q = { .manifest = manifest,
-				    .name = name,
-				    .source = "test",
-				    .disk_bytes = disk_bytes,
-				    .create_tree = ext4_tree_create,
-				    .progress_fd = -1 };
-	_cleanup_free_ char *digest = NULL;
-	int r = image_unpack(s, &q, &digest, err);
-
-	if (r >= 0)
-		ASSERT_OK(image_meta_read(s, digest, ret, NULL));
-	return r;
-}
 
 static void unpack(const struct store *s, const struct test_layer *layers, size_t n, const char *config,
 		   struct image_meta *ret)
@@ -43,45 +15,13 @@ static void unpack(const struct store *s, const struct test_layer *layers, size_
 	_cleanup_error_ struct error e = {};
 
 	layers_put(s, layers, n, config, &manifest);
-	if (unpack_as(s, &manifest, "test:1", 0, ret, &e) < 0)
+	if (layers_unpack(s, &manifest, "test:1", 0, ret, &e) < 0)
 		test_fail(__FILE__, __LINE__, "image_unpack: %s", e.msg);
-}
-
-static char *tool(const char *program, const char *a, const char *b, const char *c, int *ret_status)
-{
-	const char *argv[] = { program, a, b, c, NULL };
-	struct spawn s = SPAWN_INIT;
-	struct buf out = {};
-	_cleanup_free_ char *found = program_find(program);
-
-	if (!found)
-		test_skip("no %s", program);
-	s.argv = argv;
-	ASSERT_OK(spawn_run(&s, NULL, &out, NULL, 8 << 20, 0, ret_status, NULL));
-	return buf_take(&out);
-}
-
-static char *debugfs(const struct store *s, const struct image_meta *m, const char *request)
-{
-	_cleanup_free_ char *path = image_disk_path(s, m);
-	int status;
-
-	return tool("debugfs", "-R", request, path, &status);
-}
-
-static void check_disk(const struct store *s, const struct image_meta *m)
-{
-	_cleanup_free_ char *path = image_disk_path(s, m), *out = NULL;
-	int status;
-
-	out = tool("e2fsck", "-fn", path, NULL, &status);
-	if (status != 0)
-		test_fail(__FILE__, __LINE__, "e2fsck: %s", out);
 }
 
 static void content_is(const struct store *s, const struct image_meta *m, const char *path, const char *expected)
 {
-	_cleanup_free_ char *request = xasprintf("cat %s", path), *out = debugfs(s, m, request);
+	_cleanup_free_ char *request = xasprintf("cat %s", path), *out = layers_debugfs(s, m, request);
 
 	ASSERT_STREQ(out, expected);
 }
@@ -102,7 +42,7 @@ TEST(every_packing_gives_the_same_disk)
 		tarball_file(&l.tar, "etc/hostname", "skerry\n");
 		tarball_end(&l.tar);
 		unpack(&s, &l, 1, NULL, &m);
-		check_disk(&s, &m);
+		layers_check_disk(&s, &m);
 		content_is(&s, &m, "/etc/hostname", "skerry\n");
 		ASSERT_STREQ(m.format, "raw");
 		ASSERT_STREQ(m.fstype, "ext4");
@@ -164,10 +104,10 @@ TEST(layers_cover_each_other)
 	tarball_file(&l[2].tar, "d/.wh.never", "");
 	tarball_link(&l[2].tar, '1', "d/linked", "lib/libc.so");
 	unpack(&s, l, 3, NULL, &m);
-	check_disk(&s, &m);
-	list = debugfs(&s, &m, "ls -p /");
-	d = debugfs(&s, &m, "ls -p /d");
-	opaque = debugfs(&s, &m, "ls -p /opaque");
+	layers_check_disk(&s, &m);
+	list = layers_debugfs(&s, &m, "ls -p /");
+	d = layers_debugfs(&s, &m, "ls -p /d");
+	opaque = layers_debugfs(&s, &m, "ls -p /opaque");
 	ASSERT(!strstr(list, "/gone/"));
 	ASSERT(!strstr(list, ".wh."));
 	ASSERT(!strstr(d, "/one/"));
@@ -224,14 +164,14 @@ TEST(a_disk_of_the_size_that_was_asked_for)
 	memset(block, 'x', 80 << 20);
 	tarball_add(&l.tar, &(struct tarball_entry){ .name = "big", .content = block, .n = 80 << 20 });
 	layers_put(&s, &l, 1, NULL, &manifest);
-	ASSERT(unpack_as(&s, &manifest, "test", UINT64_C(64) << 20, &m, &e) < 0);
+	ASSERT(layers_unpack(&s, &manifest, "test", UINT64_C(64) << 20, &m, &e) < 0);
 	ASSERT_EQ(error_exit_status(&e), 73);
 	ASSERT_CONTAINS(e.msg, "'big'");
 	ASSERT_CONTAINS(e.msg, "the disk is full");
 	ASSERT_CONTAINS(e.hint, "--disk");
-	ASSERT_OK(unpack_as(&s, &manifest, "test", UINT64_C(128) << 20, &m, NULL));
+	ASSERT_OK(layers_unpack(&s, &manifest, "test", UINT64_C(128) << 20, &m, NULL));
 	ASSERT_EQ(m.virtual_bytes, UINT64_C(128) << 20);
-	check_disk(&s, &m);
+	layers_check_disk(&s, &m);
 	free(block);
 	test_layer_done(&l);
 }

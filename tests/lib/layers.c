@@ -5,8 +5,10 @@
 
 #include "base/memory.h"
 #include "base/spawn.h"
+#include "cli/image_disk.h"
 #include "image/blob.h"
 #include "image/digest.h"
+#include "image/unpack.h"
 #include "json/json.h"
 #include "test.h"
 
@@ -126,4 +128,54 @@ void layers_put(const struct store *s, const struct test_layer *layers, size_t n
 	oci_manifest_render(&m, &text);
 	*ret = (struct oci_descriptor){ .media_type = xstrdup(OCI_MANIFEST_TYPE), .size = text.len };
 	ret->digest = put(s, &text);
+}
+
+int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, const char *name, uint64_t disk_bytes,
+		  struct image_meta *ret, struct error *err)
+{
+	_cleanup_close_ int lock = blob_lock(s, false, NULL);
+	struct unpack_request q = { .manifest = manifest,
+				    .name = name,
+				    .source = "test",
+				    .disk_bytes = disk_bytes,
+				    .create_tree = ext4_tree_create,
+				    .progress_fd = -1 };
+	_cleanup_free_ char *digest = NULL;
+	int r = image_unpack(s, &q, &digest, err);
+
+	if (r >= 0)
+		ASSERT_OK(image_meta_read(s, digest, ret, NULL));
+	return r;
+}
+
+static char *tool(const char *program, const char *a, const char *b, const char *c, int *ret_status)
+{
+	const char *argv[] = { program, a, b, c, NULL };
+	struct spawn s = SPAWN_INIT;
+	struct buf out = {};
+	_cleanup_free_ char *found = program_find(program);
+
+	if (!found)
+		test_skip("no %s", program);
+	s.argv = argv;
+	ASSERT_OK(spawn_run(&s, NULL, &out, NULL, 8 << 20, 0, ret_status, NULL));
+	return buf_take(&out);
+}
+
+char *layers_debugfs(const struct store *s, const struct image_meta *m, const char *request)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m);
+	int status;
+
+	return tool("debugfs", "-R", request, path, &status);
+}
+
+void layers_check_disk(const struct store *s, const struct image_meta *m)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m), *out = NULL;
+	int status;
+
+	out = tool("e2fsck", "-fn", path, NULL, &status);
+	if (status != 0)
+		test_fail(__FILE__, __LINE__, "e2fsck: %s", out);
 }

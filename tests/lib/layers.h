@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "image/image.h"
 #include "image/oci.h"
 #include "store/store.h"
 
@@ -22,3 +23,10 @@ void layers_put(const struct store *s, const struct test_layer *layers, size_t n
 void test_layer_done(struct test_layer *l);
 /* A store of its own, empty. */
 void layers_store(struct store *ret, const char *name);
+/* Unpacks an ext4 disk under blob_lock(). @disk_bytes as in struct unpack_request. */
+int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, const char *name, uint64_t disk_bytes,
+		  struct image_meta *ret, struct error *err);
+/* The disk is sound, or the test fails. */
+void layers_check_disk(const struct store *s, const struct image_meta *m);
+/* What debugfs answers; owned by the caller. */
+char *layers_debugfs(const struct store *s, const struct image_meta *m, const char *request);

@@ -22,7 +22,7 @@ static struct node *add(const char *path, mode_t mode, const char *target)
 	const char *last;
 
 	if (!names)
-		names = namespace_new(2, 1000);
+		names = namespace_new(2, 8 << 20);
 	ASSERT_OK(namespace_parent(names, path, make, NULL, &parent, &last));
 	ASSERT_OK(namespace_add(names, parent, last, strlen(last), next_ino++, mode, target, &node));
 	return node;
@@ -101,19 +101,30 @@ TEST(files_are_no_directories_and_the_missing_is_made_or_reported)
 	ASSERT_STREQ(p->name, "yet");
 }
 
+static unsigned count(const struct node *dir)
+{
+	unsigned n = 0;
+
+	for (const struct node *c = namespace_first(names, dir); c; c = namespace_next(names, c)) {
+		ASSERT(namespace_up(names, c) == dir);
+		n++;
+	}
+	return n;
+}
+
 TEST(many_names_are_found_again_and_removed)
 {
 	struct node *dir, *n;
 	char name[16];
 
-	names = namespace_new(2, 100000);
+	names = namespace_new(2, 8 << 20);
 	dir = add("d", S_IFDIR | 0755, NULL);
 	for (unsigned i = 0; i < 50000; i++) {
 		int len = snprintf(name, sizeof(name), "n%u", i);
 
 		ASSERT_OK(namespace_add(names, dir, name, (size_t)len, next_ino++, S_IFREG | 0644, NULL, &n));
 	}
-	ASSERT_EQ(dir->n_children, 50000);
+	ASSERT_EQ(count(dir), 50000);
 	for (unsigned i = 0; i < 50000; i += 7) {
 		int len = snprintf(name, sizeof(name), "n%u", i);
 
@@ -122,16 +133,49 @@ TEST(many_names_are_found_again_and_removed)
 		namespace_remove(names, n);
 		ASSERT(!namespace_lookup(names, dir, name, (size_t)len));
 	}
-	ASSERT_EQ(dir->n_children, 50000 - (50000 + 6) / 7);
+	ASSERT_EQ(count(dir), 50000 - (50000 + 6) / 7);
 	namespace_free(names);
 }
 
-TEST(the_limit_holds)
+TEST(the_limit_holds_and_what_is_removed_makes_room)
 {
-	struct node *n;
+	struct node *n, *last = NULL;
+	char name[16];
+	unsigned i;
+	int r;
 
-	names = namespace_new(2, 2);
-	add("a", S_IFREG | 0644, NULL);
-	add("b", S_IFREG | 0644, NULL);
-	ASSERT_EQ(namespace_add(names, namespace_root(names), "c", 1, 99, S_IFREG | 0644, NULL, &n), -E2BIG);
+	names = namespace_new(2, 2 << 20);
+	for (i = 0;; i++) {
+		int len = snprintf(name, sizeof(name), "name-%07u", i);
+
+		r = namespace_add(names, namespace_root(names), name, (size_t)len, next_ino++, S_IFREG | 0644, NULL,
+				  &n);
+		if (r < 0)
+			break;
+		last = n;
+	}
+	ASSERT_EQ(r, -E2BIG);
+	/* Not far from what they were promised to take. */
+	ASSERT(i > (1 << 20) / 60);
+	namespace_remove(names, last);
+	ASSERT_EQ(namespace_add(names, namespace_root(names), "much-longer-than-the-other-name", 31, 99, S_IFREG | 0644,
+				NULL, &n),
+		  -E2BIG);
+	ASSERT_OK(namespace_add(names, namespace_root(names), "name-xxxxxxx", 12, 99, S_IFREG | 0644, NULL, &n));
+	ASSERT_EQ(count(namespace_root(names)), i);
+	namespace_free(names);
+}
+
+TEST(links_keep_their_targets)
+{
+	struct node *a = add("a", S_IFLNK | 0777, "target"), *b = add("b", S_IFLNK | 0777, "");
+	_cleanup_free_ char *path = NULL;
+
+	ASSERT_STREQ(node_target(a), "target");
+	ASSERT_STREQ(node_target(b), "");
+	namespace_remove(names, a);
+	a = add("x/c", S_IFLNK | 0777, "other");
+	ASSERT_STREQ(node_target(a), "other");
+	path = namespace_path(names, a);
+	ASSERT_STREQ(path, "x/c");
 }
