@@ -85,13 +85,23 @@ static const struct command image_list_command = {
 	.run = run_image_list,
 };
 
+static struct json *strings_json(const struct strv *v)
+{
+	struct json *j = json_array();
+
+	for (size_t i = 0; i < v->n; i++)
+		json_append_string(j, v->items[i]);
+	return j;
+}
+
 static struct json *image_json(const struct store *s, const struct image_meta *m)
 {
 	_cleanup_free_ char *disk = image_disk_path(s, m);
-	struct json *j = json_object(), *command = json_array(), *env = json_array();
+	struct json *j = json_object();
 	char time[32];
 
 	json_set_string(j, "digest", m->digest);
+	json_set_string(j, "disk_digest", m->disk);
 	json_set_string(j, "source", m->source);
 	json_set_string(j, "created", clock_format_rfc3339(m->created_ns, time, sizeof(time)));
 	json_set_string(j, "format", m->format);
@@ -101,12 +111,13 @@ static struct json *image_json(const struct store *s, const struct image_meta *m
 	json_set_string(j, "init", m->init == IMAGE_INIT_SYSTEM ? "system" : "agent");
 	json_set_string(j, "user", m->user);
 	json_set_bool(j, "ssh", m->ssh);
-	for (size_t i = 0; i < m->command.n; i++)
-		json_append_string(command, m->command.items[i]);
-	json_set(j, "command", command);
-	for (size_t i = 0; i < m->env.n; i++)
-		json_append_string(env, m->env.items[i]);
-	json_set(j, "env", env);
+	json_set(j, "command", strings_json(&m->command));
+	json_set(j, "env", strings_json(&m->env));
+	json_set(j, "entrypoint", strings_json(&m->entrypoint));
+	json_set(j, "volumes", strings_json(&m->volumes));
+	json_set(j, "ports", strings_json(&m->ports));
+	json_set(j, "labels", strings_json(&m->labels));
+	json_set_string(j, "stop_signal", m->stop_signal);
 	json_set_string(j, "workdir", m->workdir);
 	json_set_u64(j, "default_memory_bytes", m->default_memory_bytes);
 	json_set_string(j, "disk", disk);
@@ -217,18 +228,25 @@ static const struct command image_delete_command = {
 	.run = run_image_delete,
 };
 
-static const struct command *const image_commands[] = { &image_list_command,
-							&image_inspect_command,
-							&image_build_command,
-							&image_pull_command,
-							&image_push_command,
-							&image_delete_command,
-							NULL };
+/* One a line, as families of other files join. */
+/* clang-format off */
+static const struct command *const image_commands[] = {
+	&image_list_command,
+	&image_inspect_command,
+	&image_build_command,
+	&image_import_command,
+	&image_save_command,
+	&image_pull_command,
+	&image_push_command,
+	&image_delete_command,
+	NULL,
+};
+/* clang-format on */
 
 const struct command image_command = {
 	.name = "image",
-	.operands = "list, inspect, build, pull, push, delete",
-	.summary = "Images: list, inspect, build, pull, push, delete",
+	.operands = "COMMAND",
+	.summary = "Images: list, build, pull, push, import, save, delete",
 	.examples = { { "skerry image list", "What machines can be made from" } },
 	.subcommands = image_commands,
 };

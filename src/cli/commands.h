@@ -20,6 +20,8 @@ extern const struct command logs_command, console_command;
 extern const struct command exec_command, cp_command;
 /* cmd_ssh.c */
 extern const struct command ssh_command, proxy_command;
+/* cmd_archive.c: of the image family */
+extern const struct command image_import_command, image_save_command;
 /* cmd_image.c */
 extern const struct command image_command, kernel_command, disk_command;
 /* cmd_commit.c */

@@ -10,9 +10,17 @@
 #include "base/memory.h"
 #include "cli/image_verbs.h"
 
+/* One a line, as others join. */
+/* clang-format off */
 static const struct verb *const families[] = {
-	image_build_verbs, image_commit_verbs, image_firmware_verbs, image_kernel_verbs, image_registry_verbs,
+	image_build_verbs,
+	image_commit_verbs,
+	image_firmware_verbs,
+	image_import_verbs,
+	image_kernel_verbs,
+	image_registry_verbs,
 };
+/* clang-format on */
 
 int verb_usage(struct error *err, const char *what)
 {

@@ -348,7 +348,7 @@ void oci_manifest_render(const struct oci_manifest *m, struct buf *out)
 }
 
 /* The names that Go gives to what uname(2) tells, as images use them. */
-static const char *own_architecture(void)
+const char *oci_own_architecture(void)
 {
 	static const char *const names[][2] = { { "x86_64", "amd64" },
 						{ "aarch64", "arm64" },
@@ -373,7 +373,7 @@ static bool part_equals(const char *text, size_t n, const char *value)
 
 const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const char *platform)
 {
-	_cleanup_free_ char *own = xasprintf("linux/%s", own_architecture());
+	_cleanup_free_ char *own = xasprintf("linux/%s", oci_own_architecture());
 	const char *os = platform ? platform : own, *architecture = strchr(os, '/'), *variant;
 	size_t os_len = strcspn(os, "/"), len;
 

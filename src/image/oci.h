@@ -76,6 +76,8 @@ int oci_config_parse(const char *text, size_t len, const char *what, struct oci_
 		     struct error *err);
 void oci_config_done(struct oci_config *c);
 
+/* This machine's, as images name it: "amd64". */
+const char *oci_own_architecture(void);
 /* Is this media type one of a manifest (OCI's or Docker's), or of an index? */
 bool oci_is_manifest_type(const char *media_type);
 bool oci_is_index_type(const char *media_type);

@@ -7,25 +7,43 @@
 #include "store/store.h"
 
 struct source_request {
-	const char *operand;  /* what follows "SCHEME:", or the whole path when the source was found by content */
+	const char *
+		operand; /* what follows "SCHEME:", or the whole path when the source was found by content; "-" = standard input */
 	const char *select;   /* which image in an archive of several: a name in it; NULL = the only one */
 	const char *platform; /* "linux/amd64"; NULL = this machine's */
 	int progress_fd;      /* -1 = silent */
 };
 
+/* How a file begins. */
+struct source_head {
+	const void *p;
+	size_t n;
+	const char *entry; /* path of its first entry when it is a tar, packed or not; else NULL */
+};
+
 struct source {
 	const char *scheme; /* "docker-archive" */
-	const char *help;
-	/* Without a scheme: is the file that begins with these bytes for this source? NULL = only by scheme. */
-	bool (*recognise)(const void *head, size_t n);
-	/* Brings it in. *ret is the manifest, a blob of ours now; *ret_name (owned by the caller, or NULL) the name that it has in itself. */
+	const char *help;   /* "docker-archive:FILE", and what that is */
+	/* Without a scheme: is this file for this source? NULL = only by scheme. */
+	bool (*recognise)(const struct source_head *head);
+	/* Brings it in. *ret is the manifest, a blob of ours now; *ret_name (owned by the caller, or NULL) the name that it has in itself. The
+	 * caller holds blob_lock() shared. */
 	int (*fetch)(const struct store *s, const struct source_request *r, struct oci_descriptor *ret, char **ret_name,
 		     struct error *err);
 	/* Writes an image of ours out; NULL = it cannot. @name: what it is to be called there. */
-	int (*store)(const struct store *s, const struct oci_descriptor *manifest, const char *name,
-		     const char *operand, int progress_fd, struct error *err);
+	int (*save)(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *operand,
+		    int progress_fd, struct error *err);
 };
 /* By "SCHEME:…" or, for a path, by content. *ret_operand is borrowed from @given. Errors: kind USAGE listing the schemes; -ENOENT. */
-const struct source *source_find(const char *given, const char **ret_operand, struct error *err);
+int source_find(const char *given, const struct source **ret, const char **ret_operand, struct error *err);
+/* By "SCHEME:…" only, for writing; a plain path is a docker-archive. */
+int source_find_sink(const char *given, const struct source **ret, const char **ret_operand, struct error *err);
 /* NULL past the last. */
 const struct source *source_at(size_t i);
+
+/* What several of them need. Opens a file to read, "-" being standard input. Returns the descriptor, owned by the caller. */
+int source_open(const char *path, struct error *err);
+/* Writes a manifest over @config and @layers as a blob. */
+int source_put_manifest(const struct store *s, struct oci_manifest *m, struct oci_descriptor *ret, struct error *err);
+
+extern const struct source source_docker_archive, source_oci_archive, source_oci, source_tar;

@@ -93,7 +93,7 @@ TEST(what_is_not_there)
 {
 	cli_home(true);
 	REFUSED(1, "no image named 'nope", "create", "web", "--image", "nope");
-	REFUSED(125, "no image named 'nope", "run", "nope");
+	REFUSED(125, "no image named 'nope", "run", "--pull", "never", "nope");
 	REFUSED(1, "no machine named 'web'", "start", "web");
 	REFUSED(1, "no machine named 'web'", "stop", "web");
 	REFUSED(1, "no machine named 'web'", "status", "web");

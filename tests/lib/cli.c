@@ -153,6 +153,36 @@ static void link_store(const char *store, const char *part)
 		test_fail(__FILE__, __LINE__, "symlink %s: %s", to, strerror(errno));
 }
 
+/* The images are the test's own to change: names and records are copied or replaced whole by whoever writes them, so hard links do, and the
+ * sealed disks are shared. */
+static void copy_images(const char *store)
+{
+	char from[300], to[300], lock[320];
+	const char *const locks[] = { "lock", "blobs.lock" };
+
+	snprintf(from, sizeof(from), "%s/images", store);
+	snprintf(to, sizeof(to), "%s/images", home);
+	for (int linked = 1; linked >= 0; linked--) {
+		const char *argv[] = { "cp", linked ? "-al" : "-a", "--", from, to, NULL };
+		struct cli r = cli_argv(argv, NULL, 120);
+		int status = r.status;
+
+		cli_done(&r);
+		if (status == 0)
+			break;
+		/* Another file system: a real copy, then, with its holes. */
+		if (!linked)
+			test_fail(__FILE__, __LINE__, "cannot copy %s", from);
+		r = cli_argv((const char *const[]){ "rm", "-rf", "--", to, NULL }, NULL, 120);
+		cli_done(&r);
+	}
+	/* A lock is its file. */
+	for (size_t i = 0; i < sizeof(locks) / sizeof(locks[0]); i++) {
+		snprintf(lock, sizeof(lock), "%s/%s", to, locks[i]);
+		(void)unlink(lock);
+	}
+}
+
 const char *cli_home(bool needs_store)
 {
 	const char *store = getenv("SKERRY_TEST_STORE");
@@ -165,7 +195,7 @@ const char *cli_home(bool needs_store)
 	if (mkdir(home, 0700) < 0)
 		test_fail(__FILE__, __LINE__, "mkdir %s: %s", home, strerror(errno));
 	if (store && *store) {
-		link_store(store, "images");
+		copy_images(store);
 		link_store(store, "kernels");
 	}
 	setenv("SKERRY_HOME", home, 1);

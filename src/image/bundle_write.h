@@ -1,0 +1,10 @@
+/* Writing archives that carry one image; the save functions of two sources (image/source.h). */
+#pragma once
+
+#include "image/oci.h"
+#include "store/store.h"
+
+int bundle_save_docker(const struct store *s, const struct oci_descriptor *manifest, const char *name,
+		       const char *operand, int progress_fd, struct error *err);
+int bundle_save_oci(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *operand,
+		    int progress_fd, struct error *err);

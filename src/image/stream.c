@@ -1,0 +1,77 @@
+#include "image/stream.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+
+#include "base/memory.h"
+
+enum { PIECE = 256 << 10 };
+
+struct stream {
+	struct archive *archive; /* owned */
+	char *what;              /* owned */
+	bool empty;
+};
+
+static int damaged(const struct stream *s, struct error *err)
+{
+	const char *why = archive_error_string(s->archive);
+
+	return error_set(err, EBADMSG, "%s: damaged: %s", s->what, why ? why : "it cannot be unpacked");
+}
+
+int stream_new(int fd, const char *what, struct stream **ret, struct error *err)
+{
+	_cleanup_(stream_freep) struct stream *s = xnew(struct stream);
+	struct archive_entry *e;
+	int r;
+
+	s->what = xstrdup(what);
+	s->archive = archive_read_new();
+	if (!s->archive)
+		return error_set(err, ENOMEM, "%s: out of memory", what);
+	(void)archive_read_support_filter_gzip(s->archive);
+	(void)archive_read_support_filter_zstd(s->archive);
+	(void)archive_read_support_filter_xz(s->archive);
+	(void)archive_read_support_filter_bzip2(s->archive);
+	(void)archive_read_support_format_raw(s->archive);
+	(void)archive_read_support_format_empty(s->archive);
+	if (archive_read_open_fd(s->archive, fd, PIECE) != ARCHIVE_OK)
+		return damaged(s, err);
+	r = archive_read_next_header(s->archive, &e);
+	if (r != ARCHIVE_OK && r != ARCHIVE_WARN && r != ARCHIVE_EOF)
+		return damaged(s, err);
+	s->empty = r == ARCHIVE_EOF;
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+int stream_read(void *stream, const void **ret, size_t *ret_n, struct error *err)
+{
+	struct stream *s = stream;
+	la_int64_t offset;
+	int r;
+
+	*ret_n = 0;
+	if (s->empty)
+		return 0;
+	r = archive_read_data_block(s->archive, ret, ret_n, &offset);
+	if (r == ARCHIVE_EOF) {
+		*ret_n = 0;
+		s->empty = true;
+		return 0;
+	}
+	return r == ARCHIVE_OK ? 0 : damaged(s, err);
+}
+
+struct stream *stream_free(struct stream *s)
+{
+	if (!s)
+		return NULL;
+	if (s->archive)
+		(void)archive_read_free(s->archive);
+	free(s->what);
+	free(s);
+	return NULL;
+}

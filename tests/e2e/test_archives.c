@@ -1,0 +1,234 @@
+/* Images from files and into files, as other tools write and read them. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "cli.h"
+#include "json/json.h"
+
+static char *at(const char *name)
+{
+	return xasprintf("%s/%s", test_tmpdir(), name);
+}
+
+/* Runs a script in the test's own directory; fails the test unless it succeeds. */
+static void sh(const char *script)
+{
+	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
+	const char *argv[] = { CLI_SHELL, text, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
+
+	ASSERT_STATUS(r, 0);
+}
+
+static void need(const char *program)
+{
+	_cleanup_free_ char *text = xasprintf("command -v %s", program);
+	const char *argv[] = { CLI_SHELL, text, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+
+	if (r.status != 0)
+		test_skip("%s is not installed", program);
+}
+
+/* root.tar: a root file system with one program. */
+static void make_root(void)
+{
+	sh("mkdir -p root/bin root/etc && cp /bin/busybox root/bin/busybox && ln -s busybox root/bin/sh && ln -s "
+	   "busybox root/bin/cat && "
+	   "echo hello >root/etc/motd && tar -C root --sort=name --mtime=@1 -cf root.tar .");
+}
+
+static void import(const char *source, const char *name)
+{
+	_cleanup_free_ char *full = strchr(source, ':') ? xstrdup(source) : at(source);
+	_cleanup_cli_ struct cli r = cli("image", "import", full, "--name", name, NULL);
+
+	ASSERT_STATUS(r, 0);
+}
+
+/* The layers' digests as the image's configuration tells them, which no way of packing changes. */
+static char *disk_of(const char *name)
+{
+	_cleanup_cli_ struct cli r = cli("image", "inspect", name, NULL);
+	_cleanup_json_ struct json *j = NULL;
+
+	ASSERT_STATUS(r, 0);
+	ASSERT_OK(json_parse(r.out, strlen(r.out), "inspect", &j, NULL));
+	return xstrdup(json_string(json_get(j, "disk_digest")));
+}
+
+TEST(a_root_file_system_is_imported_and_run)
+{
+	_cleanup_cli_ struct cli r = {};
+
+	cli_home(true);
+	make_root();
+	import("root.tar", "app:1");
+	r = cli("run", "--rm", "app:1", "/bin/cat", "/etc/motd", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "hello\n");
+}
+
+TEST(every_packing_of_a_tar_gives_the_same_disk)
+{
+	static const char *const files[] = { "root.tar.gz", "root.tar.zst", "root.tar.xz", "root.tar.bz2" };
+	_cleanup_free_ char *plain = NULL;
+
+	need("zstd");
+	cli_home(false);
+	make_root();
+	sh("gzip -k root.tar && zstd -q root.tar && xz -k root.tar && bzip2 -k root.tar");
+	import("root.tar", "plain");
+	plain = disk_of("plain");
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_free_ char *disk = NULL;
+
+		import(files[i], "packed");
+		disk = disk_of("packed");
+		ASSERT_STREQ(disk, plain);
+	}
+}
+
+TEST(standard_input_is_an_archive_too)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_cli_ struct cli r = {};
+
+	cli_home(false);
+	make_root();
+	text = xasprintf("gzip -c '%s/root.tar' | '%s' image import - --name piped", test_tmpdir(), cli_skerry());
+	r = cli_argv((const char *const[]){ CLI_SHELL, text, NULL }, NULL, 60);
+	ASSERT_STATUS(r, 0);
+	ASSERT_CONTAINS(r.out, "piped:latest sha256:");
+}
+
+TEST(what_is_saved_comes_back_the_same)
+{
+	static const char *const to[][2] = { { "docker-archive", "d.tar" },
+					     { "oci-archive", "o.tar" },
+					     { "oci", "layout" } };
+	_cleanup_free_ char *disk = NULL;
+
+	cli_home(false);
+	make_root();
+	import("root.tar", "app:1");
+	disk = disk_of("app:1");
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		_cleanup_free_ char *dest = xasprintf("%s:%s/%s", to[i][0], test_tmpdir(), to[i][1]), *again = NULL;
+		_cleanup_cli_ struct cli r = cli("image", "save", "app:1", "-o", dest, NULL);
+
+		ASSERT_STATUS(r, 0);
+		import(dest, "again");
+		again = disk_of("again");
+		ASSERT_STREQ(again, disk);
+	}
+}
+
+TEST(other_tools_read_what_is_saved_and_the_store_itself)
+{
+	_cleanup_free_ char *archive = NULL, *oci = NULL, *script = NULL;
+	const char *home = cli_home(false);
+
+	need("skopeo");
+	need("umoci");
+	make_root();
+	import("root.tar", "app:1");
+	archive = xasprintf("docker-archive:%s/d.tar", test_tmpdir());
+	oci = xasprintf("oci-archive:%s/o.tar", test_tmpdir());
+	for (size_t i = 0; i < 2; i++) {
+		_cleanup_cli_ struct cli r = cli("image", "save", "app:1", i ? oci : archive, NULL);
+
+		ASSERT_STATUS(r, 0);
+	}
+	sh("skopeo copy -q docker-archive:d.tar oci:from-docker:app && skopeo copy -q oci-archive:o.tar "
+	   "oci:from-oci:app");
+	script = xasprintf("skopeo copy -q 'oci:%s/images:app:1' oci:from-store:app", home);
+	sh(script);
+	sh("for l in from-docker from-oci from-store; do umoci unpack --rootless --image $l:app $l-tree && "
+	   "diff -r root $l-tree/rootfs || exit 1; done");
+}
+
+TEST(what_other_tools_write_is_read)
+{
+	_cleanup_free_ char *tar = NULL, *plain = NULL;
+
+	need("skopeo");
+	need("umoci");
+	cli_home(false);
+	make_root();
+	import("root.tar", "plain");
+	plain = disk_of("plain");
+	sh("umoci init --layout l && umoci new --image l:app && umoci raw add-layer --image l:app root.tar && "
+	   "umoci config --image l:app --config.entrypoint /bin/cat --config.cmd /etc/motd --config.env A=1 && "
+	   "skopeo copy -q oci:l:app docker-archive:d.tar:app:1 && skopeo copy -q oci:l:app oci-archive:o.tar:app && "
+	   "gzip -k d.tar");
+	for (size_t i = 0; i < 4; i++) {
+		static const char *const files[] = { "d.tar", "d.tar.gz", "o.tar", "l" };
+		_cleanup_free_ char *disk = NULL;
+		_cleanup_cli_ struct cli r = {};
+
+		import(files[i], "read");
+		disk = disk_of("read");
+		ASSERT_STREQ(disk, plain);
+		r = cli("image", "inspect", "read", NULL);
+		ASSERT_CONTAINS(r.out, "/etc/motd");
+		ASSERT_CONTAINS(r.out, "A=1");
+	}
+}
+
+TEST(an_imported_image_runs_as_its_configuration_says)
+{
+	static const struct {
+		const char *args[6], *out;
+	} runs[] = {
+		{ { "read" }, "hello\n" },
+		{ { "read", "/proc/sys/kernel/ostype" }, "Linux\n" },
+		{ { "--entrypoint", "/bin/sh", "read", "-c", "echo $A; pwd; id -u" }, "1\n/srv/x\n65534\n" },
+		{ { "--entrypoint", "", "read", "/bin/busybox", "echo", "x" }, "x\n" },
+	};
+
+	need("umoci");
+	cli_home(true);
+	make_root();
+	sh("umoci init --layout l && umoci new --image l:app && umoci raw add-layer --image l:app root.tar && "
+	   "umoci config --image l:app --config.entrypoint /bin/cat --config.cmd /etc/motd --config.env A=1 "
+	   "--config.workingdir /srv/x --config.user 65534 --config.volume /data --config.stopsignal SIGQUIT");
+	import("l", "read");
+	for (size_t i = 0; i < ARRAY_SIZE(runs); i++) {
+		const char *argv[12] = { cli_skerry(), "run", "--rm" };
+		_cleanup_cli_ struct cli r = {};
+
+		for (size_t k = 0; k < 6; k++)
+			argv[3 + k] = runs[i].args[k];
+		r = cli_argv(argv, NULL, 120);
+		ASSERT_STATUS(r, 0);
+		ASSERT_STREQ(r.out, runs[i].out);
+	}
+}
+
+TEST(bad_archives_end_with_one_line_and_leave_nothing)
+{
+	static const struct {
+		const char *source;
+		int status;
+	} bad[] = { { "nosuch.tar", 1 }, { "text", 65 }, { "cut.tar.gz", 65 }, { "empty", 65 }, { "dir", 65 } };
+	int before;
+
+	cli_home(false);
+	before = cli_entries("images/disks", NULL, 0);
+	make_root();
+	sh("echo text >text && gzip -c root.tar | head -c 5000 >cut.tar.gz && : >empty && mkdir dir");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_free_ char *path = at(bad[i].source);
+		_cleanup_cli_ struct cli r = cli("image", "import", path, "--name", "bad", NULL);
+
+		ASSERT_STATUS(r, bad[i].status);
+		ASSERT(after_prefix(r.err, "skerry: ") && strchr(r.err, '\n') == r.err + strlen(r.err) - 1);
+	}
+	ASSERT(cli_entries("images/partial", NULL, 0) <= 0);
+	ASSERT_EQ(cli_entries("images/disks", NULL, 0), before);
+}
