@@ -52,7 +52,7 @@ static int run_import(const struct invocation *inv, struct error *err)
 		strv_add(&args, "--quiet");
 	strv_add(&args, "--");
 	strv_add(&args, inv->operands[0]);
-	return provide_run((const char *const *)args.items, STDOUT_FILENO, err);
+	return provide_run_from((const char *const *)args.items, STDIN_FILENO, STDOUT_FILENO, err);
 }
 
 const struct command image_import_command = {
