@@ -1,21 +1,16 @@
-/* image, kernel, disk: what machines are made from. Looking and deleting happen here; making is skerry-image's. */
+/* image: looking, building, deleting; the other files of the family are cmd_archive.c, cmd_registry.c. Making is skerry-image's. */
 #include <errno.h>
 #include <inttypes.h>
 #include <unistd.h>
 
-#include "base/parse.h"
 #include "base/table.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/provide.h"
-#include "cli/target.h"
 #include "image/image.h"
-#include "image/kernel.h"
-#include "agent.pb-c.h"
+#include "machine/machine.h"
 
 enum { DIGEST_SHOWN = 19 };
-#define TRIM_TIMEOUT_NS  (300 * NS_PER_SEC)
-#define AGENT_TIMEOUT_NS (120 * NS_PER_SEC)
 
 struct listing_options {
 	int format;
@@ -26,8 +21,6 @@ static const struct option listing_table[] = {
 	FORMAT_OPTION(listing_options),
 	QUIET_OPTION(listing_options),
 };
-
-/* ---- image ---- */
 
 static const struct table_column image_columns[] = {
 	{ "name", "NAME", TABLE_TEXT },           { "digest", NULL, TABLE_TEXT },
@@ -249,234 +242,4 @@ const struct command image_command = {
 	.summary = "Images: list, build, pull, push, import, save, delete",
 	.examples = { { "skerry image list", "What machines can be made from" } },
 	.subcommands = image_commands,
-};
-
-/* ---- kernel ---- */
-
-static const struct table_column kernel_columns[] = {
-	{ "name", "NAME", TABLE_TEXT },        { "release", "RELEASE", TABLE_TEXT }, { "file", "FILE", TABLE_TEXT },
-	{ "size_bytes", "SIZE", TABLE_BYTES }, { "default", "DEFAULT", TABLE_BOOL }, { "source", "SOURCE", TABLE_TEXT },
-	{ "created", "CREATED", TABLE_TIME },
-};
-
-static int run_kernel_list(const struct invocation *inv, struct error *err)
-{
-	const struct listing_options *o = inv->options;
-	_cleanup_store_ struct store s = {};
-	_cleanup_strv_ struct strv names = {};
-	_cleanup_(kernel_meta_done) struct kernel_meta chosen = {};
-	struct table *t;
-	int r = store_open(&s, err);
-
-	if (r >= 0)
-		r = kernel_names(&s, &names, err);
-	if (r < 0)
-		return r;
-	(void)kernel_default(&s, &chosen, NULL);
-	t = table_new(kernel_columns, ARRAY_SIZE(kernel_columns));
-	for (size_t i = 0; i < names.n; i++) {
-		_cleanup_(kernel_meta_done) struct kernel_meta k = {};
-		_cleanup_error_ struct error e = {};
-
-		if (kernel_find(&s, names.items[i], &k, &e) < 0) {
-			output_notice("%s", e.msg);
-			continue;
-		}
-		table_text(t, k.name);
-		table_text(t, k.release);
-		table_text(t, k.file);
-		table_bytes(t, k.bytes);
-		table_bool(t, chosen.name && streq(chosen.name, k.name));
-		table_text(t, k.source);
-		table_time(t, k.created_ns);
-	}
-	r = output_table(t, kernel_columns, ARRAY_SIZE(kernel_columns), o->format, o->quiet, err);
-	table_free(t);
-	return r;
-}
-
-static const struct command kernel_list_command = {
-	.name = "list",
-	.aliases = { "ls" },
-	.operands = "",
-	.summary = "List kernels",
-	.examples = { { "skerry kernel list", "All kernels, and which one is taken unless another is named" } },
-	.options = listing_table,
-	.n_options = ARRAY_SIZE(listing_table),
-	.options_size = sizeof(struct listing_options),
-	.run = run_kernel_list,
-};
-
-struct kernel_import_options {
-	const char *name;
-	bool replace;
-};
-
-static const struct option kernel_import_table[] = {
-	TEXT(0, "name", "NAME", kernel_import_options, name,
-	     "What to call it (made from the file's name unless given)"),
-	FLAG(0, "replace", kernel_import_options, replace, "Take the place of a kernel of that name"),
-};
-
-static int run_kernel_import(const struct invocation *inv, struct error *err)
-{
-	const struct kernel_import_options *o = inv->options;
-	const char *args[6] = { "import-kernel", inv->operands[0] };
-	size_t n = 2;
-
-	if (o->name) {
-		args[n++] = "--name";
-		args[n++] = o->name;
-	}
-	if (o->replace)
-		args[n++] = "--replace";
-	return provide_run(args, STDOUT_FILENO, err);
-}
-
-static const struct command kernel_import_command = {
-	.name = "import",
-	.operands = "PATH|debian",
-	.min_operands = 1,
-	.max_operands = 1,
-	.complete = "file",
-	.summary = "Import a kernel: a vmlinux, a bzImage, a Debian package, or Debian's own",
-	.description = "A bzImage is unpacked once, so that no start has to do it. The word debian fetches the package "
-		       "linux-image-cloud-amd64.",
-	.examples = { { "skerry kernel import debian", "Debian's kernel for clouds" },
-		      { "skerry kernel import arch/x86/boot/bzImage --name mine", "One of yours" } },
-	.options = kernel_import_table,
-	.n_options = ARRAY_SIZE(kernel_import_table),
-	.options_size = sizeof(struct kernel_import_options),
-	.run = run_kernel_import,
-};
-
-struct kernel_build_options {
-	const char *name;
-	bool replace;
-};
-
-static const struct option kernel_build_table[] = {
-	TEXT(0, "name", "NAME", kernel_build_options, name, "What to call it (built unless given)"),
-	FLAG(0, "replace", kernel_build_options, replace, "Take the place of a kernel of that name"),
-};
-
-static int run_kernel_build(const struct invocation *inv, struct error *err)
-{
-	const struct kernel_build_options *o = inv->options;
-	const char *args[5] = { "build-kernel" };
-	size_t n = 1;
-
-	if (o->name) {
-		args[n++] = "--name";
-		args[n++] = o->name;
-	}
-	if (o->replace)
-		args[n++] = "--replace";
-	return provide_run(args, STDOUT_FILENO, err);
-}
-
-static const struct command kernel_build_command = {
-	.name = "build",
-	.operands = "",
-	.summary = "Build a kernel for machines from Debian's sources",
-	.description = "Everything virtual machines need is built in and nothing else, so it boots faster. Takes about "
-		       "five minutes on two CPUs; what was built is "
-		       "kept until sources or configuration change.",
-	.examples = { { "skerry kernel build", "Build it; it is the default from then on" } },
-	.options = kernel_build_table,
-	.n_options = ARRAY_SIZE(kernel_build_table),
-	.options_size = sizeof(struct kernel_build_options),
-	.run = run_kernel_build,
-};
-
-static int run_kernel_delete(const struct invocation *inv, struct error *err)
-{
-	_cleanup_store_ struct store s = {};
-	int r = store_open(&s, err);
-
-	for (size_t i = 0; r >= 0 && i < inv->n_operands; i++) {
-		r = kernel_delete(&s, inv->operands[i], machine_uses_kernel, &s, err);
-		if (r >= 0)
-			r = output_line(err, "%s", inv->operands[i]);
-	}
-	return r;
-}
-
-static const struct command kernel_delete_command = {
-	.name = "delete",
-	.aliases = { "rm" },
-	.operands = "NAME...",
-	.min_operands = 1,
-	.max_operands = OPERANDS_ANY,
-	.complete = "kernel+",
-	.summary = "Delete kernels",
-	.examples = { { "skerry kernel delete mine", "Delete one that no machine names" } },
-	.run = run_kernel_delete,
-};
-
-static const struct command *const kernel_commands[] = { &kernel_import_command, &kernel_list_command,
-							 &kernel_build_command, &kernel_delete_command, NULL };
-
-const struct command kernel_command = {
-	.name = "kernel",
-	.operands = "import, list, build, delete",
-	.summary = "Kernels: import, list, build, delete",
-	.examples = { { "skerry kernel list", "What machines can boot" } },
-	.subcommands = kernel_commands,
-};
-
-/* ---- disk ---- */
-
-static int trim_one(const struct store *s, const struct name *name, const void *options, struct error *err)
-{
-	Skerry__Agent__V1__TrimResponse *m;
-	_cleanup_client_ struct client c = {};
-	_cleanup_buf_ struct buf out = {};
-	char text[32];
-	int r = client_connect(s, name, &c, err);
-
-	(void)options;
-	if (r >= 0)
-		r = target_need_agent(s, name, err);
-	if (r >= 0)
-		r = client_wait_agent(&c, AGENT_TIMEOUT_NS, err);
-	if (r >= 0)
-		r = client_call(&c, AGENT_SERVICE, "Trim", NULL, TRIM_TIMEOUT_NS, &out, err);
-	if (r < 0)
-		return r;
-	m = skerry__agent__v1__trim_response__unpack(NULL, out.len, (const uint8_t *)out.p);
-	if (!m)
-		return error_set(err, EBADMSG, "machine '%s': the guest sent a malformed answer", name->s);
-	r = output_line(err, "%s: %s given back", name->s, format_bytes(m->trimmed_bytes, text, sizeof(text)));
-	skerry__agent__v1__trim_response__free_unpacked(m, NULL);
-	return r;
-}
-
-static int run_disk_trim(const struct invocation *inv, struct error *err)
-{
-	_cleanup_store_ struct store s = {};
-	int r = store_open(&s, err);
-
-	return r < 0 ? r : target_each(inv, &s, trim_one, err);
-}
-
-static const struct command disk_trim_command = {
-	.name = "trim",
-	.operands = "NAME...",
-	.min_operands = 1,
-	.max_operands = OPERANDS_ANY,
-	.complete = "machine+",
-	.summary = "Give back to the host what running machines have deleted on their disks",
-	.examples = { { "skerry disk trim web", "Shrink its disk file" } },
-	.run = run_disk_trim,
-};
-
-static const struct command *const disk_commands[] = { &disk_trim_command, NULL };
-
-const struct command disk_command = {
-	.name = "disk",
-	.operands = "trim",
-	.summary = "Disks: trim",
-	.examples = { { "skerry disk trim web", "Shrink its disk file" } },
-	.subcommands = disk_commands,
 };

@@ -23,7 +23,11 @@ extern const struct command ssh_command, proxy_command;
 /* cmd_archive.c: of the image family */
 extern const struct command image_import_command, image_save_command;
 /* cmd_image.c */
-extern const struct command image_command, kernel_command, disk_command;
+extern const struct command image_command;
+/* cmd_kernel.c */
+extern const struct command kernel_command;
+/* cmd_disk.c */
+extern const struct command disk_command;
 /* cmd_commit.c */
 extern const struct command commit_command;
 /* cmd_registry.c */
