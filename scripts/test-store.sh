@@ -14,6 +14,8 @@ mkdir -p "$SKERRY_HOME"
 
 key=$(find src/image src/disk images -type f | sort | xargs sha256sum | sha256sum | cut -c 1-16)
 if [ ! -e "$SKERRY_HOME/images-$key" ]; then
+	# A cache, and maybe of a form that this version does not read.
+	rm -rf "$SKERRY_HOME/images"
 	"$skerry" image build tiny
 	"$skerry" image build debian
 	rm -f "$SKERRY_HOME"/images-*
