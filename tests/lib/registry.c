@@ -1,0 +1,210 @@
+#include "registry.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+enum { WAIT_MS = 50, WAITS = 400 };
+
+/* A script in the test's directory; the test fails with what it said. */
+static void run(const char *script)
+{
+	char whole[4096];
+	_cleanup_cli_ struct cli r = {};
+
+	snprintf(whole, sizeof(whole), "set -e; cd '%s'; %s", test_tmpdir(), script);
+	r = cli_argv((const char *[]){ CLI_SHELL, whole, NULL }, NULL, 120);
+	ASSERT_STATUS(r, 0);
+}
+
+static void need(const char *program)
+{
+	char script[128];
+	_cleanup_cli_ struct cli r = {};
+
+	snprintf(script, sizeof(script), "command -v %s", program);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 30);
+	if (r.status != 0)
+		test_skip("%s is not installed", program);
+}
+
+static int free_port(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&a, &len) < 0)
+		test_fail(__FILE__, __LINE__, "socket: %s", strerror(errno));
+	close(fd);
+	return ntohs(a.sin_port);
+}
+
+static bool answers(int port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				 .sin_port = htons((uint16_t)port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok = connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+
+	close(fd);
+	return ok;
+}
+
+static void make_certificates(void)
+{
+	run("mkdir -p trust; openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out trust/ca.crt -days 3 -subj "
+	    "/CN=test 2>openssl.log;"
+	    "openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>>openssl.log;"
+	    "echo subjectAltName=DNS:localhost >server.ext;"
+	    "openssl x509 -req -in server.csr -CA trust/ca.crt -CAkey ca.key -CAcreateserial -days 3 -extfile "
+	    "server.ext "
+	    "-out server.crt 2>>openssl.log;"
+	    "htpasswd -Bbn me pw >htpasswd");
+}
+
+static void write_config(int port, bool secured)
+{
+	char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/config.yml", test_tmpdir());
+	f = fopen(path, "we");
+	ASSERT(f != NULL);
+	fprintf(f, "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: '%s/registry'}}\n",
+		test_tmpdir());
+	if (secured)
+		fprintf(f,
+			"http: {addr: '127.0.0.1:%d', tls: {certificate: '%s/server.crt', key: '%s/server.key'}}\n"
+			"auth: {htpasswd: {realm: test, path: '%s/htpasswd'}}\n",
+			port, test_tmpdir(), test_tmpdir(), test_tmpdir());
+	else
+		fprintf(f, "http: {addr: '127.0.0.1:%d'}\n", port);
+	fclose(f);
+}
+
+void registry_server_start(struct registry_server *s, bool secured)
+{
+	char config[300];
+	int port = free_port(), log;
+	pid_t parent = getpid();
+
+	need("docker-registry");
+	need("skopeo");
+	need("umoci");
+	if (secured) {
+		need("openssl");
+		need("htpasswd");
+		make_certificates();
+	}
+	write_config(port, secured);
+	snprintf(s->host, sizeof(s->host), "localhost:%d", port);
+	snprintf(s->trust, sizeof(s->trust), "%s/trust", test_tmpdir());
+	snprintf(s->ca, sizeof(s->ca), "%s/trust/ca.crt", test_tmpdir());
+	snprintf(s->log, sizeof(s->log), "%s/registry.log", test_tmpdir());
+	snprintf(config, sizeof(config), "%s/config.yml", test_tmpdir());
+	log = open(s->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	ASSERT(log >= 0);
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(0);
+		dup2(log, 1);
+		dup2(log, 2);
+		unsetenv("SKERRY_HOME");
+		execlp("docker-registry", "docker-registry", "serve", config, (char *)NULL);
+		_exit(127);
+	}
+	close(log);
+	for (int i = 0; !answers(port); i++) {
+		if (i == WAITS)
+			test_fail(__FILE__, __LINE__, "docker-registry does not come up");
+		(void)poll(NULL, 0, WAIT_MS); /* lint: nothing announces this */
+	}
+}
+
+unsigned registry_server_count(const struct registry_server *s, const char *one, const char *two)
+{
+	FILE *f = fopen(s->log, "re");
+	char line[4096];
+	unsigned n = 0;
+
+	ASSERT(f != NULL);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, one) && strstr(line, two);
+	fclose(f);
+	return n;
+}
+
+void registry_make_image(const char *tag, unsigned kib)
+{
+	char script[2048];
+
+	snprintf(script, sizeof(script),
+		 "test -d layout || umoci init --layout layout; umoci new --image layout:%s; "
+		 "umoci unpack --rootless --image layout:%s bundle-%s >/dev/null; cd bundle-%s/rootfs; mkdir -p bin "
+		 "etc; "
+		 "cp /bin/busybox bin/; ln -s busybox bin/sh; head -c %uK /dev/urandom >etc/noise; cd ../..; "
+		 "umoci repack --refresh-bundle --image layout:%s bundle-%s >/dev/null; head -c %uK /dev/urandom "
+		 ">bundle-%s/rootfs/etc/more; "
+		 "umoci repack --image layout:%s bundle-%s >/dev/null; umoci config --image layout:%s "
+		 "--config.cmd sh; rm -r bundle-%s",
+		 tag, tag, tag, tag, kib / 2, tag, tag, kib / 2, tag, tag, tag, tag, tag);
+	run(script);
+}
+
+static void copy(const struct registry_server *s, const char *from, const char *to, const char *side, bool secured)
+{
+	char script[2048];
+
+	if (secured)
+		snprintf(script, sizeof(script), "skopeo copy -q --%s-cert-dir '%s' --%s-creds me:pw '%s' '%s'", side,
+			 s->trust, side, from, to);
+	else
+		snprintf(script, sizeof(script), "skopeo copy -q --%s-tls-verify=false '%s' '%s'", side, from, to);
+	run(script);
+}
+
+void registry_put(const struct registry_server *s, const char *layout_tag, const char *to, bool secured)
+{
+	char from[256], where[256];
+
+	snprintf(from, sizeof(from), "oci:layout:%s", layout_tag);
+	snprintf(where, sizeof(where), "docker://%s/%s", s->host, to);
+	copy(s, from, where, "dest", secured);
+}
+
+void registry_get(const struct registry_server *s, const char *from, const char *layout_tag, bool secured)
+{
+	char to[256], where[256];
+
+	snprintf(where, sizeof(where), "docker://%s/%s", s->host, from);
+	snprintf(to, sizeof(to), "oci:layout:%s", layout_tag);
+	copy(s, where, to, "src", secured);
+}
+
+const char *registry_layout_digest(const char *layout_tag)
+{
+	static char digest[80];
+	char script[512];
+	_cleanup_cli_ struct cli r = {};
+
+	snprintf(script, sizeof(script), "cd '%s' && skopeo inspect --format '{{.Digest}}' oci:layout:%s",
+		 test_tmpdir(), layout_tag);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+	ASSERT_STATUS(r, 0);
+	snprintf(digest, sizeof(digest), "%.71s", r.out);
+	ASSERT_EQ(strlen(digest), 71);
+	return digest;
+}
