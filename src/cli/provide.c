@@ -34,7 +34,7 @@ static int wait_for(int pidfd, int signal_fd)
 	}
 }
 
-static int end_status(int status)
+static int end_status(int status, struct error *err)
 {
 	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 
@@ -43,10 +43,9 @@ static int end_status(int status)
 	/* What it drew last, a bar, makes room. */
 	if (isatty(STDERR_FILENO))
 		(void)write_full(STDERR_FILENO, "\r\033[K", 4);
-	if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP)
-		output_notice("interrupted");
-	else
-		output_notice("skerry-image was killed by signal %d", sig);
+	if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP)
+		return error_set(err, EIO, "skerry-image was killed by signal %d", sig);
+	output_notice("interrupted");
 	return 128 + sig;
 }
 
@@ -84,7 +83,7 @@ int provide_run_from(const char *const *args, int in_fd, int out_fd, struct erro
 			error_set_errno(err, r, "skerry-image");
 	}
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
-	return r < 0 ? r : end_status(status);
+	return r < 0 ? r : end_status(status, err);
 }
 
 int provide_run(const char *const *args, int out_fd, struct error *err)
