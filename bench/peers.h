@@ -9,11 +9,16 @@ struct peer {
 	struct server server;
 	char *words
 		[16]; /* owned; the command to be timed, NULL-terminated; "%ID%" in one of them is made unique for each run */
+	char *after[16]; /* owned; run after each, not timed; NULL = nothing */
 	char why[256];
 };
 
 /* Starts containerd or dockerd in a directory of its own below @scratch, with the busybox root file system @rootfs (a directory). */
 void peer_start_ctr(struct peer *p, const char *scratch, const char *rootfs);
 void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs);
+/* Starts libvirtd for a session of its own, without root, with a domain "bench" that boots @kernel (a path) in a plain QEMU machine; what is
+ * timed is virsh start, peer_after() ends the domain. */
+void peer_start_virsh(struct peer *p, const char *scratch, const char *kernel);
 int peer_run(struct peer *p, unsigned nth, uint64_t *ret_ns, struct error *err);
+int peer_after(struct peer *p, struct error *err);
 void peer_stop(struct peer *p);
