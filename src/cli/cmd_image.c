@@ -78,71 +78,6 @@ static const struct command image_list_command = {
 	.run = run_image_list,
 };
 
-static struct json *strings_json(const struct strv *v)
-{
-	struct json *j = json_array();
-
-	for (size_t i = 0; i < v->n; i++)
-		json_append_string(j, v->items[i]);
-	return j;
-}
-
-static struct json *image_json(const struct store *s, const struct image_meta *m)
-{
-	_cleanup_free_ char *disk = image_disk_path(s, m);
-	struct json *j = json_object();
-	char time[32];
-
-	json_set_string(j, "digest", m->digest);
-	json_set_string(j, "disk_digest", m->disk);
-	json_set_string(j, "source", m->source);
-	json_set_string(j, "created", clock_format_rfc3339(m->created_ns, time, sizeof(time)));
-	json_set_string(j, "format", m->format);
-	json_set_string(j, "fstype", m->fstype);
-	json_set_u64(j, "size_bytes", m->virtual_bytes);
-	json_set_string(j, "boot", m->boot == IMAGE_BOOT_FIRMWARE ? "firmware" : "kernel");
-	json_set_string(j, "init", m->init == IMAGE_INIT_SYSTEM ? "system" : "agent");
-	json_set_string(j, "user", m->user);
-	json_set_bool(j, "ssh", m->ssh);
-	json_set(j, "command", strings_json(&m->command));
-	json_set(j, "env", strings_json(&m->env));
-	json_set(j, "entrypoint", strings_json(&m->entrypoint));
-	json_set(j, "volumes", strings_json(&m->volumes));
-	json_set(j, "ports", strings_json(&m->ports));
-	json_set(j, "labels", strings_json(&m->labels));
-	json_set_string(j, "stop_signal", m->stop_signal);
-	json_set_string(j, "workdir", m->workdir);
-	json_set_u64(j, "default_memory_bytes", m->default_memory_bytes);
-	json_set_string(j, "disk", disk);
-	return j;
-}
-
-static int run_image_inspect(const struct invocation *inv, struct error *err)
-{
-	_cleanup_store_ struct store s = {};
-	_cleanup_(image_meta_done) struct image_meta meta = {};
-	_cleanup_json_ struct json *j = NULL;
-	int r = store_open(&s, err);
-
-	if (r >= 0)
-		r = image_find(&s, inv->operands[0], &meta, err);
-	if (r < 0)
-		return r;
-	j = image_json(&s, &meta);
-	return output_json(j, err);
-}
-
-static const struct command image_inspect_command = {
-	.name = "inspect",
-	.operands = "IMAGE",
-	.min_operands = 1,
-	.max_operands = 1,
-	.complete = "image",
-	.summary = "Show everything about an image, as JSON",
-	.examples = { { "skerry image inspect debian", "Digest, sizes, default user and command" } },
-	.run = run_image_inspect,
-};
-
 struct image_build_options {
 	const char *name, *packages;
 	uint64_t disk_bytes;
@@ -195,43 +130,21 @@ static const struct command image_build_command = {
 	.run = run_image_build,
 };
 
-static int run_image_delete(const struct invocation *inv, struct error *err)
-{
-	_cleanup_store_ struct store s = {};
-	int r = store_open(&s, err);
-
-	for (size_t i = 0; r >= 0 && i < inv->n_operands; i++) {
-		r = image_delete(&s, inv->operands[i], machine_uses_image, &s, err);
-		if (r >= 0)
-			r = output_line(err, "%s", inv->operands[i]);
-	}
-	return r;
-}
-
-static const struct command image_delete_command = {
-	.name = "delete",
-	.aliases = { "rm" },
-	.operands = "IMAGE...",
-	.min_operands = 1,
-	.max_operands = OPERANDS_ANY,
-	.complete = "image+",
-	.summary = "Delete images",
-	.description = "An image that a machine was made from stays: the machine's disk needs it.",
-	.examples = { { "skerry image delete dev", "Remove the name, and the disk when nothing else uses it" } },
-	.run = run_image_delete,
-};
-
 /* One a line, as families of other files join. */
 /* clang-format off */
 static const struct command *const image_commands[] = {
 	&image_list_command,
 	&image_inspect_command,
+	&image_history_command,
 	&image_build_command,
 	&image_import_command,
 	&image_save_command,
 	&image_pull_command,
 	&image_push_command,
+	&image_tag_command,
+	&image_export_command,
 	&image_delete_command,
+	&image_prune_command,
 	NULL,
 };
 /* clang-format on */
@@ -239,7 +152,7 @@ static const struct command *const image_commands[] = {
 const struct command image_command = {
 	.name = "image",
 	.operands = "COMMAND",
-	.summary = "Images: list, build, pull, push, import, save, delete",
+	.summary = "Images: list, inspect, build, pull, push, import, save, tag, delete, prune",
 	.examples = { { "skerry image list", "What machines can be made from" } },
 	.subcommands = image_commands,
 };

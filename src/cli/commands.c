@@ -27,6 +27,7 @@ const struct command *const commands[] = {
 	&image_command,
 	&kernel_command,
 	&disk_command,
+	&system_command,
 	&login_command,
 	&logout_command,
 	&config_command,

@@ -43,8 +43,18 @@ static int find_user(const struct store *s, bool (*uses)(const struct machine_sp
 		if (name_parse(names.items[i], "machine name", &n, NULL) < 0)
 			continue;
 		dir = store_machine_open(s, &n, NULL);
-		if (dir < 0 || machine_spec_load(dir, n.s, &spec, &tree, NULL) < 0)
+		if (dir < 0)
 			continue;
+		/* A record that cannot be read may name anything: nothing of what it might name goes. */
+		r = machine_spec_load(dir, n.s, &spec, &tree, NULL);
+		if (r == -ENOENT || r == -ENOTDIR) {
+			r = 0;
+			continue;
+		}
+		if (r < 0) {
+			*ret_by = xasprintf("machine '%s', whose record is damaged", n.s);
+			return 1;
+		}
 		if (uses(&spec, what)) {
 			*ret_by = xasprintf("machine '%s'", n.s);
 			return 1;
