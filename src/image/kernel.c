@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -20,7 +22,11 @@ enum {
 	MODULE_LIMIT = 64 << 20, /* one module */
 	LOAD_LIMIT = 64 << 10,   /* the list of modules */
 	INITRD_LIMIT = 256 << 20,
+	INITRDS_SEEN = 64,
+	INITRDS_KEPT = 4,
+	INITRD_YOUNG_S = 3600,
 };
+#define INITRD_PREFIX "initrd-"
 
 static const struct json_field kernel_fields[] = {
 	{ "name", JSON_STRING, offsetof(struct kernel_meta, name), JSON_REQUIRED },
@@ -32,7 +38,6 @@ static const struct json_field kernel_fields[] = {
 	{ "built", JSON_BOOL, offsetof(struct kernel_meta, built), 0 },
 	{ "bytes", JSON_U64, offsetof(struct kernel_meta, bytes), 0 },
 	{ "created_ns", JSON_U64, offsetof(struct kernel_meta, created_ns), 0 },
-	{ "initrd_key", JSON_STRING, offsetof(struct kernel_meta, initrd_key), 0 },
 	{},
 };
 
@@ -258,28 +263,77 @@ int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *
 	return 0;
 }
 
-/* What the initrd is made from. The modules are the kernel's own: an import starts without a key. */
-static int initrd_key(int guest_fd, char **ret)
+/* The initrd's file name says what it is made from, so that programs of two versions that share a kernel do not rewrite each other's. The
+ * modules are the kernel's own: an import begins with an empty directory. */
+static int initrd_name(int guest_fd, char **ret)
 {
+	uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
 	struct stat st;
 
 	if (fstat(guest_fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	*ret = xasprintf("1:%" PRIu64 ":%" PRIu64 ":%" PRIu64 ".%09ld", (uint64_t)st.st_ino, (uint64_t)st.st_size,
-			 (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	{
+		const uint64_t parts[] = { st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
+					   (uint64_t)st.st_mtim.tv_nsec };
+
+		for (size_t i = 0; i < sizeof(parts); i++)
+			hash = (hash ^ ((const uint8_t *)parts)[i]) * UINT64_C(1099511628211);
+	}
+	*ret = xasprintf(INITRD_PREFIX "%016" PRIx64, hash);
 	return 0;
 }
 
-static bool initrd_is_current(int kernel_fd, const struct kernel_meta *m, const char *key)
+static bool is_there(int kernel_fd, const char *name)
 {
-	return m->initrd_key && streq(m->initrd_key, key) &&
-	       faccessat(kernel_fd, "initrd", R_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return faccessat(kernel_fd, name, R_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+struct old_initrd {
+	char *name; /* owned */
+	int64_t mtime_s;
+};
+
+static int newest_first(const void *a, const void *b)
+{
+	const struct old_initrd *x = a, *y = b;
+
+	return x->mtime_s < y->mtime_s ? 1 : x->mtime_s > y->mtime_s ? -1 : 0;
+}
+
+/* Few stay. A young one may be what a machine that starts at this moment is about to open. */
+static void remove_old_initrds(int kernel_fd)
+{
+	struct old_initrd found[INITRDS_SEEN];
+	int fd = openat(kernel_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	int64_t now = (int64_t)(clock_realtime_ns() / NS_PER_SEC);
+	const struct dirent *e;
+	size_t n = 0;
+
+	if (!d) {
+		(void)safe_close(fd);
+		return;
+	}
+	while (n < ARRAY_SIZE(found) && (e = readdir(d))) {
+		struct stat st;
+
+		if (after_prefix(e->d_name, INITRD_PREFIX) &&
+		    fstatat(kernel_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			found[n++] = (struct old_initrd){ xstrdup(e->d_name), st.st_mtim.tv_sec };
+	}
+	(void)closedir(d);
+	qsort(found, n, sizeof(*found), newest_first);
+	for (size_t i = 0; i < n; i++) {
+		if (i >= INITRDS_KEPT && now - found[i].mtime_s > INITRD_YOUNG_S)
+			(void)unlinkat(kernel_fd, found[i].name, 0);
+		free(found[i].name);
+	}
 }
 
 /* Under the kernels' lock: two machines that start at once make it once. */
-static int make_initrd(const struct store *s, const char *name, int guest_fd, const char *key, struct error *err)
+static int make_initrd(const struct store *s, const char *kernel, int guest_fd, const char *name, struct error *err)
 {
 	_cleanup_(kernel_meta_done) struct kernel_meta m = {};
 	_cleanup_close_ int lock = -EBADF, dir = -EBADF;
@@ -289,51 +343,50 @@ static int make_initrd(const struct store *s, const char *name, int guest_fd, co
 	lock = kernels_lock(s, err);
 	if (lock < 0)
 		return lock;
-	r = kernel_find(s, name, &m, err);
+	r = kernel_find(s, kernel, &m, err);
 	if (r < 0)
 		return r;
-	dir = kernel_open_dir(s, name, err);
+	dir = kernel_open_dir(s, kernel, err);
 	if (dir < 0)
 		return dir;
-	if (initrd_is_current(dir, &m, key))
+	if (is_there(dir, name))
 		return 0;
 	r = kernel_initrd_render(dir, m.modular, guest_fd, &initrd, err);
 	if (r < 0)
-		return error_prefix(err, "initrd of kernel '%s'", name);
+		return error_prefix(err, "initrd of kernel '%s'", kernel);
 	(void)file_remove_temporaries(dir);
 	r = fault_point("kernel-initrd");
 	if (r >= 0)
-		r = file_write_at(dir, "initrd", initrd.p, initrd.len, 0644, FILE_DURABLE);
+		r = file_write_at(dir, name, initrd.p, initrd.len, 0644, FILE_DURABLE);
 	if (r < 0)
-		return error_set_errno(err, -r, "kernel '%s': cannot write its initrd", name);
-	free(m.initrd_key);
-	m.initrd_key = xstrdup(key);
-	return kernel_meta_write(dir, &m, err);
+		return error_set_errno(err, -r, "kernel '%s': cannot write its initrd", kernel);
+	remove_old_initrds(dir);
+	return 0;
 }
 
 int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
 		       struct error *err)
 {
 	_cleanup_close_ int guest = -EBADF, dir = -EBADF;
-	_cleanup_free_ char *key = NULL;
+	_cleanup_free_ char *name = NULL;
 	int r;
 
 	guest = open(guest_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (guest < 0)
 		return error_set_kind(err, ERROR_UNAVAILABLE, errno, "skerry-init: cannot open '%s': %s", guest_path,
 				      strerror(errno));
-	r = initrd_key(guest, &key);
+	r = initrd_name(guest, &name);
 	if (r < 0)
 		return error_set_errno(err, -r, "skerry-init: '%s'", guest_path);
 	dir = kernel_open_dir(s, m->name, err);
 	if (dir < 0)
 		return dir;
-	if (!initrd_is_current(dir, m, key)) {
-		r = make_initrd(s, m->name, guest, key, err);
+	if (!is_there(dir, name)) {
+		r = make_initrd(s, m->name, guest, name, err);
 		if (r < 0)
 			return r;
 	}
-	*ret = xasprintf("%s/kernels/%s/initrd", s->home_path, m->name);
+	*ret = xasprintf("%s/kernels/%s/%s", s->home_path, m->name, name);
 	return 0;
 }
 

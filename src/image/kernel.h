@@ -1,4 +1,4 @@
-/* Kernels that machines boot: kernels/NAME/{vmlinux or bzImage, config, modules/…, meta.json, initrd}. */
+/* Kernels that machines boot: kernels/NAME/{vmlinux or bzImage, config, modules/…, meta.json, initrd-…}. */
 #pragma once
 
 #include <stdbool.h>
@@ -18,7 +18,6 @@ struct kernel_meta {
 	bool built;    /* by `skerry kernel build` */
 	uint64_t bytes;
 	uint64_t created_ns;
-	char *initrd_key; /* digest of what the initrd was made from (guest binary + modules list) */
 };
 void kernel_meta_done(struct kernel_meta *m);
 
@@ -27,7 +26,7 @@ int kernel_find(const struct store *s, const char *name, struct kernel_meta *ret
 /* The one to use when nothing is asked for: the newest built one, else "debian", else any. -ENOENT with hint `skerry kernel import debian`. */
 int kernel_default(const struct store *s, struct kernel_meta *ret, struct error *err);
 int kernel_names(const struct store *s, struct strv *ret, struct error *err);
-/* Absolute paths, owned by the caller. kernel_initrd_path makes the initrd first when it is missing or older than @guest_path (the skerry-init
+/* Absolute paths, owned by the caller. kernel_initrd_path makes the initrd first when there is none of @guest_path (the skerry-init
  * binary): written under a temporary name, renamed; deterministic. */
 char *kernel_file_path(const struct store *s, const struct kernel_meta *m);
 int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,

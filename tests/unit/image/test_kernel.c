@@ -138,6 +138,61 @@ TEST(the_initrd_is_made_once_and_again_when_the_guest_changes)
 	ASSERT(memmem(a.p, a.len, "dev/console", 12));
 }
 
+TEST(programs_of_two_versions_keep_an_initrd_each)
+{
+	_cleanup_free_ char *one = xasprintf("%s/one", test_tmpdir()), *two = xasprintf("%s/two", test_tmpdir());
+	_cleanup_free_ char *a = NULL, *b = NULL, *again = NULL;
+	_cleanup_(kernel_meta_done) struct kernel_meta m = {};
+	struct stat first, second;
+
+	open_store();
+	add("k", false, 1, true);
+	ASSERT_OK(kernel_find(&store, "k", &m, NULL));
+	ASSERT_OK(file_write_at(store.home_fd, "one", "1", 1, 0755, 0));
+	ASSERT_OK(file_write_at(store.home_fd, "two", "2", 1, 0755, 0));
+	ASSERT_OK(kernel_initrd_path(&store, &m, one, &a, NULL));
+	ASSERT_OK(stat(a, &first));
+	ASSERT_OK(kernel_initrd_path(&store, &m, two, &b, NULL));
+	ASSERT(!streq(a, b));
+	ASSERT_OK(kernel_initrd_path(&store, &m, one, &again, NULL));
+	ASSERT_STREQ(again, a);
+	ASSERT_OK(stat(a, &second));
+	ASSERT_EQ(first.st_ino, second.st_ino);
+}
+
+TEST(old_initrds_go_and_young_ones_stay)
+{
+	static const struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	_cleanup_close_ int dir = -EBADF;
+	int there = 0;
+
+	open_store();
+	add("k", false, 1, true);
+	dir = openat(store.kernels_fd, "k", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 8; i++) {
+		_cleanup_free_ char *name = xasprintf("initrd-%d", i);
+
+		ASSERT_OK(file_write_at(dir, name, "x", 1, 0644, 0));
+		if (i < 6)
+			ASSERT_OK(utimensat(dir, name, old, 0));
+	}
+	{
+		_cleanup_buf_ struct buf b = {};
+		struct stat st;
+
+		initrd("k", "guest", &b, &st);
+	}
+	for (int i = 0; i < 8; i++) {
+		_cleanup_free_ char *name = xasprintf("initrd-%d", i);
+
+		there += faccessat(dir, name, F_OK, 0) == 0;
+	}
+	/* The new one, the two young ones, and one of the old. */
+	ASSERT_EQ(there, 3);
+	ASSERT_OK(faccessat(dir, "initrd-6", F_OK, 0));
+	ASSERT_OK(faccessat(dir, "initrd-7", F_OK, 0));
+}
+
 TEST(equal_parts_give_an_equal_initrd)
 {
 	_cleanup_buf_ struct buf a = {}, b = {};
