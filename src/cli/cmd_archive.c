@@ -6,7 +6,7 @@
 #include "cli/provide.h"
 
 struct import_options {
-	const char *name, *select, *platform;
+	const char *name, *select, *platform, *user;
 	int format;
 	uint64_t disk_bytes;
 	bool quiet;
@@ -19,6 +19,7 @@ static const struct option import_table[] = {
 	TEXT(0, "platform", "OS/ARCH", import_options, platform, "Which one of an image for several platforms"),
 	BYTES(0, "disk", "SIZE", import_options, disk_bytes, "Size of its disk"),
 	CHOICE(0, "format", "FORMAT", import_options, format, "Kind of file system", .words = "ext4|erofs"),
+	TEXT(0, "user", "USER", import_options, user, "A disk image's user, whom cloud-init makes (dev unless given)"),
 	FLAG('q', "quiet", import_options, quiet, "No progress"),
 };
 
@@ -42,6 +43,10 @@ static int run_import(const struct invocation *inv, struct error *err)
 		strv_add(&args, "--platform");
 		strv_add(&args, o->platform);
 	}
+	if (o->user) {
+		strv_add(&args, "--user");
+		strv_add(&args, o->user);
+	}
 	if (o->disk_bytes) {
 		strv_add(&args, "--disk");
 		strv_add(&args, bytes);
@@ -61,15 +66,23 @@ const struct command image_import_command = {
 	.min_operands = 1,
 	.max_operands = 1,
 	.complete = "file",
-	.summary = "Make an image of a file: an archive, an OCI layout, a root file system",
+	.summary = "Make an image of a file: an archive, an OCI layout, a root file system, a disk",
 	.description =
 		"SOURCE is a path, whose content tells what it is, or one of docker-archive:FILE (what docker save "
 		"writes), oci-archive:FILE, oci:DIR[:NAME], tar:FILE (a root file system, packed with gzip, zstd, xz "
 		"or "
 		"bzip2, or not). - is standard input. Nothing is mounted and no root is needed; what is in an archive "
-		"never gets onto this host's file system but into the image's disk.",
+		"never gets onto this host's file system but into the image's disk. A whole disk (qcow2, raw, VMDK, "
+		"VHDX or "
+		"VDI, compressed or not; disk:FILE) becomes an image that boots by itself, with UEFI firmware, and is "
+		"told name, "
+		"user, keys and --user-data by cloud-init. One that refers to another file (a backing file, external "
+		"data) is "
+		"refused.",
 	.examples = { { "skerry image import app.tar", "What docker save wrote" },
 		      { "skerry image import oci:layout:1.2 --name app:1.2", "One of a layout's images" },
+		      { "skerry image import noble-server-cloudimg-amd64.img --name ubuntu",
+			"A distribution's cloud image" },
 		      { "docker export web | skerry image import - --name web", "A container's file system" } },
 	.options = import_table,
 	.n_options = ARRAY_SIZE(import_table),

@@ -138,6 +138,8 @@ static const struct command *const image_commands[] = {
 	&image_history_command,
 	&image_build_command,
 	&image_import_command,
+	&image_install_command,
+	&image_seal_command,
 	&image_save_command,
 	&image_pull_command,
 	&image_push_command,
@@ -152,7 +154,7 @@ static const struct command *const image_commands[] = {
 const struct command image_command = {
 	.name = "image",
 	.operands = "COMMAND",
-	.summary = "Images: list, inspect, build, pull, push, import, save, tag, delete, prune",
+	.summary = "Images: list, inspect, build, pull, push, import, install, seal, save, tag, delete, prune",
 	.examples = { { "skerry image list", "What machines can be made from" } },
 	.subcommands = image_commands,
 };

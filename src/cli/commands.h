@@ -40,6 +40,8 @@ extern const struct command system_command;
 extern const struct command commit_command;
 /* cmd_registry.c */
 extern const struct command login_command, logout_command, image_pull_command, image_push_command;
+/* cmd_image_install.c: of the image family */
+extern const struct command image_install_command, image_seal_command;
 /* cmd_config.c */
 extern const struct command config_command;
 /* cmd_doctor.c */

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/parse.h"
 #include "cli/image_disk.h"
+#include "cli/image_disk_import.h"
 #include "cli/image_verbs.h"
 #include "image/blob.h"
 #include "image/image.h"
@@ -16,7 +17,7 @@
 #include "image/unpack.h"
 
 struct options {
-	const char *name, *select, *platform, *format;
+	const char *name, *select, *platform, *format, *user;
 	uint64_t disk_bytes;
 	bool quiet;
 	const char *operands[2];
@@ -26,13 +27,10 @@ struct options {
 static int parse(int argc, char **argv, struct options *o, struct error *err)
 {
 	static const struct option longs[] = {
-		{ "name", required_argument, NULL, 'n' },
-		{ "select", required_argument, NULL, 's' },
-		{ "platform", required_argument, NULL, 'p' },
-		{ "format", required_argument, NULL, 'f' },
-		{ "disk", required_argument, NULL, 'd' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{},
+		{ "name", required_argument, NULL, 'n' },     { "select", required_argument, NULL, 's' },
+		{ "platform", required_argument, NULL, 'p' }, { "format", required_argument, NULL, 'f' },
+		{ "disk", required_argument, NULL, 'd' },     { "user", required_argument, NULL, 'u' },
+		{ "quiet", no_argument, NULL, 'q' },          {},
 	};
 	int c;
 
@@ -42,6 +40,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err)
 		case 's': o->select = optarg; break;
 		case 'p': o->platform = optarg; break;
 		case 'f': o->format = optarg; break;
+		case 'u': o->user = optarg; break;
 		case 'd':
 			if (parse_u64(optarg, 1, UINT64_MAX, &o->disk_bytes) < 0)
 				return verb_usage(err, "--disk wants a number of bytes");
@@ -93,6 +92,37 @@ static int choose_name(const struct options *o, const char *operand, const char 
 	return reference_parse(*ret, &ref, err);
 }
 
+static void print_result(const char *name, const char *digest)
+{
+	_cleanup_free_ char *shown = NULL;
+	struct reference ref;
+
+	(void)reference_parse(name, &ref, NULL);
+	shown = reference_name(&ref);
+	printf("%s %s\n", shown, digest);
+}
+
+/* A whole disk: it boots by itself, and what is for trees of files does not apply. */
+static int import_disk(const struct store *s, const struct options *o, const char *path, struct error *err)
+{
+	_cleanup_free_ char *name = NULL, *digest = NULL;
+	struct disk_import d = { .path = path, .user = o->user };
+	int r;
+
+	if (o->select || o->platform || o->disk_bytes || (o->format && !streq(o->format, "ext4")))
+		return error_set_kind(err, ERROR_USAGE, EINVAL,
+				      "'%s' is a disk image: --select, --platform, --disk and --format are not for it",
+				      path);
+	r = choose_name(o, path, NULL, &name, err);
+	if (r < 0)
+		return r;
+	d.name = name;
+	r = disk_import(s, &d, &digest, err);
+	if (r >= 0)
+		print_result(name, digest);
+	return r;
+}
+
 static int import_image(const struct store *s, int argc, char **argv, struct error *err)
 {
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
@@ -103,12 +133,17 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	struct unpack_request u = { .create_tree = ext4_tree_create };
 	const struct source *source;
 	struct reference ref;
+	const char *disk;
 	int r = parse(argc, argv, &o, err);
 
 	if (r >= 0 && o.n != 1)
 		r = verb_usage(err, "import-image wants one source");
 	if (r >= 0 && o.name)
 		r = reference_parse(o.name, &ref, err);
+	if (r >= 0 && disk_import_recognise(o.operands[0], &disk))
+		return import_disk(s, &o, disk, err);
+	if (r >= 0 && o.user)
+		r = error_set_kind(err, ERROR_USAGE, EINVAL, "--user: '%s' is no disk image", o.operands[0]);
 	if (r >= 0)
 		r = source_find(o.operands[0], &source, &q.operand, err);
 	if (r < 0)
@@ -131,13 +166,8 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	u.disk_bytes = o.disk_bytes;
 	r = image_unpack(s, &u, &digest, err);
 	free((void *)(uintptr_t)u.source);
-	if (r >= 0) {
-		_cleanup_free_ char *shown = NULL;
-
-		(void)reference_parse(name, &ref, NULL);
-		shown = reference_name(&ref);
-		printf("%s %s\n", shown, digest);
-	}
+	if (r >= 0)
+		print_result(name, digest);
 	return r;
 }
 
@@ -201,7 +231,8 @@ static int save_image(const struct store *s, int argc, char **argv, struct error
 }
 
 const struct verb image_import_verbs[] = {
-	{ "import-image", "SOURCE [--name N] [--select N] [--platform P] [--disk BYTES] [--format F] [--quiet]", false,
+	{ "import-image",
+	  "SOURCE [--name N] [--select N] [--platform P] [--disk BYTES] [--format F] [--user U] [--quiet]", false,
 	  import_image },
 	{ "save-image", "IMAGE DEST [--quiet]", false, save_image },
 	{},

@@ -9,6 +9,7 @@
 #include "agent.pb-c.h"
 #include "cli/output.h"
 #include "image/image.h"
+#include "machine/plan.h"
 #include "net/net.h"
 #include "machine/session.h"
 #include "machine/image_config.h"
@@ -100,8 +101,7 @@ static int pause_in_loop(struct client *c, uint64_t span_ns)
 bool target_lacks_agent(const struct store *s, const struct machine_spec *spec)
 {
 	struct image_meta image = {};
-	bool lacks = spec->image_digest && image_find(s, spec->image_digest, &image, NULL) >= 0 &&
-		     image.boot == IMAGE_BOOT_FIRMWARE;
+	bool lacks = spec->image_digest && plan_image(s, spec, &image, NULL) >= 0 && image.boot == IMAGE_BOOT_FIRMWARE;
 
 	image_meta_done(&image);
 	return lacks;

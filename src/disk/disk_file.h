@@ -36,5 +36,7 @@ int disk_file_check(int fd, enum disk_file_kind kind, const char *what, struct e
  * have CPU time in proportion to the size. Errors: kind UNAVAILABLE without qemu-img; kind DATA for a damaged file; ENOSPC. */
 int disk_file_convert(int fd, enum disk_file_kind kind, const char *what, int dirfd, const char *name,
 		      const char *scratch_path, uint64_t *ret_bytes, struct error *err);
+/* What is inside of DISK_FILE_PACKED; DISK_FILE_NONE also for an archive of files. The file's position is where it was. */
+enum disk_file_kind disk_file_recognise_packed(int fd);
 /* Decompresses @fd (DISK_FILE_PACKED) into the empty file @to, holes for zeros. Errors: kind DATA; -EFBIG above @max_bytes. */
 int disk_file_unpack(int fd, const char *what, int to, uint64_t max_bytes, struct error *err);

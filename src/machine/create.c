@@ -27,7 +27,8 @@
 
 #define MEMORY_DEFAULT (UINT64_C(512) << 20)
 /* The smallest home: the blank file system that bigger ones grow from, inside the guest. */
-#define BLANK_IMAGE "skerry-blank:latest"
+#define ANSWERS_TIMEOUT_NS (600 * NS_PER_SEC)
+#define BLANK_IMAGE        "skerry-blank:latest"
 
 static char *random_hex(size_t bytes)
 {
@@ -98,17 +99,27 @@ static int find_blank(const struct store *s, struct image_meta *ret, struct erro
 	return image_find(s, BLANK_IMAGE, ret, err);
 }
 
+static int check_size(const char *file, const struct image_meta *image, uint64_t bytes, struct error *err)
+{
+	char a[16];
+
+	if (!bytes || bytes >= image->virtual_bytes)
+		return 0;
+	return error_set_kind(err, ERROR_USAGE, EINVAL, "%s: smaller than the image's %s",
+			      streq(file, MACHINE_HOME) ? "--home" : "--disk",
+			      format_bytes(image->virtual_bytes, a, sizeof(a)));
+}
+
 static int make_disk(const struct store *s, int dir, const char *file, const struct image_meta *image, uint64_t bytes,
 		     bool durable, struct error *err)
 {
-	_cleanup_free_ char *backing = image_disk_path(s, image), *label = xasprintf("create.%s", file);
-	char a[16];
+	_cleanup_free_ char *backing = image->digest ? image_disk_path(s, image) : NULL,
+			    *label = xasprintf("create.%s", file);
 	int r;
 
-	if (bytes && bytes < image->virtual_bytes)
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "%s: smaller than the image's %s",
-				      streq(file, "home.qcow2") ? "--home" : "--disk",
-				      format_bytes(image->virtual_bytes, a, sizeof(a)));
+	r = check_size(file, image, bytes, err);
+	if (r < 0)
+		return r;
 	r = fault_point(label);
 	if (r < 0)
 		return error_set_errno(err, r, "cannot create %s", file);
@@ -123,6 +134,32 @@ static int write_user_data(int dir, const struct machine_spec *spec, bool durabl
 		r = file_write_at(dir, MACHINE_USER_DATA, spec->user_data, strlen(spec->user_data), 0600,
 				  durable ? FILE_DURABLE : 0);
 	return r < 0 ? error_set_errno(err, r, "cannot write the user data of machine '%s'", spec->name) : 0;
+}
+
+/* By skerry-image, which has the library. */
+static int make_answers(int dir, struct machine_spec *spec, struct error *err)
+{
+	enum { ISO_FD = 3 };
+	_cleanup_free_ char *program = libexec_path("skerry-image");
+	const char *argv[] = { program, "write-answers", spec->answers_path, NULL };
+	_cleanup_close_ int fd = -EBADF;
+	struct spawn sp = SPAWN_INIT;
+	struct spawn_fd pass = { .to = ISO_FD };
+	int r = fault_point("create.answers");
+
+	if (!program)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed beside skerry");
+	if (r >= 0)
+		fd = openat(dir, MACHINE_ANSWERS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (r < 0 || fd < 0)
+		return error_set_errno(err, r < 0 ? r : errno, "cannot write the answers of '%s'", spec->draft);
+	pass.from = fd;
+	sp.argv = argv;
+	sp.fds = &pass;
+	sp.n_fds = 1;
+	r = spawn_check(&sp, NULL, NULL, 4096, ANSWERS_TIMEOUT_NS, err);
+	spec->answers = r >= 0;
+	return r;
 }
 
 /* What an image that boots by itself cannot do, and what only it can do. */
@@ -150,6 +187,35 @@ static int check_boot(struct machine_spec *spec, const struct image_meta *image,
 	return 0;
 }
 
+/* The second disk that the image was installed with: a delta over it. 1 = made, 0 = the image has none. */
+static int make_installed_home(const struct store *s, int dir, struct machine_spec *spec,
+			       const struct image_meta *image, bool durable, struct error *err)
+{
+	_cleanup_free_ char *base = plan_image_file(s, image, MACHINE_HOME);
+	_cleanup_(qcow2_info_done) struct qcow2_info info = {};
+	_cleanup_close_ int fd = -EBADF;
+	struct image_meta size = {};
+	int r;
+
+	if (!base)
+		return 0;
+	fd = open(base, O_RDONLY | O_CLOEXEC);
+	r = fd < 0 ? error_set_errno(err, errno, "cannot open %s", base) : qcow2_read_info(fd, base, &info, err);
+	if (r < 0)
+		return r;
+	size.virtual_bytes = info.virtual_bytes;
+	r = check_size(MACHINE_HOME, &size, spec->home_bytes, err);
+	if (r >= 0)
+		r = fault_point("create.home.qcow2");
+	if (r < 0)
+		return r;
+	if (!spec->home_bytes)
+		spec->home_bytes = info.virtual_bytes;
+	spec->home_digest = xstrdup(image->digest);
+	r = qcow2_create(dir, MACHINE_HOME, spec->home_bytes, base, "qcow2", durable, err);
+	return r < 0 ? r : 1;
+}
+
 static int fill(const struct store *s, int dir, const char *dir_path, struct machine_spec *spec,
 		const struct image_meta *image, bool durable, struct error *err)
 {
@@ -158,7 +224,14 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 	int r;
 
 	r = make_disk(s, dir, "system.qcow2", image, spec->disk_bytes, durable, err);
-	if (r >= 0 && spec->home_bytes) {
+	if (r >= 0 && spec->draft) {
+		const struct image_meta empty = {};
+
+		if (spec->home_bytes)
+			r = make_disk(s, dir, "home.qcow2", &empty, spec->home_bytes, durable, err);
+		if (r >= 0 && spec->answers_path)
+			r = make_answers(dir, spec, err);
+	} else if (r >= 0 && (r = make_installed_home(s, dir, spec, image, durable, err)) == 0 && spec->home_bytes) {
 		r = find_blank(s, &blank, err);
 		if (r >= 0) {
 			spec->home_digest = xstrdup(blank.digest);
@@ -218,7 +291,7 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 		return lock;
 	if (faccessat(s->machines_fd, name.s, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return error_set_kind(err, ERROR_EXISTS, EEXIST, "a machine named '%s' exists already", name.s);
-	r = image_find(s, spec->image, &image, err);
+	r = spec->draft ? plan_image(s, spec, &image, err) : image_find(s, spec->image, &image, err);
 	if (r >= 0)
 		r = check_boot(spec, &image, err);
 	if (r < 0)
@@ -227,7 +300,8 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 	free(spec->id);
 	spec->id = random_hex(16);
 	free(spec->image_digest);
-	spec->image_digest = xstrdup(image.digest);
+	/* A record has one; a draft's is nobody's. */
+	spec->image_digest = xstrdup(image.digest ? image.digest : "");
 	spec->created_ns = clock_realtime_ns();
 	r = image_config_apply(&image, spec, err);
 	if (r < 0)

@@ -124,5 +124,5 @@ int monitor_prepare_firmware(struct monitor *m, struct error *err)
 	if (!m->plan.firmware)
 		return 0;
 	r = prepare_nvram(m, err);
-	return r < 0 ? r : prepare_seed(m, err);
+	return r < 0 || !m->plan.seed ? r : prepare_seed(m, err);
 }

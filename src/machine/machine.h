@@ -43,6 +43,8 @@ struct machine_state {
 extern const struct json_field machine_state_fields[];
 void machine_state_done(struct machine_state *s);
 
+#define EXIT_POWERED_OFF "powered off by the guest"
+
 /* machines/NAME/exit.json: how the last run ended. */
 struct machine_exit {
 	uint64_t ended_ns;

@@ -261,10 +261,10 @@ static void conclude_reason(struct monitor *m)
 		m->exit_reason = xstrdup("the guest's kernel panicked");
 		m->exit_failed = true;
 	} else if (m->guest_ending && clean_exit) {
-		m->exit_reason = xstrdup(m->guest_reboots ? "rebooted by the guest" : "powered off by the guest");
+		m->exit_reason = xstrdup(m->guest_reboots ? "rebooted by the guest" : EXIT_POWERED_OFF);
 		m->restart_wanted = m->guest_reboots;
 	} else if (m->guest_shut_down) {
-		m->exit_reason = xstrdup("powered off by the guest");
+		m->exit_reason = xstrdup(EXIT_POWERED_OFF);
 	} else if (m->guest_reset && m->plan.exec.reboot_powers_off) {
 		/* No notice came before it, so nobody meant it. */
 		m->exit_reason = xstrdup("the guest reset itself (a kernel panic?)");

@@ -1,14 +1,18 @@
 #include "machine/plan.h"
 
+#include <unistd.h>
+
 #include "agent.pb-c.h"
 #include "base/process.h"
 #include "disk/seed.h"
 #include "engine/firmware.h"
+#include "machine/image_config.h"
 #include "store/paths.h"
 #include "wire/sync.h"
-#include "machine/image_config.h"
 
 enum { SSH_PORT = 22 };
+/* What installers need. */
+#define DRAFT_MEMORY (UINT64_C(2) << 30)
 
 void plan_facts_done(struct plan_facts *f)
 {
@@ -61,13 +65,34 @@ static int gather_accel(const struct store *s, const struct machine_spec *spec, 
 	return 0;
 }
 
+char *plan_image_file(const struct store *s, const struct image_meta *image, const char *file)
+{
+	_cleanup_free_ char *disk = image->digest ? image_disk_path(s, image) : NULL, *path = NULL;
+	const char *slash = disk ? strrchr(disk, '/') : NULL;
+
+	if (!slash)
+		return NULL;
+	path = xasprintf("%.*s/%s", (int)(slash - disk), disk, file);
+	return access(path, R_OK) < 0 ? NULL : TAKE_PTR(path);
+}
+
 static int gather_home(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	_cleanup_(image_meta_done) struct image_meta blank = {};
-	int r = image_find(s, spec->home_digest, &blank, err);
+	int r;
 
-	if (r >= 0)
+	f->home_format = "qcow2";
+	if (streq(spec->home_digest, spec->image_digest)) {
+		/* Installed together with the system. */
+		f->home_base = plan_image_file(s, &f->image, MACHINE_HOME);
+		return f->home_base ? 0
+				    : error_set(err, EBADMSG, "image '%s': its second disk is missing", spec->image);
+	}
+	r = image_find(s, spec->home_digest, &blank, err);
+	if (r >= 0) {
 		f->home_base = image_disk_path(s, &blank);
+		f->home_format = streq(blank.format, "raw") ? "raw" : "qcow2";
+	}
 	return r;
 }
 
@@ -91,6 +116,18 @@ static int gather_publish(const struct machine_spec *spec, struct plan_facts *f,
 	return 0;
 }
 
+int plan_image(const struct store *s, const struct machine_spec *spec, struct image_meta *ret, struct error *err)
+{
+	if (!spec->draft)
+		return image_find(s, spec->image_digest, ret, err);
+	*ret = (struct image_meta){
+		.boot = IMAGE_BOOT_FIRMWARE,
+		.init = IMAGE_INIT_SYSTEM,
+		.default_memory_bytes = DRAFT_MEMORY,
+	};
+	return 0;
+}
+
 int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	int r;
@@ -98,7 +135,7 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 	*f = (struct plan_facts){ .engine = engine_find("qemu") };
 	r = f->engine->find_program(&f->program, err);
 	if (r >= 0)
-		r = image_find(s, spec->image_digest, &f->image, err);
+		r = plan_image(s, spec, &f->image, err);
 	if (r >= 0 && spec->home_digest)
 		r = gather_home(s, spec, f, err);
 	if (r >= 0 && f->image.boot == IMAGE_BOOT_FIRMWARE)
@@ -109,7 +146,17 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 		r = gather_accel(s, spec, f, err);
 	if (r < 0)
 		return r;
-	f->image_disk = image_disk_path(s, &f->image);
+	if (!spec->draft)
+		f->image_disk = image_disk_path(s, &f->image);
+	if (f->firmware_variables) {
+		/* Those of an installed image know where its boot loader is. */
+		char *own = plan_image_file(s, &f->image, MACHINE_NVRAM);
+
+		if (own) {
+			free(f->firmware_variables);
+			f->firmware_variables = own;
+		}
+	}
 	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
 	f->run_dir = xasprintf("%s/%s", s->run_path, spec->name);
 	return gather_publish(spec, f, err);
@@ -131,7 +178,8 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	_cleanup_free_ char *uuid = NULL;
 	const char *image_format = f->image.format ? f->image.format : "raw";
 	size_t n_disks = 1;
-	struct engine_disk disks[3] = {
+	_cleanup_free_ char *answers_path = xasprintf("%s/" MACHINE_ANSWERS, f->machine_dir);
+	struct engine_disk disks[4] = {
 		{ .id = "system",
 		  .path = system_path,
 		  .format = "qcow2",
@@ -141,7 +189,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		  .path = home_path,
 		  .format = "qcow2",
 		  .backing_path = f->home_base,
-		  .backing_format = "raw" },
+		  .backing_format = f->home_format ? f->home_format : "raw" },
 	};
 	struct engine_nic nic = {};
 	struct engine_request req;
@@ -152,11 +200,21 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	/* Firmware is q35's. The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
 	if (p->firmware || f->kernel.modular)
 		p->shape = SHAPE_FULL;
-	if (f->home_base)
+	if (f->home_base || (spec->draft && spec->home_bytes))
 		n_disks++;
-	if (p->firmware)
+	/* A draft is told by its answers, and nobody logs in to it by itself. */
+	p->seed = p->firmware && !spec->draft;
+	if (p->seed)
 		disks[n_disks++] =
 			(struct engine_disk){ .id = "seed", .path = seed_path, .format = "raw", .read_only = true };
+	if (spec->answers)
+		disks[n_disks++] = (struct engine_disk){
+			.id = "answers", .path = answers_path, .format = "raw", .read_only = true
+		};
+	if (spec->installer)
+		disks[n_disks++] = (struct engine_disk){
+			.id = "installer", .path = spec->installer, .format = "raw", .read_only = true, .cdrom = true
+		};
 	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
 			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
 							  : UINT64_C(512) << 20;
@@ -281,7 +339,8 @@ void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, cons
 		.hostname = xstrdup(spec->name),
 		/* root is there without being made. */
 		.user = account && !streq(account, "root") ? TAKE_PTR(account) : NULL,
-		.home = f->home_base != NULL,
+		/* A system that was installed with its home knows where that is. */
+		.home = f->home_base && !(spec->home_digest && streq(spec->home_digest, spec->image_digest)),
 		.host_key = xstrdup(secrets->host_key.p),
 		.host_key_public = xstrdup(secrets->host_key_public.p),
 		.user_data = xstrdup(user_data),

@@ -19,12 +19,18 @@ struct plan_facts {
 	char *kernel_path, *initrd_path; /* owned; NULL when the image boots by firmware, and then: */
 	char *firmware_path;             /* owned */
 	char *firmware_variables;        /* owned: what the machine's own are copied from when it has none */
+	const char *home_format;         /* "raw", "qcow2" */
 	char *image_disk, *home_base;    /* owned; home_base NULL without a home disk */
 	char *machine_dir, *run_dir;     /* owned, absolute */
 	struct net_publish *publish;     /* owned; as asked for, or resolved by the monitor */
 	size_t n_publish;
 };
 
+/* The machine's image; for a draft, what stands for one. */
+int plan_image(const struct store *s, const struct machine_spec *spec, struct image_meta *ret, struct error *err);
+/* A file that an installed image has beside its disk: the variables that its installer wrote, a second disk. Owned by the caller; NULL when there is
+ * none. */
+char *plan_image_file(const struct store *s, const struct image_meta *image, const char *file);
 /* Finds everything out. Writes only caches: the kernel's initrd when it is missing, the result of the KVM probe. */
 int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *ret,
 		      struct error *err);
@@ -33,7 +39,8 @@ void plan_facts_done(struct plan_facts *f);
 
 struct plan {
 	enum engine_shape shape; /* in effect */
-	bool firmware; /* settings reach the guest by a seed, and it has no agent unless the image brings one */
+	bool firmware;           /* no agent unless the image brings one */
+	bool seed;               /* settings reach the guest by a seed */
 	uint64_t memory_bytes;
 	const struct net_mode *net;
 	struct net_request net_request; /* borrows from facts and spec */
@@ -43,6 +50,8 @@ struct plan {
 #define MACHINE_NVRAM     "nvram" /* files in machine_dir */
 #define MACHINE_SEED      "seed.iso"
 #define MACHINE_USER_DATA "user-data"
+#define MACHINE_ANSWERS   "answers.iso"
+#define MACHINE_HOME      "home.qcow2"
 /* Pure. Everything borrowed must outlive @ret. Errors: kind CONFIG naming the setting. */
 int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *ret, struct error *err);
 void plan_done(struct plan *p);

@@ -41,6 +41,9 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("terminal", JSON_BOOL, terminal),
 	FIELD("interactive", JSON_BOOL, interactive),
 	FIELD("remove", JSON_BOOL, remove),
+	FIELD("draft", JSON_STRING, draft),
+	FIELD("installer", JSON_STRING, installer),
+	FIELD("answers", JSON_BOOL, answers),
 	FIELD("created_ns", JSON_U64, created_ns),
 	{},
 };
@@ -54,7 +57,8 @@ void machine_spec_done(struct machine_spec *s)
 {
 	json_fields_done(machine_spec_fields, s);
 	free(s->user_data);
-	s->user_data = NULL;
+	free(s->answers_path);
+	s->user_data = s->answers_path = NULL;
 }
 
 /* The memory that this process may use: the host's, or less in a cgroup; the cgroup is not asked, as limits change. */

@@ -41,7 +41,11 @@ struct machine_spec {
 	bool interactive;     /* main process has standard input */
 	bool remove;          /* --rm: delete when it has stopped */
 	bool publish_all; /* every port that the image exposes gets a free one; not recorded: @publish holds them then */
+	char *draft; /* name of the image that is being installed here; such a machine has no image below it. NULL = a machine like any other */
+	char *installer; /* draft: absolute path of the ISO, which stays the user's */
+	bool answers;    /* draft: answers.iso is there */
 	uint64_t created_ns;
+	char *answers_path; /* a directory; not in the record either: machine_create() makes answers.iso of it */
 	char *user_data; /* for cloud-init; not in the record: machine_create() writes it to a file of its own, as it may hold secrets */
 };
 
