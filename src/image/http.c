@@ -16,6 +16,7 @@ enum {
 	REDIRECTS_MAX = 10,
 	STALL_S = 60,
 	CONNECT_TIMEOUT_S = 30,
+	STALL_BYTES_PER_S = 64,
 	HEADERS_MAX = 256 << 10,
 	HEADER_VALUE_MAX = 8 << 10,
 	ERROR_BODY_MAX = 16 << 10,
@@ -433,7 +434,7 @@ static int set_up(struct http_transfer *t, struct error *err)
 	(void)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	(void)curl_easy_setopt(e, CURLOPT_USERAGENT, "skerry/" SKERRY_VERSION);
 	(void)curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES_PER_S);
 	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->http->stall_s);
 	(void)curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
 	(void)curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);

@@ -243,6 +243,27 @@ TEST(what_is_sent_arrives)
 	close(fd);
 }
 
+TEST(a_proxy_of_the_environment_is_asked_instead)
+{
+	struct seen *s = web_shared(sizeof(*s));
+	int port = web_start(plain_answer, s);
+	_cleanup_free_ char *proxy = xasprintf("http://127.0.0.1:%d", port);
+	_cleanup_strv_ struct strv plain = {};
+	struct http_settings set = { .plain_hosts = &plain };
+	_cleanup_(http_freep) struct http *h = NULL;
+	_cleanup_answer_ struct http_answer a = {}, b = {};
+	_cleanup_error_ struct error e = {};
+
+	strv_add(&plain, "registry.invalid");
+	ASSERT_OK(http_new(&set, &h, NULL));
+	setenv("http_proxy", proxy, 1);
+	ASSERT_OK(get(h, "http://registry.invalid/a", &a, NULL, NULL));
+	ASSERT_STREQ(a.body.p, "hello");
+	setenv("no_proxy", "registry.invalid", 1);
+	ASSERT(get(h, "http://registry.invalid/a", &b, NULL, &e) < 0);
+	ASSERT_CONTAINS(e.msg, "no such host");
+}
+
 static void recover(const struct web_request *q, struct web_answer *a, void *data)
 {
 	struct seen *s = data;
