@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "image/address.h"
 #include "image/retry.h"
 
 enum {
@@ -63,74 +64,7 @@ static void answer_reset(struct http_answer *a)
 	a->retry_after_ns = a->length = a->range_start = UINT64_MAX;
 }
 
-/* ---- addresses ---- */
-
-static char *url_part(CURLU *u, CURLUPart part, unsigned flags)
-{
-	char *text = NULL, *copy;
-
-	if (curl_url_get(u, part, &text, flags) != CURLUE_OK)
-		return NULL;
-	copy = xstrdup(text);
-	curl_free(text);
-	return copy;
-}
-
-static CURLU *url_parse(const char *url)
-{
-	CURLU *u = curl_url();
-
-	if (u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK)
-		return u;
-	curl_url_cleanup(u);
-	return NULL;
-}
-
-char *http_host(const char *url)
-{
-	CURLU *u = url_parse(url);
-	_cleanup_free_ char *host = u ? url_part(u, CURLUPART_HOST, 0) : NULL,
-			    *port = u ? url_part(u, CURLUPART_PORT, 0) : NULL;
-
-	curl_url_cleanup(u);
-	if (!host)
-		return NULL;
-	return port ? xasprintf("%s:%s", host, port) : TAKE_PTR(host);
-}
-
-char *http_escape(const char *text)
-{
-	char *escaped = curl_easy_escape(NULL, text, 0), *copy = xstrdup(escaped ? escaped : "");
-
-	curl_free(escaped);
-	return copy;
-}
-
-static bool is_tls(const char *url)
-{
-	return strncasecmp(url, "https://", 8) == 0;
-}
-
-/* Scheme, host and port, the default port written out. Owned by the caller; NULL for what is no address. */
-static char *origin_of(const char *url)
-{
-	CURLU *u = url_parse(url);
-	_cleanup_free_ char *scheme = u ? url_part(u, CURLUPART_SCHEME, 0) : NULL,
-			    *host = u ? url_part(u, CURLUPART_HOST, 0) : NULL,
-			    *port = u ? url_part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT) : NULL;
-
-	curl_url_cleanup(u);
-	if (!scheme || !host || !port)
-		return NULL;
-	return xasprintf("%s://%s:%s", scheme, host, port);
-}
-
-static bool same_origin(const char *a, const char *b)
-{
-	_cleanup_free_ char *x = origin_of(a), *y = origin_of(b);
-
-	return x && y && strcasecmp(x, y) == 0;
-}
+/* ---- where it may go ---- */
 
 bool http_is_plain(const struct http *h, const char *host)
 {
@@ -140,25 +74,13 @@ bool http_is_plain(const struct http *h, const char *host)
 	return false;
 }
 
-/* Absolute, whatever was sent. Owned by the caller; NULL for what is no address. */
-static char *resolve(const char *base, const char *location)
-{
-	CURLU *u = url_parse(base);
-	char *url = NULL;
-
-	if (u && curl_url_set(u, CURLUPART_URL, location, 0) == CURLUE_OK)
-		url = url_part(u, CURLUPART_URL, 0);
-	curl_url_cleanup(u);
-	return url;
-}
-
 static int check_url(const struct http *h, const char *url, struct error *err)
 {
-	_cleanup_free_ char *host = http_host(url);
+	_cleanup_free_ char *host = address_host(url);
 
 	if (!host)
 		return error_set(err, EBADMSG, "the registry gave an address that is none");
-	if (is_tls(url))
+	if (address_is_tls(url))
 		return 0;
 	if (strncasecmp(url, "http://", 7) != 0)
 		return error_set(err, EBADMSG, "%s: neither https nor http", host);
@@ -265,7 +187,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *data)
 	if (success && t->req.on_data)
 		return t->req.on_data(p, n, t->req.data, &t->error) < 0 ? 0 : n;
 	if (kept->len + n > (success ? t->req.limit : (size_t)ERROR_BODY_MAX)) {
-		_cleanup_free_ char *host = http_host(t->url);
+		_cleanup_free_ char *host = address_host(t->url);
 
 		/* What goes with an error is for people: its beginning will do. */
 		t->body_cut = !success;
@@ -338,9 +260,7 @@ static void set_certificates(const struct http *h, CURL *easy, const char *host)
 		(void)curl_easy_setopt(easy, CURLOPT_CAINFO, file);
 	if (directory && *directory)
 		(void)curl_easy_setopt(easy, CURLOPT_CAPATH, directory);
-	if (strchr(host, '/') || host[0] == '.')
-		return;
-	for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(directories) && !strchr(host, '/') && host[0] != '.'; i++) {
 		bool found = directories[i] && use_if_there(easy, CURLOPT_CAINFO, directories[i], host, "ca.crt");
 
 		if (directories[i] && use_if_there(easy, CURLOPT_SSLKEY, directories[i], host, "client.key"))
@@ -414,7 +334,7 @@ static void set_method(struct http_transfer *t)
 /* Sets the handle up for the transfer's address, from nothing. */
 static int set_up(struct http_transfer *t, struct error *err)
 {
-	_cleanup_free_ char *host = http_host(t->url);
+	_cleanup_free_ char *host = address_host(t->url);
 	CURL *e = t->easy;
 	int r = check_url(t->http, t->url, err);
 
@@ -445,7 +365,7 @@ static int set_up(struct http_transfer *t, struct error *err)
 	(void)curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
 	set_certificates(t->http, e, host);
 	set_method(t);
-	set_headers(t, same_origin(t->url, t->req.url));
+	set_headers(t, address_same_origin(t->url, t->req.url));
 	return 0;
 }
 
@@ -497,10 +417,10 @@ static bool is_redirect(const struct http_transfer *t)
 /* Returns true when it goes on elsewhere. */
 static bool follow(struct http_transfer *t)
 {
-	_cleanup_free_ char *to = resolve(t->url, t->answer.location);
+	_cleanup_free_ char *to = address_resolve(t->url, t->answer.location);
 
 	if (!to || ++t->redirects > REDIRECTS_MAX) {
-		_cleanup_free_ char *host = http_host(t->url);
+		_cleanup_free_ char *host = address_host(t->url);
 
 		error_set(&t->error, ELOOP,
 			  to ? "%s: more redirects than anybody follows" : "%s: a redirect to no address", host);
@@ -526,7 +446,7 @@ static void end(struct http_transfer *t, CURLcode code)
 		if (is_redirect(t) && follow(t))
 			return;
 	}
-	location = t->answer.location ? resolve(t->url, t->answer.location) : NULL;
+	location = t->answer.location ? address_resolve(t->url, t->answer.location) : NULL;
 	replace(&t->answer.location, &location);
 	t->ended = true;
 }
@@ -580,7 +500,7 @@ static bool is_transient_code(const struct http *h, CURLcode code)
 
 static int explain(const struct http_transfer *t, struct error *err)
 {
-	_cleanup_free_ char *host = http_host(t->url);
+	_cleanup_free_ char *host = address_host(t->url);
 	const char *text = t->text[0] ? t->text : curl_easy_strerror(t->code);
 
 	switch ((int)t->code) {

@@ -82,8 +82,3 @@ int http_exchange(struct http *h, const struct http_request *req, struct http_an
 int http_wait(struct http *h, uint64_t wait_ns, struct error *err);
 /* The same, again and again with growing pauses while that may help. *ret is the last answer. */
 int http_insist(struct http *h, const struct http_request *req, struct http_answer *ret, struct error *err);
-
-/* "HOST[:PORT]" of an address, owned by the caller, or NULL. */
-char *http_host(const char *url);
-/* @text for use in a query or a form. Owned by the caller. */
-char *http_escape(const char *text);

@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 #include "base/parse.h"
+#include "image/address.h"
 #include "image/blob.h"
 #include "image/reference.h"
 #include "image/retry.h"
@@ -44,7 +45,7 @@ static int is_there(struct push *p, const struct oci_descriptor *d, struct error
 /* Opens an upload, or has the blob taken over from another repository: then 1. *ret_location is owned by the caller. */
 static int begin(struct push *p, const struct oci_descriptor *d, bool mount, char **ret_location, struct error *err)
 {
-	_cleanup_free_ char *from = p->from && mount ? http_escape(p->from) : NULL,
+	_cleanup_free_ char *from = p->from && mount ? address_escape(p->from) : NULL,
 			    *url = from ? registry_url(p->registry, "blobs/uploads/?mount=%s&from=%s", d->digest, from)
 					: registry_url(p->registry, "blobs/uploads/");
 	_cleanup_answer_ struct http_answer a = {};

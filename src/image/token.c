@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 
 #include "base/clock.h"
+#include "image/address.h"
 #include "json/json.h"
 
 enum { ANSWER_MAX = 256 << 10, TOKEN_MAX = 64 << 10, SCOPES_MAX = 16 };
@@ -69,7 +70,7 @@ int token_parse(const char *text, size_t len, const char *what, uint64_t now_ns,
 
 static void add_pair(struct buf *b, const char *key, const char *value)
 {
-	char *escaped = http_escape(value);
+	char *escaped = address_escape(value);
 
 	buf_addf(b, "%s%s=%s", b->len && !strchr("?&", b->p[b->len - 1]) ? "&" : "", key, escaped);
 	OPENSSL_cleanse(escaped, strlen(escaped));
@@ -129,7 +130,7 @@ static int refuse(const struct http_answer *a, const char *host, const struct cr
 int token_fetch(struct http *h, const struct challenge *challenge, const struct strv *scopes,
 		const struct credential *c, struct token *ret, struct error *err)
 {
-	_cleanup_free_ char *host = http_host(challenge->realm);
+	_cleanup_free_ char *host = address_host(challenge->realm);
 	_cleanup_strv_ struct strv all = {}, headers = {};
 	_cleanup_answer_ struct http_answer a = {};
 	_cleanup_buf_ struct buf url = {};
