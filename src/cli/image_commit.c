@@ -124,7 +124,7 @@ static int prepare(struct commit *c, struct error *err)
 	if (!c->base.fstype || !streq(c->base.fstype, "ext4"))
 		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP, "%s: its disk is no ext4 file system",
 				      c->options->what);
-	r = image_with_layers(c->store, &c->base, c->options->compression, verb_progress_fd(), &base, err);
+	r = image_with_layers(c->store, &c->base, c->options->compression, &base, err);
 	if (r >= 0)
 		r = image_documents(c->store, base.digest, &c->manifest, NULL, &c->config, err);
 	/* All that a user may have got wrong, before the machine is made to stand still. */
@@ -153,7 +153,6 @@ static int read_delta(struct commit *c, char **ret_diff_id, struct error *err)
 		.qcow2 = true,
 		.machine = true,
 		.compression = c->options->compression,
-		.progress_fd = verb_progress_fd(),
 	};
 	int r;
 

@@ -9,6 +9,7 @@
 #include "base/parse.h"
 #include "cli/image_disk.h"
 #include "cli/image_disk_import.h"
+#include "cli/image_layers.h"
 #include "cli/image_verbs.h"
 #include "image/blob.h"
 #include "image/image.h"
@@ -171,28 +172,13 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	return r;
 }
 
-/* The manifest of an image of ours; what has no layers has nothing that other tools could use. */
 static int find_manifest(const struct store *s, const char *name, struct oci_descriptor *ret, struct error *err)
 {
-	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
 	_cleanup_(image_meta_done) struct image_meta meta = {};
-	_cleanup_buf_ struct buf text = {};
 	int r = image_find(s, name, &meta, err);
 
-	if (r >= 0)
-		r = blob_read(s, meta.digest, OCI_DOCUMENT_MAX, &text, err);
-	if (r >= 0)
-		r = oci_manifest_parse(text.p ? text.p : "", text.len, meta.digest, &m, err);
-	if (r < 0)
-		return r;
-	if (!m.n_layers) {
-		(void)error_set_kind(err, ERROR_DATA, ENODATA, "image '%s' was built here and has no layers", name);
-		return error_hint(err, "make a machine of it, and an image of that: skerry commit MACHINE NAME");
-	}
-	*ret = (struct oci_descriptor){ .media_type = xstrdup(m.media_type),
-					.digest = xstrdup(meta.digest),
-					.size = text.len };
-	return 0;
+	/* What was built here is a disk: its files become a layer first. */
+	return r < 0 ? r : image_with_layers(s, &meta, LAYER_GZIP, ret, err);
 }
 
 static int save_image(const struct store *s, int argc, char **argv, struct error *err)

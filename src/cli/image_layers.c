@@ -233,8 +233,8 @@ static int put_config(const struct store *s, const struct image_meta *meta, stru
 }
 
 static int make_manifest(const struct store *s, const struct image_meta *meta, int disk_fd,
-			 enum layer_compression compression, int progress_fd, struct json *config,
-			 struct oci_descriptor *ret, struct error *err)
+			 enum layer_compression compression, struct json *config, struct oci_descriptor *ret,
+			 struct error *err)
 {
 	_cleanup_free_ char *what = xasprintf("image %.19s", meta->digest), *diff_id = NULL;
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
@@ -244,7 +244,6 @@ static int make_manifest(const struct store *s, const struct image_meta *meta, i
 		.disk_fd = disk_fd,
 		.base_fd = -1,
 		.compression = compression,
-		.progress_fd = progress_fd,
 	};
 	int r;
 
@@ -266,7 +265,7 @@ static int make_manifest(const struct store *s, const struct image_meta *meta, i
 }
 
 int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
-		      int progress_fd, struct oci_descriptor *ret, struct error *err)
+		      struct oci_descriptor *ret, struct error *err)
 {
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
 	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
@@ -293,7 +292,7 @@ int image_with_layers(const struct store *s, const struct image_meta *meta, enum
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return error_set_errno(err, errno, "%s", path);
-	r = make_manifest(s, meta, fd, compression, progress_fd, config, &d, err);
+	r = make_manifest(s, meta, fd, compression, config, &d, err);
 	if (r < 0)
 		return r;
 	*ret = d;

@@ -17,7 +17,6 @@ struct layer_request {
 	/* A machine's: what skerry itself puts there at each start is left as the base has it (image_layers.c lists it). */
 	bool machine;
 	enum layer_compression compression;
-	int progress_fd; /* -1 = silent */
 };
 /* The changes as one layer, a blob of ours. Returns 1 with what layer_store() gives, 0 when nothing has changed. The caller holds blob_lock() shared and
  * sees to it that nobody writes to the disk. Errors: as ext4_diff() and layer_store(). */
@@ -28,7 +27,7 @@ int image_make_layer(const struct store *s, const struct layer_request *r, struc
  * its ext4 becomes one layer and a manifest names that; the same image gives the same manifest. The caller holds blob_lock() shared until
  * it is done with the blobs. *ret is released by the caller. Errors: kind USAGE for a full disk, which is no tree of files. */
 int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
-		      int progress_fd, struct oci_descriptor *ret, struct error *err);
+		      struct oci_descriptor *ret, struct error *err);
 
 /* Reads an image's manifest and configuration; each result (may be NULL) is released by the caller. */
 int image_documents(const struct store *s, const char *digest, struct oci_manifest *ret_manifest,

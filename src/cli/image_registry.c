@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/parse.h"
 #include "cli/image_disk.h"
+#include "cli/image_layers.h"
 #include "cli/image_verbs.h"
 #include "cli/settings.h"
 #include "image/auth.h"
@@ -388,7 +389,7 @@ static int push(const struct store *s, const struct options *o, const struct ima
 {
 	_cleanup_free_ char *from = known_source(meta, to);
 	_cleanup_close_ int lock = blob_lock(s, false, err);
-	struct oci_descriptor manifest = { .digest = meta->digest };
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
 	struct registry_settings rs = {
 		.store = s, .host = to->registry, .repository = to->repository, .from = from, .push = true
 	};
@@ -397,6 +398,9 @@ static int push(const struct store *s, const struct options *o, const struct ima
 	struct progress_board *board;
 	int r = lock < 0 ? lock : open_http(s, o, &h, err);
 
+	/* What was built here is a disk: its files become a layer first. */
+	if (r >= 0)
+		r = image_with_layers(s, meta, LAYER_GZIP, &manifest, err);
 	if (r < 0)
 		return r;
 	rs.http = h;
@@ -408,23 +412,8 @@ static int push(const struct store *s, const struct options *o, const struct ima
 	board = progress_board_free(board);
 	registry = registry_close(registry);
 	if (r >= 0)
-		printf("%s\n", meta->digest);
+		printf("%s\n", manifest.digest);
 	return r;
-}
-
-/* An image without layers is a disk that we made; a registry would take it, and nobody could use it. */
-static int check_layers(const struct store *s, const struct image_meta *meta, const char *name, struct error *err)
-{
-	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
-	_cleanup_buf_ struct buf text = {};
-	int r = blob_read(s, meta->digest, OCI_DOCUMENT_MAX, &text, err);
-
-	if (r >= 0)
-		r = oci_manifest_parse(text.p ? text.p : "", text.len, name, &m, err);
-	if (r < 0 || m.n_layers)
-		return r;
-	error_set_kind(err, ERROR_DATA, ENODATA, "image '%s' was built here, as a disk without layers", name);
-	return error_hint(err, "make a machine of it and push what `skerry commit` makes of that");
 }
 
 static int push_verb(const struct store *s, int argc, char **argv, struct error *err)
@@ -442,8 +431,6 @@ static int push_verb(const struct store *s, int argc, char **argv, struct error 
 		r = error_set_kind(err, ERROR_USAGE, EINVAL, "an image is pushed to a tag, not to a digest");
 	if (r >= 0)
 		r = image_find(s, o.operands[0], &meta, err);
-	if (r >= 0)
-		r = check_layers(s, &meta, o.operands[0], err);
 	return r < 0 ? r : push(s, &o, &meta, &to, err);
 }
 

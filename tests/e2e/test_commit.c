@@ -145,6 +145,52 @@ TEST(a_stopped_one_too_and_layers_are_shared)
 	ok(cli("delete", "--force", "dev", "next", NULL));
 }
 
+/* Mode, owner, link count, type, size and time of every file, in the machine and as umoci unpacks what was saved. */
+TEST(other_tools_see_the_same_tree)
+{
+	_cleanup_cli_ struct cli guest = {}, host = {};
+	char script[4 * PATH_BYTES];
+
+	cli_home(true);
+	ok(shell("command -v umoci >/dev/null || exit 1"));
+	prepare();
+	ok(cli("commit", "dev", "made:1", NULL));
+	guest = cli("exec", "dev", CLI_SHELL,
+		    "cd / && find . -xdev ! -path . ! -path './proc*' ! -path './sys*' ! -path './dev*' ! -path "
+		    "'./run*' ! -path "
+		    "'./tmp*' "
+		    "! -path './lost+found' ! -path './etc/host*' ! -path './etc/machine-id' ! -path "
+		    "'./etc/resolv.conf' | sort | "
+		    "xargs stat -c '%n %a %u %g %h %F %Y'",
+		    NULL);
+	ASSERT_STATUS(guest, 0);
+	snprintf(script, sizeof(script),
+		 "cd %s && %s image save made:1 oci:o:made && umoci unpack --image o:made b >&2 && cd b/rootfs && "
+		 "export LC_ALL=C && "
+		 "find . ! -path . ! -path './proc*' ! -path './sys*' ! -path './dev*' ! -path './run*' ! -path "
+		 "'./tmp*' ! -path "
+		 "'./etc/host*' "
+		 "! -path './etc/machine-id' ! -path './etc/resolv.conf' | sort | xargs stat -c '%%n %%a %%u %%g %%h "
+		 "%%F %%Y'",
+		 test_tmpdir(), cli_skerry());
+	host = shell(script);
+	ASSERT_STATUS(host, 0);
+	/* The times of directories above what is mounted or written at each start are the machine's own. */
+	for (char *a = guest.out, *b = host.out; *a || *b;) {
+		size_t n = strcspn(a, "\n"), k = strcspn(b, "\n");
+		bool directory = memmem(a, n, " directory ", 11) != NULL;
+		const char *time_a = memrchr(a, ' ', n), *time_b = memrchr(b, ' ', k);
+		size_t cmp_a = directory && time_a ? (size_t)(time_a - a) : n;
+		size_t cmp_b = directory && time_b ? (size_t)(time_b - b) : k;
+
+		if (cmp_a != cmp_b || memcmp(a, b, cmp_a) != 0)
+			test_fail(__FILE__, __LINE__, "in the machine '%.*s', unpacked '%.*s'", (int)n, a, (int)k, b);
+		a += n + (a[n] != '\0');
+		b += k + (b[k] != '\0');
+	}
+	ok(cli("delete", "--force", "dev", NULL));
+}
+
 TEST(what_cannot_be_committed_says_why)
 {
 	cli_home(true);
