@@ -1,5 +1,5 @@
 /* Blocks and inodes of the ext4 builder. Free space is handed out in one direction, so that files lie one behind the other and most of
- * them are one extent. All writes go through libext2fs' channel, whose cache then never holds an old copy of a block. */
+ * them are one extent. */
 #include "disk/ext4_parts.h"
 
 #include <et/com_err.h>
@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 enum { WRITE_AHEAD = 16 << 20 };
@@ -70,6 +71,25 @@ static void begin_writing(struct ext4 *x, uint64_t at, uint64_t n)
 	x->written = 0;
 }
 
+/* The library's channel empties its cache before every large write, and would read the inodes in it again after each file. Blocks that were
+ * never used cannot be in that cache: they are written past it. */
+static int write_blocks(struct ext4 *x, uint64_t at, const uint8_t *p, uint64_t n, struct error *err)
+{
+	if (at >= x->unused) {
+		int r = pwrite_full(x->fd, p, n * EXT4_BLOCK, at * EXT4_BLOCK);
+
+		if (r < 0)
+			return error_set_errno(err, -r, "file system: content");
+	} else {
+		errcode_t c = io_channel_write_blk64(x->fs->io, at, (int)n, p);
+
+		if (c)
+			return ext4_error(err, c, "content");
+	}
+	begin_writing(x, at, n);
+	return 0;
+}
+
 static int append(struct ext4 *x, struct ext4_runs *runs, uint64_t logical, const uint8_t *p, uint64_t n,
 		  struct error *err)
 {
@@ -87,10 +107,10 @@ static int append(struct ext4 *x, struct ext4_runs *runs, uint64_t logical, cons
 		if (x->goal >= ext2fs_blocks_count(x->fs->super))
 			x->goal = x->fs->super->s_first_data_block;
 		if (p && !can_stay_hole(x, at, p, got)) {
-			c = io_channel_write_blk64(x->fs->io, at, (int)got, p);
-			if (c)
-				return ext4_error(err, c, "content");
-			begin_writing(x, at, got);
+			int r = write_blocks(x, at, p, got, err);
+
+			if (r < 0)
+				return r;
 		}
 		if (p)
 			p += got * EXT4_BLOCK;
