@@ -14,11 +14,12 @@
 #include "base/process.h"
 #include "base/spawn.h"
 #include "base/table.h"
+#include "bench/import.h"
 #include "bench/peers.h"
 #include "json/json.h"
 #include "store/store.h"
 
-enum { RUNS = 10, QUICK_RUNS = 50, MANY_MACHINES = 1000 };
+enum { RUNS = 10, IMPORT_RUNS = 3, QUICK_RUNS = 50, MANY_MACHINES = 1000 };
 
 enum unit { UNIT_MS, UNIT_KIB };
 
@@ -319,6 +320,81 @@ static int write_json(struct bench *b, const char *path)
 	return file_write_at(AT_FDCWD, path, out.p, out.len, 0644, 0);
 }
 
+static void sample(struct figure *f, int r, uint64_t v, struct error *e)
+{
+	if (r < 0)
+		failed(f, e);
+	else
+		samples_add(&f->s, v);
+	error_done(e);
+}
+
+static void peer_sample(struct figure *f, const char *name, int r, uint64_t v, struct error *e)
+{
+	if (r < 0) {
+		fprintf(stderr, "  %s: %s\n", name, e->msg);
+	} else {
+		samples_add(&f->peer_s, v);
+		f->peer = name;
+	}
+	error_done(e);
+}
+
+static void imports(struct bench *b, struct peer *docker)
+{
+	static const char umoci[] = "skopeo copy + umoci unpack";
+	struct figure *time = figure(b, "import", "import, 1 GiB in 30,000 files", UNIT_MS, 0);
+	struct figure *again = figure(b, "import_beside_umoci", "the same", UNIT_MS, 0);
+	struct figure *memory = figure(b, "import_memory", "the same, peak memory", UNIT_KIB, 65536);
+	_cleanup_(import_bench_done) struct import_bench i = {};
+	_cleanup_error_ struct error e = {};
+
+	if (import_bench_prepare(&i, b->scratch, &e) < 0) {
+		failed(time, &e);
+		return;
+	}
+	for (unsigned n = 0; n < IMPORT_RUNS && !time->failed; n++) {
+		uint64_t ns, bytes;
+		int r = import_by_skerry(&i, b->skerry, &ns, &bytes, &e);
+
+		if (r >= 0) {
+			samples_add(&again->s, ns);
+			samples_add(&memory->s, bytes);
+		}
+		sample(time, r, ns, &e);
+		if (!docker->missing) {
+			r = import_by_docker(&i, docker, &ns, &e);
+			peer_sample(time, "docker load", r, ns, &e);
+		}
+		r = import_by_umoci(&i, &ns, &bytes, &e);
+		if (r >= 0)
+			peer_sample(memory, umoci, r, bytes, &e);
+		peer_sample(again, umoci, r, ns, &e);
+	}
+}
+
+/* An image that came from elsewhere starts as fast as one of ours: busybox in a tar, beside tiny. */
+static void run_imported(struct bench *b, struct figure *f, const char *rootfs)
+{
+	_cleanup_free_ char *tar = xasprintf("%s/imported.tar", b->scratch), *from = xasprintf("tar:%s", tar);
+	const char *pack[] = { "tar", "-C", rootfs, "-cf", tar, ".", NULL };
+	_cleanup_error_ struct error e = {};
+	uint64_t ns;
+
+	if (measure_command(pack, &ns, &e) < 0)
+		failed(f, &e);
+	else
+		(void)SKERRY(b, f, NULL, "image", "import", from, "--name", "bench-imported:1");
+	for (unsigned i = 0; i <= RUNS && !f->failed; i++) {
+		if (SKERRY(b, f, &ns, "run", "--rm", "--kernel", "built", "bench-imported:1", "true") >= 0 && i)
+			samples_add(&f->s, ns);
+		if (SKERRY(b, f, &ns, "run", "--rm", "--kernel", "built", "tiny", "true") >= 0 && i)
+			samples_add(&f->peer_s, ns);
+	}
+	f->peer = "run --rm tiny";
+	(void)SKERRY(b, f, NULL, "image", "delete", "-y", "bench-imported:1");
+}
+
 /* A program of the build tree that skerry is in. Owned by the caller. */
 static char *beside(const struct bench *b, const char *program)
 {
@@ -345,6 +421,8 @@ static void measure_all(struct bench *b)
 	run_and_peer(b, figure(b, "run_debian_kernel", "run --rm tiny true, Debian's kernel", UNIT_MS, 2000), "debian",
 		     &ctr);
 	peer_stop(&ctr);
+	run_imported(b, figure(b, "run_imported", "run --rm of an imported image", UNIT_MS, 0), rootfs);
+	imports(b, &docker);
 	peer_stop(&docker);
 	peer_start_virsh(&virsh, b->scratch, kernel);
 	if (virsh.missing)

@@ -19,8 +19,10 @@ uint64_t samples_min(const struct samples *s);
 uint64_t samples_max(const struct samples *s);
 
 /* Runs argv (NULL-terminated) to its end, output thrown away; wall time in *ret_ns. Errors: a status other than 0, with the last line of its
- * standard error; two minutes are over. */
+ * standard error; ten minutes are over. */
 int measure_command(const char *const *argv, uint64_t *ret_ns, struct error *err);
+/* The same, and the most memory that one of its processes had at a time. */
+int measure_peak(const char *const *argv, uint64_t *ret_ns, uint64_t *ret_bytes, struct error *err);
 
 /* A program that serves while it is measured. */
 struct server {
