@@ -219,6 +219,7 @@ static int seal(struct commit *c, char **ret_digest, struct error *err)
 		.name = c->options->name,
 		.source = source,
 		.create_tree = ext4_tree_create,
+		.make_disk = image_disk_make,
 		.progress_fd = verb_progress_fd(),
 	};
 	int r = fault_point("commit-config");

@@ -1,8 +1,10 @@
 #include "cli/image_disk.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/memory.h"
+#include "disk/disk_file.h"
 #include "disk/ext4.h"
 
 enum { XATTRS_MAX = 256 };
@@ -110,4 +112,22 @@ int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, str
 	t->x = x;
 	*ret = &t->tree;
 	return 0;
+}
+
+/* A disk without a partition table is refused like anything else that is none: there is nothing to boot on it. */
+int image_disk_make(int fd, int dirfd, const char *name, const char *scratch_path, uint64_t *ret_bytes,
+		    struct error *err)
+{
+	_cleanup_free_ uint8_t *head = xcalloc(1, DISK_FILE_HEAD);
+	enum disk_file_kind kind;
+	ssize_t n = pread(fd, head, DISK_FILE_HEAD, 0);
+	int r;
+
+	if (n < 0)
+		return error_set_errno(err, errno, "the disk");
+	kind = disk_file_recognise(head, (size_t)n);
+	if (kind == DISK_FILE_NONE || kind == DISK_FILE_PACKED || kind == DISK_FILE_ISO)
+		return error_set(err, EBADMSG, "the disk: no disk image that is known");
+	r = disk_file_check(fd, kind, "the disk", err);
+	return r < 0 ? r : disk_file_convert(fd, kind, "the disk", dirfd, name, scratch_path, ret_bytes, err);
 }

@@ -131,7 +131,7 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	_cleanup_close_ int lock = -EBADF;
 	struct options o = {};
 	struct source_request q = {};
-	struct unpack_request u = { .create_tree = ext4_tree_create };
+	struct unpack_request u = { .create_tree = ext4_tree_create, .make_disk = image_disk_make };
 	const struct source *source;
 	struct reference ref;
 	const char *disk;

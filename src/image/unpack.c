@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "image/apply.h"
 #include "image/blob.h"
+#include "image/container_disk.h"
 #include "image/digest.h"
 #include "image/layer.h"
 #include "image/rootfs.h"
@@ -134,25 +135,35 @@ static int read_layer(void *data, const void **ret, size_t *ret_n, struct error 
 	return r;
 }
 
+static int open_layer(struct unpack *u, size_t i, struct source_layer *source, struct tar **ret, struct error *err)
+{
+	int r = layer_open(u->store, &u->manifest.layers[i], u->config.diff_ids.items[i], &source->layer, err);
+
+	if (r >= 0)
+		*ret = tar_new(read_layer, source);
+	return r;
+}
+
+static int layer_error(const struct unpack *u, size_t i, struct error *err)
+{
+	return error_prefix(err, "layer %zu of %zu, %.19s", i + 1, u->manifest.n_layers, u->manifest.layers[i].digest);
+}
+
 static int apply_layer(struct unpack *u, size_t i, struct tree *tree, struct apply_limits *limits, struct error *err)
 {
-	const struct oci_descriptor *d = &u->manifest.layers[i];
 	_cleanup_(source_layer_done) struct source_layer source = { .unpack = u };
 	_cleanup_(tar_freep) struct tar *tar = NULL;
-	int r;
+	int r = open_layer(u, i, &source, &tar, err);
 
-	r = layer_open(u->store, d, u->config.diff_ids.items[i], &source.layer, err);
-	if (r >= 0) {
-		tar = tar_new(read_layer, &source);
+	if (r >= 0)
 		r = tree->ops->next_layer(tree, err);
-	}
 	if (r >= 0)
 		r = layer_apply(tar, tree, limits, err);
 	if (r >= 0)
 		r = layer_finish(source.layer, err);
 	if (r < 0)
-		return error_prefix(err, "layer %zu of %zu, %.19s", i + 1, u->manifest.n_layers, d->digest);
-	u->done_bytes += d->size;
+		return layer_error(u, i, err);
+	u->done_bytes += u->manifest.layers[i].size;
 	return 0;
 }
 
@@ -171,6 +182,55 @@ static int fill_disk(struct unpack *u, int fd, uint64_t bytes, struct error *err
 		return r;
 	rootfs_inspect(tree, &u->meta);
 	return tree->ops->finish(tree, err);
+}
+
+static void set_text(char **to, const char *from)
+{
+	free(*to);
+	*to = from && *from ? xstrdup(from) : NULL;
+}
+
+/* An image whose one layer is a whole disk. Returns 1 when it was, 0 when it is a tree. */
+static int take_whole_disk(struct unpack *u, struct workshop *w, struct error *err)
+{
+	_cleanup_(source_layer_done) struct source_layer source = { .unpack = u };
+	_cleanup_(tar_freep) struct tar *tar = NULL;
+	_cleanup_close_ int fd = -EBADF, made = -EBADF;
+	int r;
+
+	if (u->manifest.n_layers != 1 || !u->request->make_disk)
+		return 0;
+	fd = openat(w->dir_fd, "given", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return error_set_errno(err, errno, "cannot create a file for the disk");
+	r = open_layer(u, 0, &source, &tar, err);
+	if (r >= 0)
+		r = container_disk_extract(tar, fd, DISK_MAX, err);
+	if (r > 0) {
+		r = layer_finish(source.layer, err);
+		r = r < 0 ? r : 1;
+	}
+	if (r < 0)
+		return layer_error(u, 0, err);
+	if (unlinkat(w->dir_fd, "given", 0) < 0)
+		return error_set_errno(err, errno, "images/disks/%s/given", w->name);
+	if (r == 0)
+		return 0;
+	if (u->request->disk_bytes || u->request->format)
+		return error_set_kind(err, ERROR_USAGE, EINVAL,
+				      "it holds a whole disk, whose size and format are its own");
+	r = u->request->make_disk(fd, w->dir_fd, "disk.qcow2", w->scratch_path, &u->meta.virtual_bytes, err);
+	if (r < 0)
+		return layer_error(u, 0, err);
+	set_text(&u->meta.format, "qcow2");
+	set_text(&u->meta.fstype, NULL);
+	u->meta.boot = IMAGE_BOOT_FIRMWARE;
+	u->meta.init = IMAGE_INIT_SYSTEM;
+	made = openat(w->dir_fd, "disk.qcow2", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (made < 0 || fsync(made) < 0)
+		return error_set_errno(err, errno, "images/disks/%s/disk.qcow2", w->name);
+	r = digest_disk(made, "disk.qcow2", &u->meta.disk, err);
+	return r < 0 ? r : 1;
 }
 
 /* A full disk whose size we chose is tried once more with a larger one; one that was asked for is an error. */
@@ -203,12 +263,6 @@ static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
 		return error_set_errno(err, -r, "cannot write the disk");
 	u->meta.virtual_bytes = bytes;
 	return digest_disk(fd, "disk.raw", &u->meta.disk, err);
-}
-
-static void set_text(char **to, const char *from)
-{
-	free(*to);
-	*to = from && *from ? xstrdup(from) : NULL;
 }
 
 /* What the configuration says of running it. */
@@ -268,7 +322,9 @@ static int unpack(struct unpack *u, struct error *err)
 	if (r == 0) {
 		if (u->request->progress_fd >= 0)
 			u->progress = progress_new(u->request->progress_fd, "unpacking", packed_bytes(u));
-		r = make_disk(u, &w, err);
+		r = take_whole_disk(u, &w, err);
+		if (r == 0)
+			r = make_disk(u, &w, err);
 		u->progress = progress_finish(u->progress, r >= 0);
 	}
 	return r < 0 ? r : image_seal(&w, u->request->name, u->request->manifest, &u->meta, err);

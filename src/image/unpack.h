@@ -6,6 +6,11 @@
 #include "image/tree.h"
 #include "store/store.h"
 
+/* Makes @dirfd/@name, a qcow2 that refers to no other file, of the disk image @fd, whatever its format; *ret_bytes is its virtual size.
+ * @scratch_path: a directory for what that takes. Errors: kind DATA for what is no disk or refers elsewhere. */
+typedef int (*unpack_disk_fn)(int fd, int dirfd, const char *name, const char *scratch_path, uint64_t *ret_bytes,
+			      struct error *err);
+
 struct unpack_request {
 	const struct oci_descriptor *manifest; /* it, its config and its layers are blobs of ours */
 	const char *name;                      /* to seal it under; NULL = none */
@@ -13,7 +18,9 @@ struct unpack_request {
 	const char *format;                    /* "ext4" (NULL), "erofs" */
 	uint64_t disk_bytes;                   /* virtual size; 0 = chosen by the content */
 	tree_create_fn create_tree;
-	int progress_fd; /* -1 = silent */
+	unpack_disk_fn
+		make_disk; /* for images that hold a whole disk (container_disk.h); NULL = they are taken for trees */
+	int progress_fd;   /* -1 = silent */
 };
 /* The caller holds blob_lock() shared. *ret_digest (may be NULL) is owned by the caller. Errors: -EBADMSG (kind DATA) naming layer and entry. */
 int image_unpack(const struct store *s, const struct unpack_request *r, char **ret_digest, struct error *err);

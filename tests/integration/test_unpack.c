@@ -1,9 +1,13 @@
 /* Images of layers, from blobs to a disk that e2fsck and debugfs look at. */
 #include "layers.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
+#include "base/spawn.h"
 #include "image/image.h"
 #include "tarball.h"
 #include "test.h"
@@ -174,4 +178,93 @@ TEST(a_disk_of_the_size_that_was_asked_for)
 	layers_check_disk(&s, &m);
 	free(block);
 	test_layer_done(&l);
+}
+
+/* A new qcow2 of 10 MiB, as bytes; @backing may be NULL. */
+static void make_qcow2(const char *backing, struct buf *out)
+{
+	_cleanup_free_ char *path = xasprintf("%s/new.qcow2", test_tmpdir()), *found = program_find("qemu-img");
+	const char *plain[] = { "qemu-img", "create", "-q", "-f", "qcow2", path, "10M", NULL };
+	const char *backed[] = { "qemu-img", "create", "-q",    "-f", "qcow2", "-u", "-F",
+				 "raw",      "-b",     backing, path, "10M",   NULL };
+	struct spawn s = SPAWN_INIT;
+
+	if (!found)
+		test_skip("no qemu-img");
+	s.argv = backing ? backed : plain;
+	ASSERT_OK(spawn_check(&s, NULL, NULL, 4096, 0, NULL));
+	ASSERT_OK(file_read_at(AT_FDCWD, path, 1 << 20, out));
+}
+
+static void add_disk(struct test_layer *l, const char *name, const struct buf *disk)
+{
+	tarball_dir(&l->tar, "./disk/");
+	tarball_add(&l->tar, &(struct tarball_entry){ .name = name, .uid = 107, .content = disk->p, .n = disk->len });
+}
+
+TEST(a_layer_that_is_a_whole_disk)
+{
+	_cleanup_store_ struct store s = {};
+	_cleanup_buf_ struct buf disk = {};
+	struct test_layer l = { .packer = "gzip" };
+	_cleanup_(image_meta_done) struct image_meta m = {}, again = {};
+	_cleanup_free_ char *path = NULL;
+
+	layers_store(&s, "home");
+	make_qcow2(NULL, &disk);
+	add_disk(&l, "./disk/system.qcow2", &disk);
+	tarball_end(&l.tar);
+	unpack(&s, &l, 1, NULL, &m);
+	ASSERT_STREQ(m.format, "qcow2");
+	ASSERT(!m.fstype);
+	ASSERT_EQ(m.boot, IMAGE_BOOT_FIRMWARE);
+	ASSERT_EQ(m.virtual_bytes, 10 << 20);
+	path = image_disk_path(&s, &m);
+	ASSERT_EQ(access(path, R_OK), 0);
+	/* Shared like any other. */
+	unpack(&s, &l, 1, "{\"User\": \"x\"}", &again);
+	ASSERT_STREQ(again.disk, m.disk);
+	ASSERT_EQ(again.boot, IMAGE_BOOT_FIRMWARE);
+	test_layer_done(&l);
+}
+
+TEST(a_disk_beside_other_files_is_a_file)
+{
+	_cleanup_store_ struct store s = {};
+	struct buf disk = { .p = (char[]){ "QFI\xfb" }, .len = 4 };
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta m = {};
+
+	layers_store(&s, "home");
+	add_disk(&l, "disk/x.img", &disk);
+	tarball_file(&l.tar, "etc/hostname", "x");
+	unpack(&s, &l, 1, NULL, &m);
+	ASSERT_STREQ(m.fstype, "ext4");
+	layers_check_disk(&s, &m);
+	content_is(&s, &m, "/disk/x.img", "QFI\xfb");
+	test_layer_done(&l);
+}
+
+TEST(whole_disks_that_are_none_or_refer_elsewhere)
+{
+	_cleanup_store_ struct store s = {};
+	_cleanup_buf_ struct buf disk = {}, text = {};
+	struct buf *const contents[] = { &disk, &text };
+
+	layers_store(&s, "home");
+	make_qcow2("/etc/passwd", &disk);
+	buf_adds(&text, "no disk at all");
+	for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+		_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+		_cleanup_(image_meta_done) struct image_meta m = {};
+		_cleanup_error_ struct error e = {};
+		struct test_layer l = {};
+
+		add_disk(&l, "disk/x.qcow2", contents[i]);
+		layers_put(&s, &l, 1, NULL, &manifest);
+		ASSERT(layers_unpack(&s, &manifest, "bad", 0, &m, &e) < 0);
+		ASSERT_EQ(error_exit_status(&e), 65);
+		ASSERT_CONTAINS(e.msg, "layer 1 of 1");
+		test_layer_done(&l);
+	}
 }

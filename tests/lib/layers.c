@@ -139,6 +139,7 @@ int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, 
 				    .source = "test",
 				    .disk_bytes = disk_bytes,
 				    .create_tree = ext4_tree_create,
+				    .make_disk = image_disk_make,
 				    .progress_fd = -1 };
 	_cleanup_free_ char *digest = NULL;
 	int r = image_unpack(s, &q, &digest, err);
