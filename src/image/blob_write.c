@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "image/blob.h"
+#include "image/oci.h"
 #include "image/reference.h"
 #include "json/json.h"
 
@@ -29,14 +30,12 @@ struct blob_writer {
 
 static int prepare(const struct store *s, struct error *err)
 {
-	_cleanup_json_ struct json *layout = json_object();
 	_cleanup_buf_ struct buf text = {};
 	int r = mkdir_parents_at(s->images_fd, "blobs/sha256", 0700);
 
 	if (r >= 0)
 		r = mkdir_parents_at(s->images_fd, "partial", 0700);
-	json_set_string(layout, "imageLayoutVersion", "1.0.0");
-	json_render(layout, false, &text);
+	oci_layout_render(&text);
 	if (r >= 0 && faccessat(s->images_fd, "oci-layout", F_OK, 0) < 0)
 		r = file_write_at(s->images_fd, "oci-layout", text.p, text.len, 0644, 0);
 	return r < 0 ? error_set_errno(err, r, "cannot create the blobs' directories below '%s/images'", s->home_path)

@@ -173,11 +173,10 @@ static int fill_docker(struct writing *w, const struct oci_descriptor *d, const 
 
 static int fill_oci(struct writing *w, const struct oci_descriptor *d, const char *name, struct error *err)
 {
-	static const char version[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 	_cleanup_(image_done) struct image i = {};
 	_cleanup_json_ struct json *index = json_object();
 	struct json *entries = json_array(), *entry = json_object(), *annotations = json_object();
-	_cleanup_buf_ struct buf text = {};
+	_cleanup_buf_ struct buf text = {}, layout = {};
 	_cleanup_strv_ struct strv written = {};
 	int r = load(w->store, d, &i, err);
 
@@ -191,8 +190,9 @@ static int fill_oci(struct writing *w, const struct oci_descriptor *d, const cha
 	json_set_string(index, "mediaType", OCI_INDEX_TYPE);
 	json_set(index, "manifests", entries);
 	json_render(index, false, &text);
+	oci_layout_render(&layout);
 	if (r >= 0)
-		r = add_text(w, "oci-layout", version, strlen(version), err);
+		r = add_text(w, "oci-layout", layout.p, layout.len, err);
 	for (size_t k = 0; r >= 0 && k < i.manifest.n_layers + 2; k++) {
 		const struct oci_descriptor *blob = k == 0   ? d
 						    : k == 1 ? &i.manifest.config

@@ -394,3 +394,11 @@ const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const c
 		return &i->manifests[0];
 	return NULL;
 }
+
+void oci_layout_render(struct buf *out)
+{
+	_cleanup_json_ struct json *j = json_object();
+
+	json_set_string(j, "imageLayoutVersion", "1.0.0");
+	json_render(j, false, out);
+}

@@ -62,6 +62,9 @@ void oci_index_done(struct oci_index *i);
 /* The manifest for this machine's platform, or for @platform ("linux/arm64/v8"), or NULL. */
 const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const char *platform);
 
+/* The file "oci-layout" that makes a directory an image layout (image-layout.md). */
+void oci_layout_render(struct buf *out);
+
 /* What of a configuration concerns us. */
 struct oci_config {
 	char *architecture, *os, *created; /* created: RFC 3339, as written */

@@ -179,11 +179,11 @@ out:
 static int save(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *operand,
 		int progress_fd, struct error *err)
 {
-	static const char version[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 	const char *given_name = NULL;
 	_cleanup_free_ char *path = split_operand(operand, &given_name);
 	_cleanup_close_ int dir = dir_open_create(path, 0755);
 	struct layout l = { .store = s, .dir = dir };
+	_cleanup_buf_ struct buf text = {};
 	int r;
 
 	(void)progress_fd;
@@ -197,7 +197,8 @@ static int save(const struct store *s, const struct oci_descriptor *manifest, co
 		r = select_contents(s, manifest, copy_out, &l, err);
 	if (r < 0)
 		return r;
-	r = file_write_at(dir, "oci-layout", version, strlen(version), 0644, 0);
+	oci_layout_render(&text);
+	r = file_write_at(dir, "oci-layout", text.p, text.len, 0644, 0);
 	if (r < 0)
 		return error_set_errno(err, r, "cannot write '%s/oci-layout'", path);
 	return write_index(&l, manifest, given_name ? given_name : name, err);

@@ -1,5 +1,7 @@
 /* What a machine gives back to its host, how it is reached from there, and how it ends by itself. */
 #include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -149,7 +151,7 @@ TEST(a_guest_reboots_and_powers_off_by_itself)
 
 TEST(the_restart_policy_brings_a_killed_machine_back)
 {
-	_cleanup_cli_ struct cli create = {}, start = {}, pid = {}, killed = {}, inspect = {};
+	_cleanup_cli_ struct cli create = {}, start = {}, pid = {}, inspect = {};
 
 	cli_home(true);
 	create = cli("create", "m", "--image", "tiny", "--restart", "on-failure:1", NULL);
@@ -158,8 +160,7 @@ TEST(the_restart_policy_brings_a_killed_machine_back)
 	ASSERT_STATUS(start, 0);
 	pid = cli("pid", "m", NULL);
 	pid.out[strcspn(pid.out, "\n")] = '\0';
-	killed = cli_argv((const char *[]){ "kill", "-9", pid.out, NULL }, NULL, 5);
-	ASSERT_STATUS(killed, 0);
+	ASSERT_OK(kill((pid_t)strtol(pid.out, NULL, 10), SIGKILL)); /* lint: our own program printed it */
 	for (int i = 0; i < 100; i++) {
 		_cleanup_cli_ struct cli again = cli("pid", "m", NULL);
 
