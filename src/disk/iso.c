@@ -17,6 +17,9 @@ enum { LABEL_MAX = 16, FILES_MAX = 10000, DEPTH_MAX = 16, BLOCK = 1 << 16 };
 
 struct iso {
 	struct archive *a; /* owned */
+	int fd;            /* borrowed */
+	bool open;
+	bool checking; /* a first look at a directory: nothing is written */
 	unsigned files;
 	uint64_t bytes_left;
 };
@@ -43,6 +46,7 @@ int iso_create(int fd, const char *label, struct iso **ret, struct error *err)
 
 	if (!label_valid(label))
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "ISO image: '%s' is no volume name", label);
+	iso->fd = fd;
 	iso->a = archive_write_new();
 	if (!iso->a)
 		return error_set(err, ENOMEM, "ISO image: out of memory");
@@ -50,18 +54,30 @@ int iso_create(int fd, const char *label, struct iso **ret, struct error *err)
 	    archive_write_set_format_option(iso->a, "iso9660", "volume-id", label) != ARCHIVE_OK ||
 	    archive_write_set_format_option(iso->a, "iso9660", "joliet", "1") != ARCHIVE_OK ||
 	    archive_write_set_format_option(iso->a, "iso9660", "rockridge", "useful") != ARCHIVE_OK ||
-	    archive_write_set_format_option(iso->a, "iso9660", "pad", "1") != ARCHIVE_OK ||
-	    archive_write_open_fd(iso->a, fd) != ARCHIVE_OK)
+	    archive_write_set_format_option(iso->a, "iso9660", "pad", "1") != ARCHIVE_OK)
 		return failed(iso, NULL, err);
 	*ret = TAKE_PTR(iso);
+	return 0;
+}
+
+/* Late: a writer that was opened and is given up is not all freed by the library. */
+static int open_writer(struct iso *iso, struct error *err)
+{
+	if (!iso->open && archive_write_open_fd(iso->a, iso->fd) != ARCHIVE_OK)
+		return failed(iso, NULL, err);
+	iso->open = true;
 	return 0;
 }
 
 static int add_header(struct iso *iso, const char *path, mode_t type, uint64_t bytes, struct error *err)
 {
 	struct archive_entry *e = archive_entry_new();
-	int r;
+	int r = open_writer(iso, err);
 
+	if (r < 0) {
+		archive_entry_free(e);
+		return r;
+	}
 	if (!e)
 		return error_set(err, ENOMEM, "ISO image: out of memory");
 	archive_entry_set_pathname(e, path);
@@ -135,14 +151,14 @@ static int add_entry(struct iso *iso, int dirfd, const char *name, const char *p
 	if (++iso->files > FILES_MAX)
 		return error_set_kind(err, ERROR_DATA, E2BIG, "%s: more than %d files", what, FILES_MAX);
 	if (S_ISDIR(st.st_mode)) {
-		int r = add_header(iso, path, S_IFDIR, 0, err);
+		int r = iso->checking ? 0 : add_header(iso, path, S_IFDIR, 0, err);
 
 		return r < 0 ? r : add_below(iso, fd, path, what, depth + 1, err);
 	}
 	if (st.st_size < 0 || (uint64_t)st.st_size > iso->bytes_left)
 		return error_set_kind(err, ERROR_DATA, EFBIG, "%s: its files are larger than is allowed", what);
 	iso->bytes_left -= (uint64_t)st.st_size;
-	return copy_file(iso, fd, path, (uint64_t)st.st_size, err);
+	return iso->checking ? 0 : copy_file(iso, fd, path, (uint64_t)st.st_size, err);
 }
 
 static int add_below(struct iso *iso, int dirfd, const char *prefix, const char *what, unsigned depth,
@@ -174,12 +190,25 @@ static int add_below(struct iso *iso, int dirfd, const char *prefix, const char 
 
 int iso_add_tree(struct iso *iso, int dirfd, const char *what, uint64_t max_bytes, struct error *err)
 {
+	unsigned before = iso->files;
+	int r;
+
+	/* What is wrong with it is told before anything is written. */
 	iso->bytes_left = max_bytes;
-	return add_below(iso, dirfd, "", what, 0, err);
+	iso->checking = true;
+	r = add_below(iso, dirfd, "", what, 0, err);
+	iso->checking = false;
+	iso->files = before;
+	iso->bytes_left = max_bytes;
+	return r < 0 ? r : add_below(iso, dirfd, "", what, 0, err);
 }
 
 int iso_finish(struct iso *iso, struct error *err)
 {
+	int r = open_writer(iso, err);
+
+	if (r < 0)
+		return r;
 	return archive_write_close(iso->a) == ARCHIVE_OK ? 0 : failed(iso, NULL, err);
 }
 
