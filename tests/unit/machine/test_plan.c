@@ -84,6 +84,7 @@ static void make_firmware_facts(struct plan_facts *f)
 {
 	make_facts(f);
 	f->image.boot = IMAGE_BOOT_FIRMWARE;
+	free(f->image.format);
 	f->image.format = xstrdup("qcow2");
 	f->image.user = xstrdup("dev");
 	f->image.ssh = true;
