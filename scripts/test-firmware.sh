@@ -3,37 +3,31 @@
 #
 #   cloud.qcow2      a disk as distributions publish them: GPT, EFI, GRUB, cloud-init, an ssh server (compressed)
 #   installer.iso    boots by EFI, writes a small system to the first disk, and powers off
+#   halt.iso         boots by EFI and powers off
 #
-# Prints the directory. Needs root: a file system with everybody's files in it is made from a tree.
+# They are below SKERRY_CACHE/firmware. Needs root: a file system with everybody's files in it is made from a tree.
 set -eu
 cd "$(dirname "$0")/.."
 : "${SKERRY_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/skerry-check}"
 key=$(sha256sum scripts/test-firmware.sh | cut -c 1-16)
 result=$SKERRY_CACHE/firmware-$key
-if [ -e "$result" ]; then
-	echo "$result"
-	exit 0
-fi
+[ ! -e "$result" ] || exit 0
 [ "$(id -u)" -eq 0 ] || { echo "test-firmware: needs root" >&2; exit 77; }
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 mkdir -p "$SKERRY_CACHE"
 exec 9>"$SKERRY_CACHE/firmware.lock"
 flock 9
-if [ -e "$result" ]; then
-	echo "$result"
-	exit 0
-fi
+[ ! -e "$result" ] || exit 0
 work=$(mktemp -d "$SKERRY_CACHE/.tmp-firmware-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-exec 3>&1 >&2
 
 # grub OUT CONFIG: an EFI program with this configuration inside.
 grub() {
 	grub-mkstandalone -O x86_64-efi -o "$1" --locales= --fonts= --themes= \
 		--modules="part_gpt fat ext2 iso9660 search search_label search_fs_file" \
-		--install-modules="normal linux part_gpt fat ext2 iso9660 search search_label search_fs_file serial terminal" \
+		--install-modules="normal linux part_gpt fat ext2 iso9660 search search_label search_fs_file serial terminal halt" \
 		"boot/grub/grub.cfg=$2" >/dev/null
 }
 
@@ -159,14 +153,25 @@ initrd /initrd.installer
 boot
 END
 grub "$work/installer.efi" "$work/installer.cfg"
-fat "$work/efi.img" 8 INSTALLER
-mcopy -i "$work/efi.img" "$work/installer.efi" ::/EFI/BOOT/BOOTX64.EFI
-mkdir "$work/iso"
-cp "$work/efi.img" "$work/vmlinuz" "$work/initrd.installer" "$work/iso/"
-xorriso -as mkisofs -quiet -r -J -V SKERRY_INSTALL -o "$work/out/installer.iso" -e efi.img -no-emul-boot "$work/iso"
+
+# iso OUT EFI-PROGRAM FILE…
+iso() {
+	out=$1 program=$2
+	shift 2
+	rm -rf "$work/iso"
+	mkdir "$work/iso"
+	fat "$work/iso/efi.img" 8 INSTALLER
+	mcopy -i "$work/iso/efi.img" "$program" ::/EFI/BOOT/BOOTX64.EFI
+	for file in "$@"; do cp "$file" "$work/iso/"; done
+	xorriso -as mkisofs -quiet -r -J -V SKERRY_INSTALL -o "$out" -e efi.img -no-emul-boot "$work/iso"
+}
+iso "$work/out/installer.iso" "$work/installer.efi" "$work/vmlinuz" "$work/initrd.installer"
+echo halt >"$work/halt.cfg"
+grub "$work/halt.efi" "$work/halt.cfg"
+iso "$work/out/halt.iso" "$work/halt.efi"
 
 mv "$work/out" "$result"
+ln -sfn "$(basename "$result")" "$SKERRY_CACHE/firmware"
 for old in "$SKERRY_CACHE"/firmware-????????????????; do
 	[ "$old" = "$result" ] || rm -rf "$old"
 done
-echo "$result" >&3

@@ -23,8 +23,9 @@
 #define DISK_DEFAULT    (UINT64_C(20) << 30)
 #define RESTART_WAIT_NS (60 * NS_PER_SEC)
 #define STOP_WAIT_NS    (30 * NS_PER_SEC)
-#define LATEST          ":latest"
-#define DRAFT_PREFIX    "install-"
+enum { STATUS_INTERRUPTED = 130 };
+#define LATEST       ":latest"
+#define DRAFT_PREFIX "install-"
 
 struct image_install_options {
 	struct create_options create;
@@ -183,7 +184,7 @@ static int stay(const struct store *s, const struct name *name, struct error *er
 		r = console_join(s, name, &e);
 		if (r < 0 && r != -ENOENT && r != -ECONNREFUSED)
 			return error_move(err, &e);
-		if (r == CONSOLE_LEFT)
+		if (r == CONSOLE_LEFT || r == CONSOLE_INTERRUPTED)
 			return r;
 	}
 }
@@ -238,9 +239,9 @@ static int run_image_install(const struct invocation *inv, struct error *err)
 		r = stay(&s, &name, err);
 	if (r < 0)
 		return r;
-	if (r == CONSOLE_LEFT) {
+	if (r == CONSOLE_LEFT || r == CONSOLE_INTERRUPTED) {
 		output_notice("the installation goes on as machine '%s'; the same command joins it again", name.s);
-		return 0;
+		return r == CONSOLE_LEFT ? 0 : STATUS_INTERRUPTED;
 	}
 	r = draft_look(&s, &name, image, &stage, &info, err);
 	if (r < 0)

@@ -112,7 +112,7 @@ static int console_attach(const char *name, int sock, struct error *err)
 	if (c.terminal)
 		output_notice(c.detached ? "left the console; machine '%s' runs on" : "the console of '%s' has ended",
 			      name);
-	return c.detached || c.interrupted ? CONSOLE_LEFT : CONSOLE_ENDED;
+	return c.interrupted ? CONSOLE_INTERRUPTED : c.detached ? CONSOLE_LEFT : CONSOLE_ENDED;
 }
 
 int console_join(const struct store *s, const struct name *name, struct error *err)
