@@ -16,6 +16,7 @@
 #include "store/paths.h"
 
 #define HOLD_TIMEOUT_NS  (30 * NS_PER_SEC)
+#define AGENT_TIMEOUT_NS (30 * NS_PER_SEC)
 #define REPLY_TIMEOUT_NS (30 * NS_PER_SEC)
 enum { LINE_MAX_BYTES = 256 };
 
@@ -175,6 +176,15 @@ static int hold(struct keeping *k, struct error *err)
 	return 0;
 }
 
+/* A guest that boots our kernel has the agent; its link may be young: the machine has just been started, or its monitor. */
+static void wait_for_agent(const struct store *s, const struct machine_info *info, struct keeping *k)
+{
+	_cleanup_(image_meta_done) struct image_meta meta = {};
+
+	if (image_meta_read(s, info->spec.image_digest, &meta, NULL) >= 0 && meta.boot == IMAGE_BOOT_KERNEL)
+		(void)client_wait_agent(&k->client, AGENT_TIMEOUT_NS, NULL);
+}
+
 static int keep(const struct store *s, const struct name *name, struct keeping *k, struct error *err)
 {
 	struct machine_info info;
@@ -192,8 +202,10 @@ static int keep(const struct store *s, const struct name *name, struct keeping *
 	} else {
 		k->running = true;
 		r = client_connect(s, name, &k->client, err);
-		if (r >= 0)
+		if (r >= 0) {
+			wait_for_agent(s, &info, k);
 			r = hold(k, err);
+		}
 	}
 	machine_info_done(&info);
 	return r < 0 ? r : 0;

@@ -1,4 +1,4 @@
-/* commit: what a machine has changed becomes one layer on those of its image. Who runs this program keeps the machine from writing:
+/* commit: what a machine has changed becomes one layer on those of its image; a machine that was made from a whole disk gives another one. Who runs this program keeps the machine from writing:
  *
  *   commit-disk --base DIGEST --disk PATH --what TEXT [--name N] [--change C]… …
  *     -> "prepared"  the machine need not stand still yet: its image has layers now
@@ -17,10 +17,14 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "cli/image_disk.h"
+#include "cli/image_flatten.h"
 #include "cli/image_layers.h"
+#include "cli/image_seal.h"
 #include "cli/image_verbs.h"
+#include "disk/disk_file.h"
 #include "image/blob.h"
 #include "image/config_change.h"
 #include "image/unpack.h"
@@ -94,8 +98,14 @@ struct commit {
 	const struct store *store;
 	const struct options *options;
 	struct image_meta base;
+	/* A tree of files: one more layer. */
 	struct oci_manifest manifest;
 	struct json *config; /* owned */
+	char *diff_id;       /* owned; NULL: nothing has changed */
+	/* A whole disk: another one. */
+	bool whole;
+	struct workshop workshop;
+	int flat_fd; /* owned */
 };
 
 static void commit_done(struct commit *c)
@@ -103,6 +113,9 @@ static void commit_done(struct commit *c)
 	image_meta_done(&c->base);
 	oci_manifest_done(&c->manifest);
 	json_free(c->config);
+	free(c->diff_id);
+	c->flat_fd = safe_close(c->flat_fd);
+	workshop_done(&c->workshop);
 }
 
 /* Media types: Docker's names mean the same as OCI's, and a manifest has one kind of them. */
@@ -114,16 +127,15 @@ static void set_type(char **to, const char *from, const char *oci)
 	}
 }
 
-static int prepare(struct commit *c, struct error *err)
+static int prepare_layers(struct commit *c, struct error *err)
 {
 	_cleanup_(oci_descriptor_done) struct oci_descriptor base = {};
-	int r = image_meta_read(c->store, c->options->base, &c->base, err);
+	int r;
 
-	if (r < 0)
-		return r == -ENOENT ? error_set(err, ENOENT, "the image of %s is missing", c->options->what) : r;
-	if (!c->base.fstype || !streq(c->base.fstype, "ext4"))
-		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP, "%s: its disk is no ext4 file system",
-				      c->options->what);
+	if (!streq(c->base.fstype, "ext4") || !streq(c->base.format, "raw"))
+		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP,
+				      "%s: its image is %s, which nothing is committed on", c->options->what,
+				      c->base.fstype);
 	r = image_with_layers(c->store, &c->base, c->options->compression, &base, err);
 	if (r >= 0)
 		r = image_documents(c->store, base.digest, &c->manifest, NULL, &c->config, err);
@@ -142,8 +154,55 @@ static int prepare(struct commit *c, struct error *err)
 	return 0;
 }
 
-/* The delta, as one more layer. */
-static int read_delta(struct commit *c, char **ret_diff_id, struct error *err)
+static int prepare(struct commit *c, struct error *err)
+{
+	int r = image_meta_read(c->store, c->options->base, &c->base, err);
+
+	if (r < 0)
+		return r == -ENOENT ? error_set(err, ENOENT, "the image of %s is missing", c->options->what) : r;
+	c->whole = !c->base.fstype;
+	if (!c->whole)
+		return prepare_layers(c, err);
+	if (c->options->changes.n)
+		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP,
+				      "%s: its image is a whole disk, which has no configuration to change",
+				      c->options->what);
+	return workshop_open(c->store, &c->workshop, err);
+}
+
+/* The firmware's variables are the machine's, as the disk is. */
+static int copy_nvram(struct commit *c, struct error *err)
+{
+	const char *slash = strrchr(c->options->disk, '/');
+	_cleanup_free_ char *path =
+		slash ? xasprintf("%.*s/" IMAGE_NVRAM, (int)(slash - c->options->disk), c->options->disk) : NULL;
+	_cleanup_close_ int from = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW) : -1, to = -EBADF;
+	int r;
+
+	if (from < 0)
+		return 0;
+	to = openat(c->workshop.dir_fd, IMAGE_NVRAM, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
+	r = to < 0 ? -errno : file_copy_fd(from, to);
+	if (r >= 0 && fsync(to) < 0)
+		r = -errno;
+	return r < 0 ? error_set_errno(err, r, "'%s': cannot copy it", path) : 0;
+}
+
+static int read_whole(struct commit *c, int disk_fd, int base_fd, struct error *err)
+{
+	struct flatten_request req = {
+		.what = c->options->what,
+		.disk_fd = disk_fd,
+		.base_fd = base_fd,
+		.base_qcow2 = streq(c->base.format, "qcow2"),
+	};
+
+	c->flat_fd = image_flatten(&c->workshop, &req, err);
+	return c->flat_fd < 0 ? c->flat_fd : copy_nvram(c, err);
+}
+
+/* The delta, as one more layer or as another disk. */
+static int read_delta(struct commit *c, struct error *err)
 {
 	_cleanup_free_ char *base_path = image_disk_path(c->store, &c->base);
 	_cleanup_close_ int fd = open(c->options->disk, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW), base_fd = -EBADF;
@@ -161,9 +220,11 @@ static int read_delta(struct commit *c, char **ret_diff_id, struct error *err)
 	base_fd = open(base_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
 	if (base_fd < 0)
 		return error_set_errno(err, errno, "%s", base_path);
+	if (c->whole)
+		return read_whole(c, fd, base_fd, err);
 	req.disk_fd = fd;
 	req.base_fd = base_fd;
-	r = image_make_layer(c->store, &req, &layer, ret_diff_id, err);
+	r = image_make_layer(c->store, &req, &layer, &c->diff_id, err);
 	if (r <= 0)
 		return r;
 	c->manifest.layers = xrealloc_array(c->manifest.layers, c->manifest.n_layers + 1, sizeof(layer));
@@ -185,8 +246,9 @@ static struct json *array_in(struct json *object, const char *key)
 	return j;
 }
 
-static void add_history(struct commit *c, const char *diff_id)
+static void add_history(struct commit *c)
 {
+	const char *diff_id = c->diff_id;
 	struct json *step = json_object(), *rootfs = json_get(c->config, "rootfs");
 	uint64_t now = clock_realtime_ns();
 	char time[32];
@@ -209,7 +271,17 @@ static void add_history(struct commit *c, const char *diff_id)
 		json_append_string(array_in(rootfs, "diff_ids"), diff_id);
 }
 
-static int seal(struct commit *c, char **ret_digest, struct error *err)
+static int seal_whole(struct commit *c, char **ret_digest, struct error *err)
+{
+	_cleanup_free_ char *source = xasprintf("commit of %s", c->options->what);
+	struct sealed_disk d = { .source = source, .user = c->base.user };
+	int r = disk_file_convert(c->flat_fd, DISK_FILE_RAW, c->options->what, c->workshop.dir_fd, "disk.qcow2",
+				  c->workshop.scratch_path, &d.bytes, err);
+
+	return r < 0 ? r : image_seal_disk(&c->workshop, c->options->name, &d, ret_digest, err);
+}
+
+static int seal_layers(struct commit *c, char **ret_digest, struct error *err)
 {
 	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
 	_cleanup_free_ char *source = xasprintf("commit of %s", c->options->what);
@@ -226,6 +298,7 @@ static int seal(struct commit *c, char **ret_digest, struct error *err)
 
 	if (r < 0)
 		return error_set_errno(err, r, "cannot write the configuration");
+	add_history(c);
 	json_render(c->config, false, &config);
 	free(c->manifest.config.digest);
 	c->manifest.config.digest = NULL;
@@ -248,9 +321,11 @@ static int seal(struct commit *c, char **ret_digest, struct error *err)
 static int commit_disk(const struct store *s, int argc, char **argv, struct error *err)
 {
 	_cleanup_(options_done) struct options o = { .compression = LAYER_GZIP };
-	_cleanup_(commit_done) struct commit c = { .store = s, .options = &o };
+	_cleanup_(commit_done) struct commit c = {
+		.store = s, .options = &o, .workshop = WORKSHOP_INIT, .flat_fd = -EBADF
+	};
 	_cleanup_close_ int lock = -EBADF;
-	_cleanup_free_ char *diff_id = NULL, *digest = NULL;
+	_cleanup_free_ char *digest = NULL;
 	int r = parse(argc, argv, &o, err);
 
 	if (r < 0)
@@ -262,13 +337,12 @@ static int commit_disk(const struct store *s, int argc, char **argv, struct erro
 	if (r >= 0)
 		r = pass("prepared", err);
 	if (r >= 0)
-		r = read_delta(&c, &diff_id, err);
+		r = read_delta(&c, err);
 	if (r >= 0)
 		r = pass("read", err);
 	if (r < 0)
 		return r;
-	add_history(&c, diff_id);
-	r = seal(&c, &digest, err);
+	r = c.whole ? seal_whole(&c, &digest, err) : seal_layers(&c, &digest, err);
 	if (r >= 0)
 		printf("%s\n", digest);
 	return r;

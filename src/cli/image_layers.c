@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "cli/sandbox.h"
 #include "disk/ext4_diff.h"
@@ -170,6 +171,64 @@ int image_make_layer(const struct store *s, const struct layer_request *req, str
 			   req->compression, was_whole, &e, ret, ret_diff_id, err);
 }
 
+/* A whole disk as KubeVirt has it: a directory with the disk's file in it, its user's who runs virtual machines there. */
+struct disk_layer {
+	int fd;
+	uint64_t bytes, time_ns;
+	const char *name;
+};
+
+enum { VM_USER = 107, COPY_PIECE = 256 << 10 };
+
+static int write_disk(int out_fd, void *data, struct error *err)
+{
+	const struct disk_layer *d = data;
+	_cleanup_(layer_tar_freep) struct layer_tar *tar = NULL;
+	_cleanup_free_ uint8_t *piece = xcalloc(1, COPY_PIECE);
+	struct tree_entry dir = {
+		.path = "disk", .mode = S_IFDIR | 0555, .uid = VM_USER, .gid = VM_USER, .mtime_ns = d->time_ns
+	};
+	struct tree_entry file = dir;
+	struct layer_segment all = { 0, d->bytes };
+	int r = layer_tar_new(out_fd, &tar, err);
+
+	file.path = d->name;
+	file.mode = S_IFREG | 0440;
+	file.size = d->bytes;
+	if (r >= 0)
+		r = layer_tar_add(tar, &dir, NULL, 0, err);
+	if (r >= 0)
+		r = layer_tar_add(tar, &file, &all, 1, err);
+	for (uint64_t at = 0; r >= 0 && at < d->bytes; at += COPY_PIECE) {
+		size_t n = d->bytes - at < COPY_PIECE ? (size_t)(d->bytes - at) : COPY_PIECE;
+
+		r = pread_full(d->fd, piece, n, at);
+		r = r < 0 ? error_set_errno(err, r, "cannot read the image's disk")
+			  : layer_tar_write(tar, at, piece, n, err);
+	}
+	if (r >= 0)
+		r = layer_tar_end_file(tar, err);
+	return r < 0 ? r : layer_tar_finish(tar, err);
+}
+
+static int make_disk_layer(const struct store *s, const struct layer_request *req, const struct image_meta *meta,
+			   struct oci_descriptor *ret, char **ret_diff_id, struct error *err)
+{
+	_cleanup_(ending_done) struct ending e = { .child = SANDBOX_INIT, .what = req->what };
+	struct disk_layer d = { .fd = req->disk_fd, .time_ns = meta->created_ns };
+	struct stat st;
+	int r;
+
+	d.name = streq(meta->format, "qcow2") ? "disk/disk.qcow2" : "disk/disk.img";
+	if (fstat(req->disk_fd, &st) < 0)
+		return error_set_errno(err, errno, "%s: cannot read its disk", req->what);
+	d.bytes = (uint64_t)st.st_size;
+	r = sandbox_start(&e.child, &req->disk_fd, 1, write_disk, &d, err);
+	return r < 0 ? r
+		     : layer_store(s, e.child.out_fd, d.bytes + LAYER_EXTRA, req->compression, was_whole, &e, ret,
+				   ret_diff_id, err);
+}
+
 /* ---- Documents ---- */
 
 int image_documents(const struct store *s, const char *digest, struct oci_manifest *ret_manifest,
@@ -249,7 +308,8 @@ static int make_manifest(const struct store *s, const struct image_meta *meta, i
 
 	m.layers = xnew(struct oci_descriptor);
 	m.n_layers = 1;
-	r = image_make_layer(s, &req, &m.layers[0], &diff_id, err);
+	r = meta->fstype ? image_make_layer(s, &req, &m.layers[0], &diff_id, err)
+			 : make_disk_layer(s, &req, meta, &m.layers[0], &diff_id, err);
 	if (r == 0)
 		return error_set(err, EBADMSG, "%s: there is nothing in it", what);
 	if (r < 0)
@@ -286,9 +346,9 @@ int image_with_layers(const struct store *s, const struct image_meta *meta, enum
 							.size = text.len };
 		return r;
 	}
-	if (!meta->fstype || !streq(meta->fstype, "ext4") || !streq(meta->format, "raw"))
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "image %.19s is a disk, not a tree of files",
-				      meta->digest);
+	if (meta->fstype && (!streq(meta->fstype, "ext4") || !streq(meta->format, "raw")))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "image %.19s: its disk is %s, not ext4", meta->digest,
+				      meta->fstype);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return error_set_errno(err, errno, "%s", path);

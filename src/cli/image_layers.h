@@ -24,8 +24,9 @@ int image_make_layer(const struct store *s, const struct layer_request *r, struc
 		     char **ret_diff_id, struct error *err);
 
 /* For whoever gives images away: the manifest of an image, with layers. An image that has them already: its own. One that was made here by a recipe:
- * its ext4 becomes one layer and a manifest names that; the same image gives the same manifest. The caller holds blob_lock() shared until
- * it is done with the blobs. *ret is released by the caller. Errors: kind USAGE for a full disk, which is no tree of files. */
+ * its ext4 becomes one layer and a manifest names that; a whole disk: a layer that holds its file as disk/disk.qcow2, KubeVirt's containerDisk. The
+ * same image gives the same manifest. The caller holds blob_lock() shared until
+ * it is done with the blobs. *ret is released by the caller. */
 int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
 		      struct oci_descriptor *ret, struct error *err);
 

@@ -240,6 +240,36 @@ TEST(a_killed_commit_leaves_the_machine_running)
 	ok(cli("delete", "--force", "dev", NULL));
 }
 
+/* A machine made from a whole disk gives another whole disk; saved, it is one layer with the disk's file in it. Nothing boots here: what the guest
+ * would have written is written by qemu-io. */
+TEST(a_whole_disk_becomes_another_one)
+{
+	char script[4 * PATH_BYTES];
+	_cleanup_cli_ struct cli made = {}, commit = {};
+
+	cli_home(true);
+	snprintf(script, sizeof(script),
+		 "set -e; cd %s; truncate -s 64M d.raw; printf 'label: dos\\n2048,65536,83\\n' | sfdisk -q d.raw; "
+		 "dd if=/dev/urandom of=d.raw bs=1M seek=10 count=8 conv=notrunc status=none; %s image import "
+		 "disk:d.raw "
+		 "--name whole; %s create vm --image whole; qemu-io -f qcow2 -c 'write -P 7 20M 1M' -c 'write -z 12M "
+		 "1M' "
+		 "$SKERRY_HOME/machines/vm/system.qcow2",
+		 test_tmpdir(), cli_skerry(), cli_skerry());
+	made = shell(script);
+	ASSERT_STATUS(made, 0);
+	commit = cli("commit", "vm", "whole:2", NULL);
+	ASSERT_STATUS(commit, 0);
+	snprintf(script, sizeof(script),
+		 "set -e; cd %s; %s image export-disk whole:2 a.raw --format raw; qemu-img convert -O raw "
+		 "$SKERRY_HOME/machines/vm/system.qcow2 b.raw; cmp a.raw b.raw; %s image save whole:2 oci:o; "
+		 "zcat $(ls -S o/blobs/sha256/* | head -1) | tar -tf -",
+		 test_tmpdir(), cli_skerry(), cli_skerry());
+	says(shell(script), "disk/disk.qcow2\n");
+	fails(cli("commit", "vm", "whole:3", "--change", "USER x", NULL), 64, "whole disk");
+	ok(cli("delete", "-y", "vm", NULL));
+}
+
 TEST(a_disk_goes_out_as_a_file)
 {
 	char file[PATH_BYTES], script[2 * PATH_BYTES];
