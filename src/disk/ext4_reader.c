@@ -662,6 +662,28 @@ static int by_xattr_name(const void *a, const void *b)
 	return strcmp(((const struct ext4_xattr *)a)->name, ((const struct ext4_xattr *)b)->name);
 }
 
+/* Access lists have a form of their own on disk; ext2fs_xattr_get() gives them as system calls do, the iteration does not. */
+static errcode_t convert_acls(struct ext2_xattr_handle *h, struct ext4_xattrs *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		struct ext4_xattr *a = &all->items[i];
+		void *value = NULL;
+		errcode_t c;
+		size_t len;
+
+		if (!after_prefix(a->name, "system.posix_acl_"))
+			continue;
+		c = ext2fs_xattr_get(h, a->name, &value, &len);
+		if (c)
+			return c;
+		free((void *)(uintptr_t)a->value);
+		a->value = len ? xmemdup(value, len) : NULL;
+		a->len = len;
+		(void)ext2fs_free_mem(&value);
+	}
+	return 0;
+}
+
 int ext4_reader_xattrs(struct ext4_reader *x, const struct ext4_node *n, struct ext4_xattrs *ret, struct error *err)
 {
 	_cleanup_(ext4_xattrs_done) struct ext4_xattrs all = {};
@@ -677,6 +699,8 @@ int ext4_reader_xattrs(struct ext4_reader *x, const struct ext4_node *n, struct 
 		c = ext2fs_xattrs_read(h);
 	if (!c)
 		c = ext2fs_xattrs_iterate(h, on_xattr, &g);
+	if (!c && !g.too_much)
+		c = convert_acls(h, &all);
 	if (h)
 		(void)ext2fs_xattrs_close(&h);
 	if (c)

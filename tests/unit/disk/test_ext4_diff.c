@@ -78,7 +78,16 @@ static void make_base(const char *name, bool journal)
 	_cleanup_free_ char *big = xcalloc(1, MIB);
 	struct ext4 *x = NULL;
 	_cleanup_error_ struct error e = {};
-	const struct ext4_xattr cap = { "security.capability", "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20 };
+	/* An access list as system calls have it (linux/posix_acl_xattr.h): owner rwx, group r-x, others r-x. */
+	const struct ext4_xattr cap[] = {
+		{ "security.capability", "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20 },
+		{ "system.posix_acl_access",
+		  "\2\0\0\0"
+		  "\1\0\7\0\377\377\377\377"
+		  "\4\0\5\0\377\377\377\377"
+		  "\40\0\5\0\377\377\377\377",
+		  28 },
+	};
 	struct ext4_entry entry = { .path = "big", .mode = S_IFREG | 0600, .size = 20 * MIB, .mtime_ns = 1 };
 
 	ASSERT_OK(ext4_create(fd, 64 * MIB, "t", uuid, seed, TIME, journal, &x, &e));
@@ -102,7 +111,7 @@ static void make_base(const char *name, bool journal)
 		ASSERT_OK(ext4_write(x, i * MIB, big, MIB, &e));
 	ASSERT_OK(ext4_write(x, 15 * MIB, big, MIB, &e));
 	ASSERT_OK(ext4_end_file(x, &e));
-	entry = (struct ext4_entry){ .path = "cap", .mode = S_IFREG | 0755, .xattrs = &cap, .n_xattrs = 1 };
+	entry = (struct ext4_entry){ .path = "cap", .mode = S_IFREG | 0755, .xattrs = cap, .n_xattrs = 2 };
 	ASSERT_OK(ext4_add(x, &entry, &e));
 	ASSERT_OK(ext4_end_file(x, &e));
 	ASSERT_OK(ext4_finish(x, &e));
@@ -246,7 +255,7 @@ TEST(a_whole_tree_without_base)
 	make_base("base.raw", true);
 	expect(diff("base.raw", false, false), "+ . 40755\n"
 					       "+ big 100600 20971520 [0+5242880] [15728640+1048576]\n"
-					       "+ cap 100755 0 security.capability:20\n"
+					       "+ cap 100755 0 security.capability:20 system.posix_acl_access:28\n"
 					       "+ dir 40755\n"
 					       "+ dir/a 100644 1\n"
 					       "+ dir/b 100644 1\n"
@@ -351,12 +360,13 @@ TEST(types_that_change)
 	change("ours.raw", "rm dir/sub/c", "rmdir dir/sub", "symlink dir/sub b", "rm link", "mkdir link", "rm pipe",
 	       "mknod pipe b 8 1", "ea_set cap user.a b", NULL);
 	make_delta();
-	expect(diff("d.qcow2", true, true), "+ . 40755\n"
-					    "+ cap 100755 0 security.capability:20 user.a:1\n"
-					    "+ dir 40755\n"
-					    "+ dir/sub 120777 -> b\n"
-					    "+ link 40755\n"
-					    "+ pipe 60000\n");
+	expect(diff("d.qcow2", true, true),
+	       "+ . 40755\n"
+	       "+ cap 100755 0 security.capability:20 system.posix_acl_access:28 user.a:1\n"
+	       "+ dir 40755\n"
+	       "+ dir/sub 120777 -> b\n"
+	       "+ link 40755\n"
+	       "+ pipe 60000\n");
 }
 
 TEST(a_dirty_journal_is_refused_with_what_to_do)
