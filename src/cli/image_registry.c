@@ -153,13 +153,14 @@ static int ask(const char *question, bool echo, char **ret, struct error *err)
 		error_set_kind(err, ERROR_USAGE, ENOTTY, "there is no terminal to ask for the password on");
 		return error_hint(err, "skerry login --user NAME --password-stdin <FILE");
 	}
-	(void)write_full(STDERR_FILENO, question, strlen(question));
 	hidden = !echo && tcgetattr(STDIN_FILENO, &was) == 0;
 	if (hidden) {
 		now = was;
 		now.c_lflag &= ~(tcflag_t)ECHO;
 		(void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &now);
 	}
+	/* Not before: what is typed at once would be shown, or thrown away. */
+	(void)write_full(STDERR_FILENO, question, strlen(question));
 	r = read_line(STDIN_FILENO, &answer, err);
 	if (hidden) {
 		(void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &was);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "image/address.h"
 #include "image/token.h"
 #include "json/json.h"
 
@@ -110,7 +111,7 @@ char *registry_url(const struct registry *r, const char *fmt, ...)
 /* Uploads go where the registry says; only the registry itself is told who we are. */
 static bool is_ours(const struct registry *r, const char *url)
 {
-	return after_prefix(url, r->base);
+	return address_same_origin(url, r->base);
 }
 
 unsigned registry_authorize(const struct registry *r, struct http_request *req)

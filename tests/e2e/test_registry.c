@@ -94,10 +94,21 @@ TEST(a_login_is_checked_before_it_is_kept)
 	ASSERT_CONTAINS(again.err, "no login");
 }
 
+static void trust_for_good(void)
+{
+	char script[1024];
+	_cleanup_cli_ struct cli r = {};
+
+	snprintf(script, sizeof(script), "d='%s/config/certs.d/%s'; mkdir -p \"$d\" && cp '%s' \"$d/ca.crt\"",
+		 getenv("SKERRY_HOME"), server.host, server.ca);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 30);
+	ASSERT_STATUS(r, 0);
+}
+
 TEST(what_skopeo_put_there_is_pulled_and_pushed_and_is_the_same)
 {
 	_cleanup_cli_ struct cli anonymous = {}, in = {}, pull = {}, again = {}, quiet = {}, inspect = {}, push = {},
-				 more = {};
+				 more = {}, trusted = {};
 	char digest[80], line[90];
 
 	start(true);
@@ -135,6 +146,11 @@ TEST(what_skopeo_put_there_is_pulled_and_pushed_and_is_the_same)
 	ASSERT_EQ(registry_server_count(&server, "\"POST ", "skerry/"), 3);
 	registry_get(&server, "you/copy:2", "two", true);
 	ASSERT_STREQ(registry_layout_digest("two"), digest);
+	/* The authority, where docker has it, saves the option. */
+	trust_for_good();
+	trusted = cli("image", "pull", name("you/copy:2"), NULL);
+	ASSERT_STATUS(trusted, 0);
+	ASSERT_STREQ(trusted.out, line);
 }
 
 TEST(an_image_goes_to_a_registry_that_has_nothing_of_it)
