@@ -203,7 +203,8 @@ static int begin(const struct store *s, const struct image_install_options *o, c
 	if (stage == DRAFT_DONE && !o->again) {
 		error_set_kind(err, ERROR_EXISTS, EEXIST, "image '%s' is installed already, and waits to be sealed",
 			       image);
-		return error_hint(err, "skerry image seal %s, or skerry image install %s --again …", image, image);
+		return error_hint(err, "skerry image seal %s, or skerry image install %s --again --iso FILE", image,
+				  image);
 	}
 	if (stage == DRAFT_RUNS && !o->again) {
 		output_notice("the installation of '%s' goes on", image);
@@ -251,8 +252,9 @@ static int run_image_install(const struct invocation *inv, struct error *err)
 			  info.exit.reason ? info.exit.reason : "its machine has gone");
 		return error_hint(err, "skerry logs %s", name.s);
 	}
-	output_notice("installed; `skerry image seal %s` makes an image of it", image);
-	return output_line(err, "%s", name.s);
+	/* Standard output was the console's. */
+	output_notice("installed; `skerry image seal %s` makes an image of it", inv->operands[0]);
+	return 0;
 }
 
 const struct command image_install_command = {
@@ -328,14 +330,16 @@ static int run_image_seal(const struct invocation *inv, struct error *err)
 		return r;
 	if (stage == DRAFT_NONE) {
 		error_set(err, ENOENT, "nothing was installed for image '%s'", image);
-		return error_hint(err, "skerry image install %s --iso FILE", image);
+		return error_hint(err, "skerry image install %s --iso FILE", inv->operands[0]);
 	}
 	if (stage == DRAFT_RUNS)
 		return error_set(err, EBUSY, "image '%s' is still being installed, by machine '%s'", image, name.s);
 	if (stage == DRAFT_BROKEN && !o->force) {
 		error_set_kind(err, ERROR_DATA, EBADMSG, "the installation of image '%s' did not come to its end: %s",
 			       image, info.exit.reason ? info.exit.reason : "it never ran");
-		return error_hint(err, "skerry image install %s …, or --force when it is complete all the same", image);
+		return error_hint(err,
+				  "skerry image install %s --iso FILE, or --force when it is complete all the same",
+				  inv->operands[0]);
 	}
 	/* Nobody starts it meanwhile. */
 	lock = store_machine_lock(&s, &name, 0, err);
