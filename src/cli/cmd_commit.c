@@ -219,6 +219,15 @@ static int let_go(struct keeping *k, struct error *err)
 	return 0;
 }
 
+/* The monitor may have died while it kept the machine still: whoever connects next has it replaced, and the machine goes on. */
+static void let_it_go_on(const struct store *s, const struct name *name, struct keeping *k)
+{
+	_cleanup_client_ struct client again = {};
+
+	client_done(&k->client);
+	(void)client_connect(s, name, &again, NULL);
+}
+
 /* From the first line to the last. Returns 0 with *ret_digest, an exit status, or <0. */
 static int converse(const struct store *s, const struct name *name, struct committer *c, char **ret_digest,
 		    struct error *err)
@@ -236,11 +245,12 @@ static int converse(const struct store *s, const struct name *name, struct commi
 	}
 	if (r >= 0)
 		r = go_on(c, err);
-	if (r < 0)
-		return r;
-	if (!expect(c, "read"))
+	if (r >= 0 && !expect(c, "read"))
 		return status_of(c);
-	r = let_go(&k, err);
+	if (r >= 0)
+		r = let_go(&k, err);
+	if (r < 0 && k.running)
+		let_it_go_on(s, name, &k);
 	if (r >= 0)
 		r = go_on(c, err);
 	if (r < 0)

@@ -38,17 +38,47 @@ static void forget(struct monitor *m)
 	save(m);
 }
 
+/* Only now is it off the record: who adopts a machine that still stands still has to know. */
+static void on_resumed(const struct error *err, uint64_t value, void *data)
+{
+	struct monitor *m = data;
+	uint64_t ticket = m->hold.ticket;
+
+	(void)value;
+	if (m->hold.stage != HOLD_RESUMING)
+		return;
+	if (m->control && ticket && err)
+		control_reply_error(m->control, ticket, err->num, err->msg);
+	else if (m->control && ticket)
+		control_reply(m->control, ticket, NULL, 0);
+	if (!err)
+		forget(m);
+	m->hold.stage = HOLD_NONE;
+}
+
+/* @ticket: to be answered then, 0 = nobody. */
+static void go_on(struct monitor *m, uint64_t ticket)
+{
+	m->hold.stage = HOLD_RESUMING;
+	m->hold.ticket = ticket;
+	(void)fault_point("hold.resume");
+	m->facts.engine->resume(m->vm, on_resumed, m);
+	thaw(m);
+}
+
 void monitor_hold_release(struct monitor *m)
 {
 	enum hold_stage stage = m->hold.stage;
 
-	if (stage == HOLD_NONE)
+	if (stage == HOLD_NONE || stage == HOLD_RESUMING)
 		return;
 	if (m->hold.ticket)
 		control_reply_error(m->control, m->hold.ticket, ECANCELED, "it goes on");
+	if (stage >= HOLD_PAUSING && m->vm && !m->engine_gone) {
+		go_on(m, 0);
+		return;
+	}
 	forget(m);
-	if (stage >= HOLD_PAUSING && m->vm && !m->engine_gone)
-		m->facts.engine->resume(m->vm, NULL, NULL);
 	thaw(m);
 }
 
@@ -152,47 +182,24 @@ void monitor_hold(struct monitor *m, uint64_t ticket, const uint8_t *payload, si
 		fail(m, EIO, "the guest cannot be asked");
 }
 
-struct release_call {
-	struct monitor *m;
-	uint64_t ticket;
-};
-
-static void on_resumed(const struct error *err, uint64_t value, void *data)
-{
-	_cleanup_free_ struct release_call *c = data;
-
-	(void)value;
-	if (!c->m->control)
-		return;
-	if (err)
-		control_reply_error(c->m->control, c->ticket, err->num, err->msg);
-	else
-		control_reply(c->m->control, c->ticket, NULL, 0);
-}
-
 void monitor_unhold(struct monitor *m, uint64_t ticket)
 {
-	struct release_call *c;
-
-	if (m->hold.stage != HOLD_HELD || m->hold.peer != control_peer_of(m->control, ticket) || !m->vm) {
+	if (m->hold.stage != HOLD_HELD || m->hold.peer != control_peer_of(m->control, ticket) || !m->vm)
 		control_reply_error(m->control, ticket, ECANCELED, "it did not stand still all the time");
-		return;
-	}
-	forget(m);
-	c = xnew(struct release_call);
-	*c = (struct release_call){ m, ticket };
-	(void)fault_point("hold.resume");
-	m->facts.engine->resume(m->vm, on_resumed, c);
-	thaw(m);
+	else
+		go_on(m, ticket);
 }
 
 void monitor_hold_peer_gone(struct monitor *m, uint64_t peer)
 {
-	if (m->hold.stage != HOLD_NONE && m->hold.peer == peer) {
-		log_info("who held the machine is gone: it goes on");
-		m->hold.ticket = 0;
-		monitor_hold_release(m);
-	}
+	if (m->hold.stage == HOLD_NONE || m->hold.peer != peer)
+		return;
+	/* Nobody is there to be answered. */
+	m->hold.ticket = 0;
+	if (m->hold.stage == HOLD_RESUMING)
+		return;
+	log_info("who held the machine is gone: it goes on");
+	monitor_hold_release(m);
 }
 
 void monitor_hold_adopted(struct monitor *m)
@@ -200,10 +207,7 @@ void monitor_hold_adopted(struct monitor *m)
 	if (!m->state.held)
 		return;
 	log_info("the machine was held by a command that is gone: it goes on");
-	m->hold.thaw_wanted = true;
-	m->state.held = false;
-	save(m);
-	m->facts.engine->resume(m->vm, NULL, NULL);
+	go_on(m, 0);
 }
 
 void monitor_hold_agent_ready(struct monitor *m)

@@ -27,7 +27,7 @@ struct wait_ticket {
 	struct wait_ticket *next;
 };
 
-enum hold_stage { HOLD_NONE, HOLD_FREEZING, HOLD_PAUSING, HOLD_HELD };
+enum hold_stage { HOLD_NONE, HOLD_FREEZING, HOLD_PAUSING, HOLD_HELD, HOLD_RESUMING };
 
 /* A command that makes the machine stand still: hold.c. */
 struct hold {

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (disk_reader_qcow2(fd, "fuzz", base, &disk, NULL) < 0)
 		return 0;
-	for (uint64_t at = 0, i = 0; at < disk_reader_bytes(disk) && i < 4096; at += 65536, i++) {
+	for (uint64_t at = 0, i = 0; at < disk_reader_bytes(disk) && i < 128; at += 65536, i++) {
 		if (disk_reader_bytes(disk) - at >= sizeof(piece))
 			(void)disk_reader_read(disk, at, piece, sizeof(piece), NULL);
 		(void)disk_reader_is_base(disk, at, disk_reader_bytes(disk) - at, &reach, NULL);
