@@ -10,7 +10,7 @@
 struct registry_options {
 	struct strv plain_http;
 	const char *tls_ca, *user, *platform;
-	bool password_stdin, quiet;
+	bool password_stdin, quiet, foreign_layers;
 	int format;
 	uint64_t disk_bytes;
 };
@@ -47,6 +47,8 @@ static int run_verb(const char *verb, const struct invocation *inv, int in_fd, s
 	add(&args, "--format", formats[o->format]);
 	if (o->password_stdin)
 		strv_add(&args, "--password-stdin");
+	if (o->foreign_layers)
+		strv_add(&args, "--foreign-layers");
 	if (o->quiet)
 		strv_add(&args, "--quiet");
 	if (o->disk_bytes) {
@@ -118,6 +120,8 @@ static const struct option pull_table[] = {
 	BYTES(0, "disk", "SIZE", registry_options, disk_bytes, "Size of its disk (chosen by its content unless given)"),
 	CHOICE(0, "format", "ext4|erofs", registry_options, format, "File system of its disk",
 	       .words = "auto|ext4|erofs"),
+	FLAG(0, "foreign-layers", registry_options, foreign_layers,
+	     "Fetch layers that the image says are kept elsewhere"),
 	PLAIN_HTTP_OPTION,
 	TLS_CA_OPTION,
 	FLAG('q', "quiet", registry_options, quiet, "Print the digest only"),

@@ -26,7 +26,7 @@ enum { SECRET_MAX = 64 << 10 };
 struct options {
 	struct strv plain_hosts; /* the configuration's and the command line's */
 	const char *ca_path, *user, *platform, *format;
-	bool password_stdin, quiet;
+	bool password_stdin, quiet, foreign_layers;
 	uint64_t disk_bytes;
 	const char *operands[2];
 	size_t n_operands;
@@ -51,15 +51,11 @@ static void split_hosts(const char *list, struct strv *ret)
 static int parse(const struct store *s, int argc, char **argv, struct options *o, struct error *err)
 {
 	static const struct option longs[] = {
-		{ "plain-http", required_argument, NULL, 'h' },
-		{ "tls-ca", required_argument, NULL, 'c' },
-		{ "user", required_argument, NULL, 'u' },
-		{ "password-stdin", no_argument, NULL, 's' },
-		{ "platform", required_argument, NULL, 'p' },
-		{ "format", required_argument, NULL, 'f' },
-		{ "disk", required_argument, NULL, 'd' },
-		{ "quiet", no_argument, NULL, 'q' },
-		{},
+		{ "plain-http", required_argument, NULL, 'h' }, { "tls-ca", required_argument, NULL, 'c' },
+		{ "user", required_argument, NULL, 'u' },       { "password-stdin", no_argument, NULL, 's' },
+		{ "platform", required_argument, NULL, 'p' },   { "format", required_argument, NULL, 'f' },
+		{ "disk", required_argument, NULL, 'd' },       { "quiet", no_argument, NULL, 'q' },
+		{ "foreign-layers", no_argument, NULL, 'e' },   {},
 	};
 	_cleanup_settings_ struct settings settings = {};
 	int c, r = settings_load(s, &settings, err);
@@ -80,6 +76,7 @@ static int parse(const struct store *s, int argc, char **argv, struct options *o
 				return verb_usage(err, "--disk wants a number of bytes");
 			break;
 		case 'q': o->quiet = true; break;
+		case 'e': o->foreign_layers = true; break;
 		default: return verb_usage(err, "unknown option, or one without its value");
 		}
 	}
@@ -324,7 +321,7 @@ static int pull(const struct store *s, const struct options *o, const struct ref
 		return 0;
 	}
 	board = progress_board_new(o->quiet ? -1 : STDERR_FILENO);
-	r = pull_layers(registry, s, &manifest, board, err);
+	r = pull_layers(registry, s, &manifest, o->foreign_layers, board, err);
 	board = progress_board_free(board);
 	source = xasprintf("registry %s/%s%s%s", ref->registry, ref->repository, ref->tag[0] ? ":" : "@",
 			   ref->tag[0] ? ref->tag : ref->digest);

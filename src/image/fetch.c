@@ -300,7 +300,7 @@ static int run(struct fetch *all, size_t n, struct http *h, struct error *err)
 	return r;
 }
 
-int fetch_blobs(struct registry *r, const struct store *s, const struct oci_descriptor *const *blobs, size_t n,
+int fetch_blobs(struct registry *r, const struct store *s, const struct fetch_source *blobs, size_t n,
 		struct progress_board *board, struct error *err)
 {
 	struct fetch *all = xnew_n(struct fetch, n + 1);
@@ -310,12 +310,12 @@ int fetch_blobs(struct registry *r, const struct store *s, const struct oci_desc
 	for (size_t i = 0; i < n; i++) {
 		struct fetch *f = &all[i];
 
-		f->blob = blobs[i];
+		f->blob = blobs[i].blob;
 		f->registry = r;
 		f->store = s;
 		f->board = board;
-		f->url = registry_url(r, "blobs/%s", blobs[i]->digest);
-		f->row = progress_board_add(board, short_digest(f, text), blobs[i]->size);
+		f->url = blobs[i].url ? xstrdup(blobs[i].url) : registry_url(r, "blobs/%s", f->blob->digest);
+		f->row = progress_board_add(board, short_digest(f, text), f->blob->size);
 	}
 	ret = run(all, n, registry_http(r), err);
 	for (size_t i = 0; i < n; i++) {

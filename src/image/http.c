@@ -522,7 +522,7 @@ static int explain(const struct http_transfer *t, struct error *err)
 
 int http_end(struct http_transfer *t, struct http_answer *ret, bool *ret_transient, struct error *err)
 {
-	_cleanup_(transfer_freep) struct http_transfer *owned = t;
+	_cleanup_(transfer_freep) _unused_ struct http_transfer *owned = t;
 	bool transient = false;
 	int r = 0;
 

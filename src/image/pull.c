@@ -232,45 +232,69 @@ static bool is_foreign(const char *media_type)
 	return strstr(media_type, ".foreign.") || strstr(media_type, ".nondistributable.");
 }
 
-static int check_types(const struct oci_manifest *m, const char *what, struct error *err)
+static int check_config(const struct oci_manifest *m, const char *what, struct error *err)
 {
-	if (!streq(m->config.media_type, OCI_CONFIG_TYPE) && !streq(m->config.media_type, DOCKER_CONFIG_TYPE))
-		return error_set_kind(err, ERROR_DATA, EBADMSG, "%s: not an image of a system but '%.80s'", what,
-				      m->config.media_type);
-	for (size_t i = 0; i < m->n_layers; i++)
-		if (is_foreign(m->layers[i].media_type))
-			return error_set_kind(
-				err, ERROR_DATA, EPROTONOSUPPORT,
-				"%s: layer %zu is kept elsewhere than in the registry, which is not followed", what,
-				i + 1);
-	return 0;
+	if (streq(m->config.media_type, OCI_CONFIG_TYPE) || streq(m->config.media_type, DOCKER_CONFIG_TYPE))
+		return 0;
+	return error_set_kind(err, ERROR_DATA, EBADMSG, "%s: not an image of a system but '%.80s'", what,
+			      m->config.media_type);
 }
 
-int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest,
+/* Where a foreign layer is: the first address of its descriptor, borrowed from @tree. */
+static int find_foreign(const struct json *tree, size_t layer, bool elsewhere, const char *what, const char **ret,
+			struct error *err)
+{
+	const struct json *urls = json_get(json_at(json_get(tree, "layers"), layer), "urls");
+
+	*ret = json_string(json_at(urls, 0));
+	if (!elsewhere) {
+		error_set_kind(err, ERROR_DATA, EPROTONOSUPPORT, "%s: layer %zu is kept elsewhere than in the registry",
+			       what, layer + 1);
+		return error_hint(err, "--foreign-layers fetches it from where the image says");
+	}
+	return *ret ? 0
+		    : error_set(err, EBADMSG, "%s: layer %zu is kept elsewhere, nobody says where", what, layer + 1);
+}
+
+/* Configuration and layers, each once. @tree is the manifest's. */
+static int list_blobs(const struct oci_manifest *m, const struct json *tree, bool elsewhere, const char *what,
+		      struct fetch_source *ret, size_t *ret_n, struct error *err)
+{
+	int n = check_config(m, what, err);
+
+	ret[(*ret_n)++] = (struct fetch_source){ .blob = &m->config };
+	for (size_t i = 0; n >= 0 && i < m->n_layers; i++) {
+		const char *url = NULL;
+		bool twice = false;
+
+		if (is_foreign(m->layers[i].media_type))
+			n = find_foreign(tree, i, elsewhere, what, &url, err);
+		for (size_t k = 0; k < *ret_n; k++)
+			twice |= streq(ret[k].blob->digest, m->layers[i].digest);
+		if (!twice)
+			ret[(*ret_n)++] = (struct fetch_source){ .blob = &m->layers[i], .url = url };
+	}
+	return n;
+}
+
+int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest, bool elsewhere,
 		struct progress_board *board, struct error *err)
 {
 	_cleanup_free_ char *what = xasprintf("%s@%.19s", registry_noun(r), manifest->digest);
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
-	_cleanup_free_ const struct oci_descriptor **blobs = NULL;
+	_cleanup_free_ struct fetch_source *blobs = NULL;
+	_cleanup_json_ struct json *tree = NULL;
 	_cleanup_buf_ struct buf text = {};
 	size_t n_blobs = 0;
 	int n = blob_read(s, manifest->digest, OCI_DOCUMENT_MAX, &text, err);
 
 	if (n >= 0)
-		n = oci_manifest_parse(text.p, text.len, what, &m, err);
+		n = oci_manifest_parse(text.p ? text.p : "", text.len, what, &m, err);
 	if (n >= 0)
-		n = check_types(&m, what, err);
+		n = json_parse(text.p, text.len, what, &tree, err);
 	if (n < 0)
 		return n;
 	blobs = xcalloc(m.n_layers + 1, sizeof(*blobs));
-	blobs[n_blobs++] = &m.config;
-	for (size_t i = 0; i < m.n_layers; i++) {
-		bool twice = false;
-
-		for (size_t k = 0; k < n_blobs; k++)
-			twice |= streq(blobs[k]->digest, m.layers[i].digest);
-		if (!twice)
-			blobs[n_blobs++] = &m.layers[i];
-	}
-	return fetch_blobs(r, s, blobs, n_blobs, board, err);
+	n = list_blobs(&m, tree, elsewhere, what, blobs, &n_blobs, err);
+	return n < 0 ? n : fetch_blobs(r, s, blobs, n_blobs, board, err);
 }

@@ -12,6 +12,7 @@
  * Errors: kind NOT_FOUND; kind DATA for documents that are none, or not what their digest says. */
 int pull_resolve(struct registry *r, const struct store *s, const struct reference *ref, const char *platform,
 		 struct oci_descriptor *ret, struct error *err);
-/* Brings in the configuration and the layers of a manifest of ours. */
-int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest,
+/* Brings in the configuration and the layers of a manifest of ours. @elsewhere: layers whose descriptor names other addresses than the
+ * registry's are fetched from there; without it such an image is refused. */
+int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest, bool elsewhere,
 		struct progress_board *board, struct error *err);

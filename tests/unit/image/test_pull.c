@@ -313,6 +313,8 @@ static void open_store(void)
 	ASSERT_OK(store_open(&store, NULL));
 }
 
+static bool takes_foreign;
+
 static int pull_as(const struct credential *c, const char *platform, struct oci_descriptor *ret, struct error *err)
 {
 	_cleanup_free_ char *host = xasprintf("127.0.0.1:%d", world.shared->port),
@@ -334,7 +336,7 @@ static int pull_as(const struct credential *c, const char *platform, struct oci_
 	rs.http = h;
 	ASSERT_OK(registry_open(&rs, &r, NULL));
 	n = pull_resolve(r, &store, &ref, platform, ret, err);
-	return n < 0 ? n : pull_layers(r, &store, ret, NULL, err);
+	return n < 0 ? n : pull_layers(r, &store, ret, takes_foreign, NULL, err);
 }
 
 static int pull(struct error *err)
@@ -647,6 +649,31 @@ TEST(a_layer_that_is_kept_elsewhere_is_refused)
 	start();
 	ASSERT(pull(&e) < 0);
 	ASSERT_CONTAINS(e.msg, "kept elsewhere");
+}
+
+TEST(a_layer_that_is_kept_elsewhere_is_fetched_there_when_that_is_wanted)
+{
+	struct credential me = { .user = xstrdup("me"), .secret = xstrdup("pw"), .origin = xstrdup("test") };
+	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
+
+	open_store();
+	make_world();
+	world.shared->wants_token = true;
+	world.shared->elsewhere = web_start(elsewhere, NULL);
+	world.tag_digest = add_document(xasprintf("{\"schemaVersion\":2,\"config\":{\"mediaType\":\"" OCI_CONFIG_TYPE
+						  "\",\"digest\":\"%s\",\"size\":%zu},"
+						  "\"layers\":[{\"mediaType\":\"application/"
+						  "vnd.docker.image.rootfs.foreign.diff.tar.gzip\",\"digest\":\"%s\","
+						  "\"size\":%d,\"urls\":[\"http://127.0.0.1:%d/%s\"]}]}",
+						  world.config_digest, strlen(world.config), world.layer_digests[0],
+						  LAYER_BYTES, world.shared->elsewhere, world.layer_digests[0]),
+					OCI_MANIFEST_TYPE);
+	world.shared->port = web_start(registry, NULL);
+	takes_foreign = true;
+	ASSERT_OK(pull_as(&me, "linux/amd64", &d, NULL));
+	ASSERT(blob_exists(&store, world.layer_digests[0]));
+	ASSERT_EQ(world.shared->leaks, 0);
+	credential_done(&me);
 }
 
 TEST(a_damaged_beginning_is_fetched_again)
