@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,13 +38,29 @@ static int positive(int num)
 	return num < 0 ? -num : num;
 }
 
+/* Messages quote names that come from outside, and are shown on terminals, which nothing in them may steer. */
+static void take_controls_out(char *s)
+{
+	for (unsigned char *p = (unsigned char *)s; *p; p++) {
+		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+
+		if (*p < ' ' || *p == 0x7f || c1)
+			*p = '?';
+		if (c1)
+			*++p = '?';
+	}
+}
+
 /* NULL when memory is out: the number and the kind still tell what happened. */
 static char *format_or_null(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 static char *format_or_null(const char *fmt, va_list ap)
 {
 	char *s;
 
-	return vasprintf(&s, fmt, ap) < 0 ? NULL : s;
+	if (vasprintf(&s, fmt, ap) < 0)
+		return NULL;
+	take_controls_out(s);
+	return s;
 }
 
 static int set(struct error *err, enum error_kind kind, int num, char *msg)

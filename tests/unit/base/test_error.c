@@ -118,3 +118,16 @@ TEST(move_hands_over_everything)
 	ASSERT_STREQ(to.hint, "wait");
 	ASSERT(!from.msg && !from.hint && !from.num);
 }
+
+TEST(nothing_in_a_message_steers_a_terminal)
+{
+	_cleanup_error_ struct error e = {};
+
+	error_set(&e, EBADMSG, "'%s': bad",
+		  "a\033[2Jb\nc\rd\x7f\xc2\x9b"
+		  "e\xc3\xa9\xff");
+	error_prefix(&e, "%s", "x\a");
+	error_hint(&e, "%s", "\t");
+	ASSERT_STREQ(e.msg, "x?: 'a?[2Jb?c?d???e\xc3\xa9\xff': bad");
+	ASSERT_STREQ(e.hint, "?");
+}
