@@ -202,7 +202,7 @@ TEST(what_is_wrong_is_said_in_one_line)
 		  64,
 		  "not to a digest" },
 	};
-	_cleanup_cli_ struct cli missing = {}, platform = {}, tls = {}, host = {};
+	_cleanup_cli_ struct cli missing = {}, tls = {}, host = {};
 
 	start(false);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
