@@ -11,6 +11,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/spawn.h"
@@ -130,10 +131,12 @@ static int tell_end(void *data, struct error *err)
 {
 	struct list *l = data;
 	_cleanup_free_ char *digest = NULL, *line = l->lines.items[l->lines.n - 1];
-	const char *size = strstr(line, " size=");
+	_cleanup_free_ char *size = xstrndup(strstr(line, " size=") + 6, strcspn(strstr(line, " size=") + 6, " "));
+	uint64_t bytes;
 
 	(void)err;
-	add_content(l, strtoull(size + 6, NULL, 10), NULL, 0);
+	ASSERT_OK(parse_u64(size, 0, UINT64_MAX, &bytes));
+	add_content(l, bytes, NULL, 0);
 	digest = digest_text(l->content);
 	l->content = digest_free(l->content);
 	l->lines.items[l->lines.n - 1] = xasprintf("%s %s", line, digest);
