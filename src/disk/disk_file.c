@@ -123,14 +123,67 @@ static int check_vmdk(int fd, const char *what, struct error *err)
 	return 0;
 }
 
+static int check_length(int fd, const char *what, uint64_t bytes, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "%s", what);
+	if ((uint64_t)st.st_size >= bytes)
+		return 0;
+	return error_set(err, EBADMSG, "%s: cut short: %" PRIu64 " bytes are missing", what,
+			 bytes - (uint64_t)st.st_size);
+}
+
+static uint32_t le32_at(const char *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le32toh(v);
+}
+
+/* Header (VirtualBox's VDI 1.1): offset of the data at 0x158, bytes of a block at 0x178 and beside it at 0x17c, blocks in the file at 0x184. */
+static int check_vdi(int fd, const char *what, struct error *err)
+{
+	char head[0x188] = {};
+	uint64_t bytes;
+
+	if (pread_full(fd, head, sizeof(head), 0) < 0)
+		return error_set(err, EBADMSG, "%s: damaged: too short", what);
+	if (__builtin_mul_overflow((uint64_t)le32_at(head + 0x178) + le32_at(head + 0x17c), le32_at(head + 0x184),
+				   &bytes) ||
+	    __builtin_add_overflow(bytes, le32_at(head + 0x158), &bytes))
+		return error_set(err, EBADMSG, "%s: damaged: its header names no size", what);
+	return check_length(fd, what, bytes, err);
+}
+
+/* UEFI, "GPT Header": at block 1; the number of the last block, where its copy is, at 32. */
+static int check_raw(int fd, const char *what, struct error *err)
+{
+	for (unsigned block = 512; block <= 4096; block *= 8) {
+		char head[40] = {};
+		uint64_t last;
+
+		if (pread_full(fd, head, sizeof(head), block) < 0 || memcmp(head, "EFI PART", 8) != 0)
+			continue;
+		memcpy(&last, head + 32, sizeof(last));
+		last = le64toh(last);
+		if (last >= DISK_FILE_BYTES_MAX / block)
+			return error_set(err, EBADMSG, "%s: damaged: its partition table names no end", what);
+		return check_length(fd, what, (last + 1) * block, err);
+	}
+	return 0;
+}
+
 int disk_file_check(int fd, enum disk_file_kind kind, const char *what, struct error *err)
 {
 	switch (kind) {
 	case DISK_FILE_QCOW2: return check_qcow2(fd, what, err);
 	case DISK_FILE_VMDK: return check_vmdk(fd, what, err);
-	case DISK_FILE_RAW:
-	case DISK_FILE_VHDX:
-	case DISK_FILE_VDI: return 0;
+	case DISK_FILE_RAW: return check_raw(fd, what, err);
+	case DISK_FILE_VDI: return check_vdi(fd, what, err);
+	case DISK_FILE_VHDX: return 0;
 	case DISK_FILE_ISO:
 		error_set_kind(err, ERROR_DATA, EBADMSG, "%s: it is an installer's ISO, not a disk", what);
 		return error_hint(err, "skerry image install NAME --iso FILE");
@@ -221,7 +274,8 @@ static int run(const char *const *argv, const struct spawn_fd *fds, size_t n_fds
 	return error_set_kind(err, ERROR_DATA, EBADMSG, "%s: damaged: %s", what, last_line(&words));
 }
 
-/* A file that was cut short reads as zeros where it ends; only its tables tell. Leaked clusters (3) harm nobody. */
+/* A file that was cut short reads as zeros where it ends; only its tables tell. Leaked clusters (3) harm nobody. disk_file_check() has
+ * looked at those of the formats that qemu-img does not check. */
 static int check_whole(int fd, enum disk_file_kind kind, const char *what, uint64_t bytes, struct error *err)
 {
 	const char *argv[] = { "qemu-img", "check", "-q", "-f", disk_file_name(kind), "/proc/self/fd/3", NULL };
@@ -229,7 +283,9 @@ static int check_whole(int fd, enum disk_file_kind kind, const char *what, uint6
 	struct limits l = { .cpu_s = CPU_BASE_S + bytes / CPU_BYTES_PER_S };
 	_cleanup_buf_ struct buf out = {};
 
-	return kind == DISK_FILE_QCOW2 ? run(argv, fds, ARRAY_SIZE(fds), &l, 3, &out, what, err) : 0;
+	if (kind == DISK_FILE_RAW || kind == DISK_FILE_VDI)
+		return 0;
+	return run(argv, fds, ARRAY_SIZE(fds), &l, 3, &out, what, err);
 }
 
 /* What qemu-img says of it, without anything that it refers to being opened (info does not follow chains). */

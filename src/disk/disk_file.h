@@ -28,7 +28,8 @@ enum { DISK_FILE_HEAD = 36864 }; /* bytes that tell */
 enum disk_file_kind disk_file_recognise(const void *head, size_t n);
 const char *disk_file_name(enum disk_file_kind kind); /* QEMU's: "qcow2", "raw" */
 
-/* Refuses what refers to another file (backing file, external data, extents, parent), naming it, and what is encrypted. Errors: kind DATA. */
+/* Refuses what refers to another file (backing file, external data, extents, parent), naming it, what is encrypted, and what is
+ * cut short as far as a header tells. Errors: kind DATA. */
 int disk_file_check(int fd, enum disk_file_kind kind, const char *what, struct error *err);
 
 /* Writes the content of @fd to @dirfd/@name, a new qcow2 (0600) without a backing file. @scratch_path: an empty directory for a copy, used when

@@ -175,6 +175,39 @@ TEST(damage_is_bad_data)
 	refused(dir, "x: ");
 }
 
+TEST(a_download_that_was_cut_is_told)
+{
+	static const char *const formats[] = { "qcow2", "vmdk", "vhdx", "vdi", "raw" };
+	_cleanup_close_ int dir = directory();
+
+	RUN("dd", "if=/dev/urandom", "of=source", "bs=1M", "count=4", "status=none");
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		_cleanup_error_ struct error e = {};
+		_cleanup_close_ int fd = -EBADF;
+		uint64_t bytes;
+		struct stat st;
+
+		/* The end of the last block need not be in the file. */
+		RUN("qemu-img", "convert", "-f", "raw", "-O", formats[i],
+		    streq(formats[i], "vhdx") ? "-oblock_size=1048576" : "-q", "source", "x");
+		if (streq(formats[i], "raw")) {
+			/* The table of a disk of 4 MiB. */
+			fd = openat(dir, "x", O_RDWR | O_CLOEXEC);
+			ASSERT_OK(pwrite_full(fd, "EFI PART", 8, 512));
+			ASSERT_OK(pwrite_full(fd, "\xff\x1f\0\0\0\0\0\0", 8, 512 + 32));
+			fd = safe_close(fd);
+		}
+		ASSERT_OK(convert(dir, "x", &bytes, &e));
+		fd = openat(dir, "x", O_RDWR | O_CLOEXEC);
+		ASSERT_OK(fstat(fd, &st));
+		ASSERT_OK(ftruncate(fd, st.st_size * 3 / 4));
+		if (convert(dir, "x", &bytes, &e) != -EBADMSG)
+			test_fail(__FILE__, __LINE__, "%s: not told", formats[i]);
+		ASSERT_EQ(error_exit_status(&e), 65);
+		(void)unlinkat(dir, "x", 0);
+	}
+}
+
 TEST(a_size_that_no_disk_has_is_refused)
 {
 	_cleanup_close_ int dir = directory(), fd = -EBADF;
