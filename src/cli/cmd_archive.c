@@ -18,14 +18,14 @@ static const struct option import_table[] = {
 	TEXT(0, "select", "NAME", import_options, select, "Which one of an archive that holds several"),
 	TEXT(0, "platform", "OS/ARCH", import_options, platform, "Which one of an image for several platforms"),
 	BYTES(0, "disk", "SIZE", import_options, disk_bytes, "Size of its disk"),
-	CHOICE(0, "format", "FORMAT", import_options, format, "Kind of file system", .words = "ext4|erofs"),
+	CHOICE(0, "format", "FORMAT", import_options, format, "Kind of file system", .words = "ext4"),
 	TEXT(0, "user", "USER", import_options, user, "A disk image's user, whom cloud-init makes (dev unless given)"),
 	FLAG('q', "quiet", import_options, quiet, "No progress"),
 };
 
 static int run_import(const struct invocation *inv, struct error *err)
 {
-	static const char *const formats[] = { "ext4", "erofs" };
+	static const char *const formats[] = { "ext4" };
 	const struct import_options *o = inv->options;
 	_cleanup_free_ char *bytes = xasprintf("%" PRIu64, o->disk_bytes);
 	_cleanup_strv_ struct strv args = {};
