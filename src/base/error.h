@@ -27,7 +27,7 @@ enum error_kind {
 struct error {
 	int num; /* positive errno; 0 = no error */
 	enum error_kind kind;
-	char *msg;  /* owned: "disk 'system': cannot open '/x.qcow2': No such file or directory", no control characters */
+	char *msg; /* owned: "disk 'system': cannot open '/x.qcow2': No such file or directory", no control characters */
 	char *hint; /* owned, may be NULL: one thing that the user can do */
 };
 

@@ -336,7 +336,8 @@ int image_unpack(const struct store *s, const struct unpack_request *r, char **r
 	int k;
 
 	if (r->format && !streq(r->format, "ext4"))
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': images become ext4 disks", r->format);
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': images become ext4 disks",
+				      r->format);
 	if (r->disk_bytes && (r->disk_bytes < DISK_MIN || r->disk_bytes > DISK_MAX))
 		return error_set_kind(err, ERROR_USAGE, ERANGE, "a disk has 64 MiB to 16 TiB, not %" PRIu64 " bytes",
 				      r->disk_bytes);
