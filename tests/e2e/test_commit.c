@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "registry.h"
 
 enum { PATH_BYTES = 512 };
 
@@ -188,6 +189,27 @@ TEST(other_tools_see_the_same_tree)
 		a += n + (a[n] != '\0');
 		b += k + (b[k] != '\0');
 	}
+	ok(cli("delete", "--force", "dev", NULL));
+}
+
+TEST(pushing_a_commit_sends_its_layer_and_nothing_of_what_is_below)
+{
+	static struct registry_server server;
+	static const char path[] = "\"PUT /v2/me/app/blobs/uploads/";
+	char base[PATH_BYTES], made[PATH_BYTES];
+
+	cli_home(true);
+	registry_server_start(&server, false);
+	setenv("SKERRY_PLAIN_HTTP", server.host, 1);
+	snprintf(base, sizeof(base), "%s/me/app:base", server.host);
+	snprintf(made, sizeof(made), "%s/me/app:1", server.host);
+	prepare();
+	ok(cli("commit", "dev", "made:1", NULL));
+	/* What was built here has no layers of its own; its tree is one. And a configuration. */
+	ok(cli("image", "push", "tiny", base, NULL));
+	ASSERT_EQ(registry_server_count(&server, path, " 201 "), 2);
+	ok(cli("image", "push", "made:1", made, NULL));
+	ASSERT_EQ(registry_server_count(&server, path, " 201 "), 4);
 	ok(cli("delete", "--force", "dev", NULL));
 }
 

@@ -11,7 +11,7 @@ struct step {
 	int tolerated;       /* a repetition may also end with this: the broken-off try had done it */
 };
 
-/* create, start, exec, commit, exec, stop, commit, start, delete --force, image delete, image prune */
+/* create, start, exec, stop, start, commit, exec, delete --force, image delete, image prune */
 extern const struct step life[];
 extern const size_t life_steps;
 
