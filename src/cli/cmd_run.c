@@ -135,6 +135,9 @@ static int make_machine(const struct store *s, const struct invocation *inv, str
 		r = create_spec(s, &o->create, inv->operands[0], spec, err);
 	if (r >= 0)
 		r = provide_image(s, spec->image, (enum provide_pull)o->pull, err);
+	/* Ended by a signal, it says so; every other failure is one of run's own. */
+	if (r > 0)
+		return r > 128 ? r : STATUS_OWN_FAILURE;
 	if (r >= 0)
 		r = create_check_image(s, &o->create, spec, err);
 	if (r == 0)
@@ -278,9 +281,9 @@ static int run_run(const struct invocation *inv, struct error *err)
 
 	if (r >= 0)
 		r = make_machine(&s, inv, &spec, err);
-	if (r >= 0)
+	if (r == 0)
 		r = name_parse(spec.name, "machine name", &name, err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	start.hold_main = !o->detach && spec.command.n;
 	r = machine_start(&s, &name, &start, &already, err);

@@ -137,7 +137,7 @@ int provide_image(const struct store *s, const char *image, enum provide_pull pu
 	} else {
 		r = provide_run((const char *const[]){ "pull-image", image, NULL }, -1, err);
 	}
-	return as_error(r, "the image", err);
+	return r;
 }
 
 int provide_kernel(const struct store *s, const char *name, struct error *err)

@@ -16,7 +16,7 @@ int provide_run(const char *const *args, int out_fd, struct error *err);
 int provide_run_from(const char *const *args, int in_fd, int out_fd, struct error *err);
 enum provide_pull { PROVIDE_MISSING, PROVIDE_ALWAYS, PROVIDE_NEVER };
 /* When the image is missing: a recipe of that name is built, with one line on standard error; any other is pulled from its registry. ALWAYS pulls
- * also what is there, unless a recipe made it. */
+ * also what is there, unless a recipe made it. Returns 0, <0, or the exit status of the program that has told by itself what is wrong. */
 int provide_image(const struct store *s, const char *image, enum provide_pull pull, struct error *err);
 /* When there is no kernel at all, imports Debian's, with one line on standard error. @name: the one asked for, NULL = any. */
 int provide_kernel(const struct store *s, const char *name, struct error *err);
