@@ -202,10 +202,12 @@ int reference_parse(const char *s, struct reference *ret, struct error *err)
 char *reference_name(const struct reference *r)
 {
 	bool docker = streq(r->registry, "docker.io");
-	const char *short_name = docker ? after_prefix(r->repository, "library/") : NULL;
+	const char *library = docker ? after_prefix(r->repository, "library/") : NULL;
+	const char *path = library && !strchr(library, '/') ? library : r->repository, *slash = strchr(path, '/');
+	/* Not shortened when its first part would be taken for a registry then. */
+	bool whole = !docker || (slash && is_registry(path, (size_t)(slash - path)));
 	bool by_tag = !r->digest[0];
 
-	return xasprintf("%s%s%s%s%s", docker ? "" : r->registry, docker ? "" : "/",
-			 short_name && !strchr(short_name, '/') ? short_name : r->repository, by_tag ? ":" : "@",
+	return xasprintf("%s%s%s%s%s", whole ? r->registry : "", whole ? "/" : "", path, by_tag ? ":" : "@",
 			 by_tag ? r->tag : r->digest);
 }

@@ -17,6 +17,8 @@ TEST(references_are_taken_apart_and_named_shortly)
 		{ "debian:12", "docker.io", "library/debian", "12", "", "debian:12" },
 		{ "docker.io/library/debian:12", "docker.io", "library/debian", "12", "", "debian:12" },
 		{ "index.docker.io/me/app", "docker.io", "me/app", "latest", "", "me/app:latest" },
+		{ "index.docker.io/docker.io/x", "docker.io", "docker.io/x", "latest", "",
+		  "docker.io/docker.io/x:latest" },
 		{ "me/app:_v1.0-rc", "docker.io", "me/app", "_v1.0-rc", "", "me/app:_v1.0-rc" },
 		{ "library/a/b", "docker.io", "library/a/b", "latest", "", "library/a/b:latest" },
 		{ "localhost/x", "localhost", "x", "latest", "", "localhost/x:latest" },
