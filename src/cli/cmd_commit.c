@@ -185,6 +185,29 @@ static void wait_for_agent(const struct store *s, const struct machine_info *inf
 		(void)client_wait_agent(&k->client, AGENT_TIMEOUT_NS, NULL);
 }
 
+/* Once more when the monitor died over it: the next one, which connecting starts, knows from the record what was held. */
+static int connect_and_hold(const struct store *s, const struct name *name, const struct machine_info *info,
+			    struct keeping *k, struct error *err)
+{
+	_cleanup_error_ struct error e = {};
+	int r;
+
+	for (int i = 0;; i++) {
+		r = client_connect(s, name, &k->client, &e);
+		if (r < 0)
+			return error_move(err, &e);
+		wait_for_agent(s, info, k);
+		r = hold(k, &e);
+		if (r >= 0)
+			return r;
+		if (r != -ECONNRESET || i > 0)
+			return error_move(err, &e);
+		client_done(&k->client);
+		error_done(&e);
+		e = (struct error){};
+	}
+}
+
 static int keep(const struct store *s, const struct name *name, struct keeping *k, struct error *err)
 {
 	struct machine_info info;
@@ -201,11 +224,7 @@ static int keep(const struct store *s, const struct name *name, struct keeping *
 		r = k->lock_fd;
 	} else {
 		k->running = true;
-		r = client_connect(s, name, &k->client, err);
-		if (r >= 0) {
-			wait_for_agent(s, &info, k);
-			r = hold(k, err);
-		}
+		r = connect_and_hold(s, name, &info, k, err);
 	}
 	machine_info_done(&info);
 	return r < 0 ? r : 0;

@@ -127,7 +127,8 @@ static _noreturn_ void child_main(pid_t parent, int out_fd, int report_fd, const
 	_cleanup_error_ struct error err = {};
 	int keep[FDS_MAX + 2], r = 0;
 
-	memcpy(keep, fds, n_fds * sizeof(*fds));
+	for (size_t i = 0; i < n_fds; i++)
+		keep[i] = fds[i];
 	keep[n_fds] = out_fd;
 	keep[n_fds + 1] = report_fd;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
