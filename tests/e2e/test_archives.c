@@ -154,7 +154,7 @@ TEST(other_tools_read_what_is_saved_and_the_store_itself)
 
 TEST(what_other_tools_write_is_read)
 {
-	_cleanup_free_ char *tar = NULL, *plain = NULL;
+	_cleanup_free_ char *plain = NULL;
 
 	need("skopeo");
 	need("umoci");

@@ -142,8 +142,10 @@ int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, 
 				    .make_disk = image_disk_make,
 				    .progress_fd = -1 };
 	_cleanup_free_ char *digest = NULL;
-	int r = image_unpack(s, &q, &digest, err);
+	int r;
 
+	ASSERT_OK(lock);
+	r = image_unpack(s, &q, &digest, err);
 	if (r >= 0)
 		ASSERT_OK(image_meta_read(s, digest, ret, NULL));
 	return r;

@@ -150,6 +150,7 @@ TEST(what_qemu_wrote_reads_as_qemu_reads_it)
 		_cleanup_free_ char *ours = xcalloc(1, 1 << 20), *theirs = xcalloc(1, 1 << 20),
 				    *below = xcalloc(1, 1 << 20);
 		struct opened o;
+		uint64_t from_base = 0;
 
 		_cleanup_free_ char *name = xasprintf("d%u.qcow2", seed);
 
@@ -159,7 +160,7 @@ TEST(what_qemu_wrote_reads_as_qemu_reads_it)
 		flat = open_file("flat.raw", O_RDONLY);
 		open_both(&o, name);
 		for (uint64_t at = 0; at < bytes; at += MIB) {
-			uint64_t base = 0, reach;
+			uint64_t reach;
 			bool same;
 
 			ASSERT_OK(disk_reader_read(o.delta, at, ours, MIB, NULL));
@@ -180,9 +181,10 @@ TEST(what_qemu_wrote_reads_as_qemu_reads_it)
 				ASSERT(reach > 0);
 				if (r)
 					ASSERT_MEMEQ(below + k, theirs + k, reach);
-				base += r ? reach : 0;
+				from_base += r ? reach : 0;
 			}
 		}
+		ASSERT(from_base > 0);
 		close_both(&o);
 	}
 }
