@@ -15,6 +15,9 @@ enum {
 	DISKS_MAX = 16,
 	INTERFACES_MAX = 16,
 	ADDRESSES_MAX = 32,
+	ROUTES_MAX = 512,
+	NEIGHBOURS_MAX = 512,
+	INTERFACE_NAME_MAX = 15,
 	DNS_MAX = 16,
 	USERS_MAX = 64,
 	KEYS_MAX = 256,
@@ -140,6 +143,48 @@ static int check_disk(const Skerry__Agent__V1__Disk *d, struct error *err)
 	return 0;
 }
 
+/* dev_valid_name() of the kernel, and no control characters. */
+static bool is_interface_name(const char *s)
+{
+	return is_line(s, INTERFACE_NAME_MAX) && !strpbrk(s, "/: ") && !streq(s, ".") && !streq(s, "..");
+}
+
+static bool is_any_address(const char *s)
+{
+	return is_address(s, AF_INET) || is_address(s, AF_INET6);
+}
+
+static int check_route(const Skerry__Agent__V1__Route *route, struct error *err)
+{
+	uint8_t bytes[16], prefix;
+	int family;
+
+	if (!strchr(route->destination, '/') || bootconfig_address(route->destination, &family, bytes, &prefix) < 0)
+		return bad(err, "a route's destination");
+	/* IPv4 may be reached by way of IPv6, never the other way. */
+	if (route->gateway[0] && !is_address(route->gateway, AF_INET6) &&
+	    (family == AF_INET6 || !is_address(route->gateway, AF_INET)))
+		return bad(err, "a route's gateway");
+	if (route->source[0] && !is_address(route->source, family))
+		return bad(err, "a route's source");
+	return 0;
+}
+
+static int check_routes(const Skerry__Agent__V1__Interface *i, struct error *err)
+{
+	uint8_t bytes[6];
+	int r = 0;
+
+	if (i->n_routes > ROUTES_MAX || i->n_neighbours > NEIGHBOURS_MAX)
+		return bad(err, "the number of an interface's routes or neighbours");
+	for (size_t k = 0; k < i->n_routes && r == 0; k++)
+		r = check_route(i->routes[k], err);
+	for (size_t k = 0; k < i->n_neighbours && r == 0; k++)
+		if (!is_any_address(i->neighbours[k]->address) || bootconfig_mac(i->neighbours[k]->mac, bytes) < 0)
+			r = bad(err, "a neighbour");
+	return r;
+}
+
 static int check_interface(const Skerry__Agent__V1__Interface *i, struct error *err)
 {
 	uint8_t bytes[16], prefix;
@@ -157,7 +202,9 @@ static int check_interface(const Skerry__Agent__V1__Interface *i, struct error *
 		return bad(err, "an interface's gateway");
 	if (i->mtu > MTU_MAX || (i->mtu && i->mtu < 68))
 		return bad(err, "an interface's mtu");
-	return 0;
+	if (i->name[0] && !is_interface_name(i->name))
+		return bad(err, "an interface's name");
+	return check_routes(i, err);
 }
 
 static int check_user(const Skerry__Agent__V1__User *u, struct error *err)
@@ -195,7 +242,7 @@ static int check_names(const Skerry__Agent__V1__BootConfig *c, struct error *err
 	if (c->n_dns_servers > DNS_MAX || c->n_dns_search > DNS_MAX)
 		return bad(err, "the number of name servers");
 	for (size_t i = 0; i < c->n_dns_servers; i++)
-		if (!is_address(c->dns_servers[i], AF_INET) && !is_address(c->dns_servers[i], AF_INET6))
+		if (!is_any_address(c->dns_servers[i]))
 			return bad(err, "a name server");
 	for (size_t i = 0; i < c->n_dns_search; i++)
 		if (!is_domain(c->dns_search[i]))

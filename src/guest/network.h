@@ -7,5 +7,5 @@ struct Skerry__Agent__V1__Interface;
 
 /* Brings up the loopback interface. */
 int network_loopback(struct error *err);
-/* Addresses, mtu, up, default routes. What exists already is fine. Errors: the first one; -ENODEV no interface has that address. */
+/* Name, mtu, up, addresses, routes, neighbours. What exists already is fine. Errors: the first one; -ENODEV no interface has that address. */
 int network_apply(const struct Skerry__Agent__V1__Interface *i, struct error *err);

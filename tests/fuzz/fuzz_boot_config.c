@@ -24,6 +24,18 @@ static void check_interface(const Skerry__Agent__V1__Interface *i)
 	check(bootconfig_mac(i->mac, bytes) == 0);
 	for (size_t k = 0; k < i->n_addresses; k++)
 		check(bootconfig_address(i->addresses[k], &family, bytes, &prefix) == 0);
+	for (size_t k = 0; k < i->n_routes; k++) {
+		const Skerry__Agent__V1__Route *route = i->routes[k];
+
+		check(bootconfig_address(route->destination, &family, bytes, &prefix) == 0);
+		check(!route->gateway[0] || bootconfig_address(route->gateway, &family, bytes, &prefix) == 0);
+		check(!route->source[0] || bootconfig_address(route->source, &family, bytes, &prefix) == 0);
+	}
+	for (size_t k = 0; k < i->n_neighbours; k++) {
+		check(bootconfig_address(i->neighbours[k]->address, &family, bytes, &prefix) == 0);
+		check(bootconfig_mac(i->neighbours[k]->mac, bytes) == 0);
+	}
+	check(strlen(i->name) < 16 && !strchr(i->name, '/'));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

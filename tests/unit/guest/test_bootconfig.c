@@ -163,6 +163,73 @@ TEST(host_keys_stay_in_their_directory)
 	assert_refused(&c, "host key");
 }
 
+/* One interface with one route (@route: destination, gateway, source; NULL = none), one neighbour and a name. */
+static int with_route(const char *const route[3], const char *neighbour, const char *name, struct error *err)
+{
+	_cleanup_free_ char *destination = strdup(route ? route[0] : ""), *gateway = strdup(route ? route[1] : ""),
+			    *source = strdup(route ? route[2] : ""), *address = strdup(neighbour),
+			    *called = strdup(name);
+	char mac[] = "02:00:00:00:00:01";
+	Skerry__Agent__V1__BootConfig c;
+	Skerry__Agent__V1__Interface i, *interfaces[] = { &i };
+	Skerry__Agent__V1__Route to, *routes[] = { &to };
+	Skerry__Agent__V1__Neighbour n, *neighbours[] = { &n };
+
+	skerry__agent__v1__boot_config__init(&c);
+	skerry__agent__v1__interface__init(&i);
+	skerry__agent__v1__route__init(&to);
+	skerry__agent__v1__neighbour__init(&n);
+	to.destination = destination;
+	to.gateway = gateway;
+	to.source = source;
+	n.address = address;
+	n.mac = mac;
+	i.mac = mac;
+	i.name = called;
+	i.routes = routes;
+	i.n_routes = route ? 1 : 0;
+	i.neighbours = neighbours;
+	i.n_neighbours = *neighbour ? 1 : 0;
+	c.interfaces = interfaces;
+	c.n_interfaces = 1;
+	return parse(&c, err);
+}
+
+TEST(routes_neighbours_and_names_are_checked)
+{
+	static const struct {
+		const char *route[3], *neighbour, *name;
+		bool good;
+	} cases[] = {
+		{ { "10.0.0.0/8", "10.1.1.1", "10.1.1.2" }, "", "eth0", true },
+		{ { "0.0.0.0/0", "fe80::1", "" }, "fe80::1", "net1", true },
+		{ { "169.254.1.1/32", "", "" }, "169.254.1.1", "", true },
+		{ { "::/0", "fe80::1", "fd00::2" }, "", "a-b.c", true },
+		{ { "::/0", "10.0.0.1", "" }, "", "", false },
+		{ { "", "10.0.0.1", "" }, "", "", false },
+		{ { "10.0.0.1", "10.0.0.1", "" }, "", "", false },
+		{ { "10.0.0.0/33", "10.0.0.1", "" }, "", "", false },
+		{ { "10.0.0.0/8", "host", "" }, "", "", false },
+		{ { "10.0.0.0/8", "10.0.0.1/8", "" }, "", "", false },
+		{ { "10.0.0.0/8", "10.0.0.1", "fd00::1" }, "", "", false },
+		{ { "10.0.0.0/8", "", "" }, "10.0.0.256", "", false },
+		{ { "10.0.0.0/8", "", "" }, "", "a/b", false },
+		{ { "10.0.0.0/8", "", "" }, "", "a b", false },
+		{ { "10.0.0.0/8", "", "" }, "", "..", false },
+		{ { "10.0.0.0/8", "", "" }, "", "sixteen-bytes-xx", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct error e = { 0 };
+		int r = with_route(cases[i].route, cases[i].neighbour, cases[i].name, &e);
+
+		if ((r == 0) != cases[i].good)
+			test_fail(__FILE__, __LINE__, "case %zu: %d %s", i, r, e.msg ? e.msg : "");
+		error_done(&e);
+	}
+	ASSERT_OK(with_route(NULL, "", "", NULL));
+}
+
 TEST(addresses_are_parsed)
 {
 	static const char *const bad[] = { "",          "1.2.3.4/33", "1.2.3/24", "::1/129",   "1.2.3.4/",
