@@ -30,6 +30,7 @@ enum engine_nic_kind { NIC_USER, NIC_STREAM, NIC_TAP };
 struct engine_nic {
 	const char *mac;
 	enum engine_nic_kind kind;
+	uint32_t mtu; /* told to the guest; 0 = nothing is */
 	/* NIC_USER: QEMU's own user networking */
 	const char *const *host_forwards; /* "tcp:127.0.0.1:8080-:80" each */
 	size_t n_host_forwards;

@@ -24,6 +24,8 @@
 #define ID_MAX         20    /* a virtio-blk serial is 20 bytes */
 #define NODE_MAX       31    /* a block node name */
 #define TCG_TB_SIZE    "256" /* MiB, touched as they fill; a full cache is thrown away whole */
+#define MTU_MIN        68    /* virtio 1.1, 5.1.4.1 */
+#define MTU_MAX        65535
 #define MEMORY_QUANTUM (UINT64_C(1) << 20)
 
 struct builder {
@@ -181,6 +183,12 @@ static int check_nics(const struct engine_request *req, struct error *err)
 
 		if (!mac_valid(n->mac))
 			return bad(err, "network %zu: '%s' is not a MAC address", i, n->mac ? n->mac : "");
+		for (size_t k = 0; k < i; k++)
+			if (strcasecmp(req->nics[k].mac, n->mac) == 0)
+				return bad(err, "network %zu: MAC address %s is given twice", i, n->mac);
+		if (n->mtu && (n->mtu < MTU_MIN || n->mtu > MTU_MAX))
+			return bad(err, "network %zu: MTU %" PRIu32 " is outside %d to %d", i, n->mtu, MTU_MIN,
+				   MTU_MAX);
 		for (size_t k = 0; k < n->n_host_forwards; k++)
 			if (n->kind != NIC_USER || !plain(n->host_forwards[k], ", "))
 				return bad(err, "network %zu: port forward '%s' cannot be used", i,
@@ -522,6 +530,8 @@ static void add_nic(struct builder *b, const struct engine_nic *n, size_t index)
 	option(b, "-netdev", net.p);
 	json_setf(dev, "netdev", "net%zu", index);
 	json_set_string(dev, "mac", n->mac);
+	if (n->mtu)
+		json_set_u64(dev, "host_mtu", n->mtu);
 	if (!b->micro)
 		json_set_string(dev, "romfile", "");
 	option_json(b, "-device", dev);

@@ -250,6 +250,28 @@ TEST(micro_refuses_a_ninth_device_and_names_full)
 	engine_plan_done(&p);
 }
 
+TEST(interfaces_taken_over_are_several_with_addresses_and_mtu_on_both_shapes)
+{
+	static const struct engine_nic taken[] = {
+		{ .mac = "02:42:ac:11:00:02", .kind = NIC_TAP, .mtu = 1450 },
+		{ .mac = "0a:58:0a:f4:00:05", .kind = NIC_TAP, .mtu = 9000 },
+	};
+	struct engine_request r = request();
+
+	r.nics = taken;
+	r.n_nics = 2;
+	golden(&r, "micro-tcg-taps");
+	r.shape = SHAPE_FULL;
+	golden(&r, "full-tcg-taps");
+	r.nics = (const struct engine_nic[]){ taken[0], { .mac = "02:42:AC:11:00:02", .kind = NIC_TAP } };
+	refused(&r, "twice");
+	r.n_nics = 1;
+	r.nics = (const struct engine_nic[]){ { .mac = "02:42:ac:11:00:02", .kind = NIC_TAP, .mtu = 67 } };
+	refused(&r, "MTU");
+	r.nics = (const struct engine_nic[]){ { .mac = "02:42:ac:11:00:02", .kind = NIC_TAP, .mtu = 65536 } };
+	refused(&r, "MTU");
+}
+
 TEST(values_that_cannot_be_represented_are_refused)
 {
 	struct engine_request r = request();
