@@ -9,7 +9,7 @@ protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libisal-dev l
 qemu-system-x86 qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
 '
 check_packages='
-bc bison flex libelf-dev lz4 patch perl xz-utils zstd
+bc bison flex libelf-dev lz4 patch perl bzip2 xz-utils zstd
 genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
 apache2-utils buildah docker-registry openssl skopeo umoci
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
