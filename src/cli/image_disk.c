@@ -21,8 +21,8 @@ static struct ext4 *disk(struct tree *t)
 
 static int add(struct tree *t, const struct tree_entry *e, struct error *err)
 {
-	struct ext4_xattr xattrs[XATTRS_MAX];
-	struct ext4_entry entry = {
+	struct fs_xattr xattrs[XATTRS_MAX];
+	struct fs_entry entry = {
 		.path = e->path,
 		.mode = e->mode,
 		.uid = e->uid,
@@ -39,9 +39,9 @@ static int add(struct tree *t, const struct tree_entry *e, struct error *err)
 	if (e->n_xattrs > XATTRS_MAX)
 		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
 	for (size_t i = 0; i < e->n_xattrs; i++)
-		xattrs[i] = (struct ext4_xattr){ .name = e->xattrs[i].name,
-						 .value = e->xattrs[i].value,
-						 .len = e->xattrs[i].len };
+		xattrs[i] = (struct fs_xattr){ .name = e->xattrs[i].name,
+					       .value = e->xattrs[i].value,
+					       .len = e->xattrs[i].len };
 	return ext4_add(disk(t), &entry, err);
 }
 

@@ -24,7 +24,7 @@ static struct layer_tar *tar_of(void *data)
 	return *(struct layer_tar **)data;
 }
 
-static int on_entry(const struct ext4_entry *e, const struct ext4_segment *segments, size_t n, void *data,
+static int on_entry(const struct fs_entry *e, const struct ext4_segment *segments, size_t n, void *data,
 		    struct error *err)
 {
 	_cleanup_free_ struct layer_segment *s = xnew_n(struct layer_segment, n + 1);

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "disk/ext4_format.h"
 #include "disk/ext4_parts.h"
+#include "disk/namespace_prune.h"
 
 enum { PENDING = 1 << 20, FAST_SYMLINK = 60, XATTR_VALUE_LIMIT = 64 << 10, XATTRS_LIMIT = 256 };
 /* Memory for names: some 600000 of the usual length. Nobody's image has more, and everything together stays below 64 MiB. */
@@ -26,7 +27,7 @@ static void set_time(uint32_t *seconds, uint32_t *extra, uint64_t ns)
 	*extra = (uint32_t)((s >> 32) & 3) | (uint32_t)(ns % UINT64_C(1000000000)) << 2;
 }
 
-static void init_inode(const struct ext4 *x, const struct ext4_entry *e, union ext4_inode *inode)
+static void init_inode(const struct ext4 *x, const struct fs_entry *e, union ext4_inode *inode)
 {
 	struct ext2_inode_large *i = &inode->large;
 	uint64_t now_ns = x->time_s * UINT64_C(1000000000);
@@ -80,7 +81,7 @@ static bool xattr_is_storable(const char *name)
 	return streq(name, "system.posix_acl_access") || streq(name, "system.posix_acl_default");
 }
 
-static int set_xattrs(struct ext4 *x, uint32_t ino, const struct ext4_xattr *xattrs, size_t n, struct error *err)
+static int set_xattrs(struct ext4 *x, uint32_t ino, const struct fs_xattr *xattrs, size_t n, struct error *err)
 {
 	struct ext2_xattr_handle *h = NULL;
 	errcode_t c;
@@ -107,7 +108,7 @@ static int set_xattrs(struct ext4 *x, uint32_t ino, const struct ext4_xattr *xat
 	}
 }
 
-static int check_xattrs(const struct ext4_entry *e, struct error *err)
+static int check_xattrs(const struct fs_entry *e, struct error *err)
 {
 	if (e->n_xattrs > XATTRS_LIMIT)
 		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
@@ -131,11 +132,11 @@ static void forget_file(struct ext4 *x)
 }
 
 /* Keeps a regular file's attributes until its inode is written. */
-static void keep_xattrs(struct ext4 *x, const struct ext4_entry *e)
+static void keep_xattrs(struct ext4 *x, const struct fs_entry *e)
 {
 	if (!e->n_xattrs)
 		return;
-	x->xattrs = xnew_n(struct ext4_xattr, e->n_xattrs);
+	x->xattrs = xnew_n(struct fs_xattr, e->n_xattrs);
 	x->n_xattrs = e->n_xattrs;
 	for (size_t i = 0; i < e->n_xattrs; i++) {
 		x->xattrs[i].name = xstrdup(e->xattrs[i].name);
@@ -181,28 +182,9 @@ static int drop_inode(struct ext4 *x, uint32_t ino, bool dir, struct error *err)
 	return r;
 }
 
-/* Children first, without recursion: depth is the input's choice. */
-static int remove_tree(struct ext4 *x, struct node *top, struct error *err)
+static int drop_node(void *data, const struct node *node, struct error *err)
 {
-	struct node *at = top;
-
-	for (;;) {
-		struct node *up = namespace_up(x->names, at), *child = namespace_first(x->names, at);
-		bool last = at == top;
-		int r;
-
-		if (child) {
-			at = child;
-			continue;
-		}
-		r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
-		if (r < 0)
-			return r;
-		namespace_remove(x->names, at);
-		if (last)
-			return 0;
-		at = up;
-	}
+	return drop_inode(data, node->ino, S_ISDIR(node->mode), err);
 }
 
 static int make_directory(void *data, struct node *parent, const char *name, size_t len, struct node **ret)
@@ -212,7 +194,7 @@ static int make_directory(void *data, struct node *parent, const char *name, siz
 	uint32_t ino;
 	int r;
 
-	init_inode(x, &(struct ext4_entry){ .mode = S_IFDIR | 0755, .mtime_ns = x->time_s * UINT64_C(1000000000) },
+	init_inode(x, &(struct fs_entry){ .mode = S_IFDIR | 0755, .mtime_ns = x->time_s * UINT64_C(1000000000) },
 		   &inode);
 	r = new_inode(x, true, &ino, NULL);
 	if (r >= 0)
@@ -232,7 +214,7 @@ static int path_error(int r, const char *path, struct error *err)
 }
 
 /* Puts the type's own content into the inode: a link's target, a device's number. */
-static int fill_special(struct ext4 *x, const struct ext4_entry *e, uint32_t ino, union ext4_inode *inode,
+static int fill_special(struct ext4 *x, const struct fs_entry *e, uint32_t ino, union ext4_inode *inode,
 			struct error *err)
 {
 	if (S_ISLNK(e->mode)) {
@@ -260,7 +242,7 @@ static int fill_special(struct ext4 *x, const struct ext4_entry *e, uint32_t ino
 	return 0;
 }
 
-static int check_entry(const struct ext4_entry *e, struct error *err)
+static int check_entry(const struct fs_entry *e, struct error *err)
 {
 	switch (e->mode & S_IFMT) {
 	case S_IFREG:
@@ -285,7 +267,7 @@ static int check_entry(const struct ext4_entry *e, struct error *err)
 }
 
 /* A directory that exists takes the new attributes and keeps its children. */
-static int merge_directory(struct ext4 *x, struct node *node, const struct ext4_entry *e, struct error *err)
+static int merge_directory(struct ext4 *x, struct node *node, const struct fs_entry *e, struct error *err)
 {
 	union ext4_inode inode, old;
 	errcode_t c;
@@ -309,7 +291,7 @@ static int merge_directory(struct ext4 *x, struct node *node, const struct ext4_
 	return set_xattrs(x, node->ino, e->xattrs, e->n_xattrs, err);
 }
 
-int ext4_add(struct ext4 *x, const struct ext4_entry *e, struct error *err)
+int ext4_add(struct ext4 *x, const struct fs_entry *e, struct error *err)
 {
 	struct node *parent, *node;
 	union ext4_inode inode;
@@ -331,7 +313,7 @@ int ext4_add(struct ext4 *x, const struct ext4_entry *e, struct error *err)
 	if (!*last)
 		return error_set(err, EINVAL, "file system: the root is a directory");
 	if (node) {
-		r = remove_tree(x, node, err);
+		r = namespace_remove_tree(x->names, node, drop_node, x, err);
 		if (r < 0)
 			return r;
 	}
@@ -484,7 +466,7 @@ int ext4_link(struct ext4 *x, const char *path, const char *target, struct error
 	ino = to->ino;
 	mode = to->mode;
 	link = S_ISLNK(mode) ? xstrdup(node_target(to)) : NULL;
-	r = old ? remove_tree(x, old, err) : 0;
+	r = old ? namespace_remove_tree(x->names, old, drop_node, x, err) : 0;
 	if (r < 0)
 		return r;
 	r = namespace_add(x->names, parent, last, strlen(last), ino, mode, link, &to);
@@ -508,7 +490,7 @@ int ext4_remove(struct ext4 *x, const char *path, struct error *err)
 		return path_error(r, path, err);
 	if (node == namespace_root(x->names))
 		return error_set(err, EINVAL, "file system: the root cannot be removed");
-	return remove_tree(x, node, err);
+	return namespace_remove_tree(x->names, node, drop_node, x, err);
 }
 
 int ext4_next_layer(struct ext4 *x, struct error *err)
@@ -519,43 +501,9 @@ int ext4_next_layer(struct ext4 *x, struct error *err)
 	return 0;
 }
 
-/* Every ext4 has it, whatever an image says of its root. */
-static bool is_kept(struct ext4 *x, const struct node *node)
-{
-	return namespace_up(x->names, node) == namespace_root(x->names) && streq(node->name, "lost+found");
-}
-
-static struct node *first_leaf(const struct ext4 *x, struct node *at)
-{
-	for (struct node *child; (child = namespace_first(x->names, at));)
-		at = child;
-	return at;
-}
-
-/* Children first: a directory goes when nothing of this layer is left in it. */
-static int remove_lower(struct ext4 *x, struct node *top, bool below, struct error *err)
-{
-	struct node *at = first_leaf(x, top), *next;
-
-	for (;; at = next) {
-		bool last = at == top;
-		struct node *beside = last ? NULL : namespace_next(x->names, at);
-
-		next = beside ? first_leaf(x, beside) : namespace_up(x->names, at);
-		if (at->layer < x->layer && !at->first && !(below && last) && !is_kept(x, at)) {
-			int r = drop_inode(x, at->ino, S_ISDIR(at->mode), err);
-
-			if (r < 0)
-				return r;
-			namespace_remove(x->names, at);
-		}
-		if (last)
-			return 0;
-	}
-}
-
 int ext4_remove_lower(struct ext4 *x, const char *path, bool below, struct error *err)
 {
+	const struct node *root = namespace_root(x->names), *kept;
 	struct node *node;
 	int r;
 
@@ -566,9 +514,11 @@ int ext4_remove_lower(struct ext4 *x, const char *path, bool below, struct error
 		return 0;
 	if (r < 0)
 		return path_error(r, path, err);
-	if (node == namespace_root(x->names) && !below)
+	if (node == root && !below)
 		return error_set(err, EINVAL, "file system: the root cannot be removed");
-	return remove_lower(x, node, below, err);
+	/* Every ext4 has it, whatever an image says of its root. */
+	kept = namespace_lookup(x->names, root, "lost+found", strlen("lost+found"));
+	return namespace_remove_lower(x->names, node, x->layer, below, kept, drop_node, x, err);
 }
 
 int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode)
@@ -597,8 +547,8 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 		uint64_t time_s, bool journal, struct ext4 **ret, struct error *err)
 {
 	_cleanup_(ext4_freep) struct ext4 *x = xnew(struct ext4);
-	struct ext4_entry root = { .path = ".", .mode = S_IFDIR | 0755, .mtime_ns = time_s * UINT64_C(1000000000) };
-	struct ext4_entry lost = root;
+	struct fs_entry root = { .path = ".", .mode = S_IFDIR | 0755, .mtime_ns = time_s * UINT64_C(1000000000) };
+	struct fs_entry lost = root;
 	int r;
 
 	r = ext4_format(fd, bytes, label, uuid, hash_seed, time_s, journal, &x->fs, err);
@@ -623,17 +573,6 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 	return 0;
 }
 
-static const struct node *next_in_tree(const struct ext4 *x, const struct node *at)
-{
-	const struct node *root = namespace_root(x->names), *next = namespace_first(x->names, at);
-
-	while (!next && at != root) {
-		next = namespace_next(x->names, at);
-		at = namespace_up(x->names, at);
-	}
-	return next;
-}
-
 int ext4_finish(struct ext4 *x, struct error *err)
 {
 	errcode_t c;
@@ -641,7 +580,7 @@ int ext4_finish(struct ext4 *x, struct error *err)
 	if (x->finished || x->open)
 		return error_set(err, EBUSY, "file system: the last file has no end");
 	x->finished = true;
-	for (const struct node *at = namespace_root(x->names); at; at = next_in_tree(x, at)) {
+	for (const struct node *at = namespace_root(x->names); at; at = namespace_walk(x->names, at)) {
 		int r = S_ISDIR(at->mode) ? ext4_write_directory(x, at, err) : 0;
 
 		if (r < 0)

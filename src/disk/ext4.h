@@ -7,26 +7,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
-
-struct ext4_xattr {
-	const char *name; /* "security.capability" */
-	const void *value;
-	size_t len;
-};
-
-struct ext4_entry {
-	/* Relative, checked: no "." or "..", no empty component; "." alone is the root. Parents are made (0755 root) when missing; symbolic
-	 * links among them are followed inside the root, at most 40. */
-	const char *path;
-	mode_t mode; /* with type */
-	uint32_t uid, gid;
-	uint64_t mtime_ns;
-	uint64_t size;    /* regular files */
-	const char *link; /* symbolic link's target */
-	uint32_t rdev_major, rdev_minor;
-	const struct ext4_xattr *xattrs;
-	size_t n_xattrs;
-};
+#include "disk/fs_entry.h"
 
 struct ext4;
 /* Formats @fd (an empty file, made @bytes long, sparse). @uuid and @hash_seed: 16 bytes each, @time_s: every time stamp that the entry does not
@@ -36,7 +17,7 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 /* Errors, of this and what follows: -EXFULL (kind CANTCREATE) when the file system is full, -ENOSPC when the host's is. */
 /* Adds anything but a regular file's content and hard links. An existing entry is replaced (directories merge). For a regular file:
  * ext4_write() follows, in ascending offsets (gaps are holes), then ext4_end_file(). */
-int ext4_add(struct ext4 *x, const struct ext4_entry *e, struct error *err);
+int ext4_add(struct ext4 *x, const struct fs_entry *e, struct error *err);
 int ext4_write(struct ext4 *x, uint64_t offset, const void *p, size_t n, struct error *err);
 int ext4_end_file(struct ext4 *x, struct error *err);
 /* Hard link. Errors: -ENOENT when @target is missing, -EINVAL for a directory. */

@@ -293,7 +293,7 @@ static int tell_entry(struct diff *d, const char *path, const struct ext4_node *
 	_cleanup_(ext4_runs_clear) struct ext4_runs runs = {};
 	_cleanup_free_ struct ext4_segment *segments = NULL;
 	_cleanup_free_ char *target = NULL;
-	struct ext4_entry e = {
+	struct fs_entry e = {
 		.path = path,
 		.mode = n->mode,
 		.uid = n->uid,

@@ -18,7 +18,7 @@ struct ext4_segment {
  * change is told as well. @path is relative; "." is the root. A negative return ends the walk. */
 struct ext4_diff_ops {
 	/* New or changed, whole. A regular file's content follows, @segments in order: all else of it is holes. */
-	int (*entry)(const struct ext4_entry *e, const struct ext4_segment *segments, size_t n_segments, void *data,
+	int (*entry)(const struct fs_entry *e, const struct ext4_segment *segments, size_t n_segments, void *data,
 		     struct error *err);
 	int (*content)(uint64_t offset, const void *p, size_t n, void *data, struct error *err);
 	int (*end)(void *data, struct error *err);

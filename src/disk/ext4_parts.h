@@ -52,7 +52,7 @@ struct ext4 {
 	uint64_t pending_at;
 	size_t pending_n;
 	struct ext4_runs runs;
-	struct ext4_xattr *xattrs; /* owned with what they point at */
+	struct fs_xattr *xattrs; /* owned with what they point at */
 	size_t n_xattrs;
 };
 

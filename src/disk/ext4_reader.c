@@ -653,20 +653,20 @@ static int on_xattr(char *name, char *value, size_t len, void *data)
 	}
 	g->to->items = xrealloc_array(g->to->items, g->to->n + 1, sizeof(*g->to->items));
 	g->to->items[g->to->n++] =
-		(struct ext4_xattr){ .name = xstrdup(name), .value = len ? xmemdup(value, len) : NULL, .len = len };
+		(struct fs_xattr){ .name = xstrdup(name), .value = len ? xmemdup(value, len) : NULL, .len = len };
 	return 0;
 }
 
 static int by_xattr_name(const void *a, const void *b)
 {
-	return strcmp(((const struct ext4_xattr *)a)->name, ((const struct ext4_xattr *)b)->name);
+	return strcmp(((const struct fs_xattr *)a)->name, ((const struct fs_xattr *)b)->name);
 }
 
 /* Access lists have a form of their own on disk; ext2fs_xattr_get() gives them as system calls do, the iteration does not. */
 static errcode_t convert_acls(struct ext2_xattr_handle *h, struct ext4_xattrs *all)
 {
 	for (size_t i = 0; i < all->n; i++) {
-		struct ext4_xattr *a = &all->items[i];
+		struct fs_xattr *a = &all->items[i];
 		void *value = NULL;
 		errcode_t c;
 		size_t len;

@@ -72,7 +72,7 @@ uint64_t ext4_reader_next_data(const struct ext4_reader *x, const struct ext4_ru
 int ext4_reader_link(struct ext4_reader *x, const struct ext4_node *n, char **ret, struct error *err);
 
 struct ext4_xattrs {
-	struct ext4_xattr *items; /* owned with what they point at; sorted by name */
+	struct fs_xattr *items; /* owned with what they point at; sorted by name */
 	size_t n;
 };
 void ext4_xattrs_done(struct ext4_xattrs *a);

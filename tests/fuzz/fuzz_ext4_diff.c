@@ -18,8 +18,8 @@ enum { DISK_BYTES = 16 << 20, CHANGE = 6 };
 
 static void add(struct ext4 *x, const char *path, mode_t mode, const char *text)
 {
-	const struct ext4_xattr xattr = { "user.name", "value", 5 };
-	struct ext4_entry e = { .path = path, .mode = mode, .xattrs = &xattr, .n_xattrs = 1 };
+	const struct fs_xattr xattr = { "user.name", "value", 5 };
+	struct fs_entry e = { .path = path, .mode = mode, .xattrs = &xattr, .n_xattrs = 1 };
 
 	if (S_ISREG(mode))
 		e.size = strlen(text);
@@ -53,7 +53,7 @@ static int make_sound(void)
 	return fd;
 }
 
-static int on_entry(const struct ext4_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
+static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
 {
 	(void)e, (void)s, (void)n, (void)data, (void)err;
 	return 0;

@@ -63,7 +63,7 @@ static void add(struct ext4 *x, const char *path, mode_t mode, const char *link)
 {
 	_cleanup_error_ struct error e = {};
 
-	if (ext4_add(x, &(struct ext4_entry){ .path = path, .mode = mode, .link = link, .mtime_ns = TIME * NS_PER_SEC },
+	if (ext4_add(x, &(struct fs_entry){ .path = path, .mode = mode, .link = link, .mtime_ns = TIME * NS_PER_SEC },
 		     &e) < 0)
 		test_fail(__FILE__, __LINE__, "ext4_add: %s", e.msg);
 }
@@ -71,7 +71,7 @@ static void add(struct ext4 *x, const char *path, mode_t mode, const char *link)
 static void file(struct ext4 *x, const char *path, const char *text)
 {
 	_cleanup_error_ struct error e = {};
-	struct ext4_entry entry = { .path = path, .mode = S_IFREG | 0644, .size = strlen(text) };
+	struct fs_entry entry = { .path = path, .mode = S_IFREG | 0644, .size = strlen(text) };
 
 	if (ext4_add(x, &entry, &e) < 0 || ext4_write(x, 0, text, strlen(text), &e) < 0 || ext4_end_file(x, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s: %s", path, e.msg);
@@ -147,9 +147,7 @@ TEST(resize2fs_grows_a_small_one)
 TEST(every_type_of_entry_is_written)
 {
 	_cleanup_free_ char *long_target = xcalloc(1, 201), *out = NULL, *link = NULL;
-	struct ext4_entry device = {
-		.path = "dev/big", .mode = S_IFBLK | 0600, .rdev_major = 259, .rdev_minor = 70000
-	};
+	struct fs_entry device = { .path = "dev/big", .mode = S_IFBLK | 0600, .rdev_major = 259, .rdev_minor = 70000 };
 	struct ext4 *x;
 	mode_t mode;
 	int fd;
@@ -241,7 +239,7 @@ TEST(entries_replace_each_other_and_trees_go)
 TEST(hostile_names_do_not_leave_the_root)
 {
 	static const char *const bad[] = { "", "/etc/x", "../x", "a/../../x", "a//x", "a/" };
-	struct ext4_entry e = { .mode = S_IFDIR | 0755 };
+	struct fs_entry e = { .mode = S_IFDIR | 0755 };
 	struct ext4 *x;
 	mode_t mode;
 	int fd;
@@ -274,7 +272,7 @@ TEST(content_keeps_its_holes_and_its_place)
 	static const size_t offsets[] = { 0, 3, 4096, 100000, 5000000, 5004097 };
 	_cleanup_free_ char *out = NULL, *path = xasprintf("%s/dump", test_tmpdir());
 	_cleanup_close_ int dump = -EBADF;
-	struct ext4_entry e = { .path = "sparse", .mode = S_IFREG | 0644, .size = UINT64_C(1) << 30 };
+	struct fs_entry e = { .path = "sparse", .mode = S_IFREG | 0644, .size = UINT64_C(1) << 30 };
 	struct ext4 *x;
 	struct stat st;
 	char c;
@@ -307,7 +305,7 @@ TEST(content_keeps_its_holes_and_its_place)
 
 TEST(a_file_in_many_pieces_gets_a_tree_of_extents)
 {
-	struct ext4_entry e = { .path = "pieces", .mode = S_IFREG | 0644, .size = UINT64_C(2000) * 8192 };
+	struct fs_entry e = { .path = "pieces", .mode = S_IFREG | 0644, .size = UINT64_C(2000) * 8192 };
 	_cleanup_free_ char *out = NULL;
 	struct ext4 *x;
 	int fd;
@@ -319,7 +317,7 @@ TEST(a_file_in_many_pieces_gets_a_tree_of_extents)
 	ASSERT_OK(ext4_end_file(x, NULL));
 	file(x, "after", "y");
 	/* Removal frees the tree's own blocks too. */
-	ASSERT_OK(ext4_add(x, &(struct ext4_entry){ .path = "again", .mode = S_IFREG | 0644, .size = e.size }, NULL));
+	ASSERT_OK(ext4_add(x, &(struct fs_entry){ .path = "again", .mode = S_IFREG | 0644, .size = e.size }, NULL));
 	for (uint64_t i = 0; i < 2000; i++)
 		ASSERT_OK(ext4_write(x, i * 8192, &i, sizeof(i), NULL));
 	ASSERT_OK(ext4_end_file(x, NULL));
@@ -374,14 +372,14 @@ TEST(attributes_and_access_lists_are_kept)
 				       0, 0xe8, 3,   0,   0,   4,   0,  4, 0,   255, 255, 255, 255, 16, 0,
 				       7, 0,    255, 255, 255, 255, 32, 0, 4,   0,   255, 255, 255, 255 };
 	char large[3000];
-	const struct ext4_xattr xattrs[] = {
+	const struct fs_xattr xattrs[] = {
 		{ "user.small", "value", 5 },
 		{ "user.large", large, sizeof(large) },
 		{ "security.capability", "\1\0\0\2\0\40\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20 },
 		{ "system.posix_acl_access", acl, sizeof(acl) },
 		{ "com.example.unknown", "x", 1 },
 	};
-	struct ext4_entry e = { .path = "f", .mode = S_IFREG | 0674, .size = 1, .xattrs = xattrs, .n_xattrs = 5 };
+	struct fs_entry e = { .path = "f", .mode = S_IFREG | 0674, .size = 1, .xattrs = xattrs, .n_xattrs = 5 };
 	_cleanup_free_ char *out = NULL, *value = NULL;
 	struct ext4 *x;
 	int fd;
@@ -450,7 +448,7 @@ TEST(thirty_thousand_files_are_quick)
 	x = create("q", UINT64_C(2) << 30, true, &fd);
 	for (unsigned i = 0; i < 30000; i++) {
 		_cleanup_free_ char *path = xasprintf("usr/share/%u/%u", i % 300, i);
-		struct ext4_entry e = { .path = path, .mode = S_IFREG | 0644, .size = sizeof(data) };
+		struct fs_entry e = { .path = path, .mode = S_IFREG | 0644, .size = sizeof(data) };
 
 		ASSERT_OK(ext4_add(x, &e, NULL));
 		ASSERT_OK(ext4_write(x, 0, data, sizeof(data), NULL));
@@ -463,7 +461,7 @@ TEST(thirty_thousand_files_are_quick)
 
 TEST(a_full_disk_and_a_bad_size_say_so)
 {
-	struct ext4_entry e = { .path = "big", .mode = S_IFREG | 0644, .size = UINT64_C(64) << 20 };
+	struct fs_entry e = { .path = "big", .mode = S_IFREG | 0644, .size = UINT64_C(64) << 20 };
 	_cleanup_free_ char *block = xcalloc(1, 1 << 20);
 	_cleanup_error_ struct error err = {};
 	struct ext4 *x;
@@ -553,7 +551,7 @@ static uint64_t used_blocks(const char *name)
 static void big_file(struct ext4 *x, const char *path)
 {
 	static const char block[1 << 16] = { 1 };
-	struct ext4_entry e = { .path = path, .mode = S_IFREG | 0644, .size = 100 * sizeof(block) };
+	struct fs_entry e = { .path = path, .mode = S_IFREG | 0644, .size = 100 * sizeof(block) };
 
 	ASSERT_OK(ext4_add(x, &e, NULL));
 	/* Every second block is a hole: the extent tree needs blocks of its own. */
@@ -566,8 +564,8 @@ static void big_file(struct ext4 *x, const char *path)
 TEST(what_is_taken_away_gives_its_blocks_back)
 {
 	char value[3000];
-	struct ext4_xattr xattr = { "user.large", value, sizeof(value) };
-	struct ext4_entry with_xattr = { .path = "x", .mode = S_IFIFO | 0644, .xattrs = &xattr, .n_xattrs = 1 };
+	struct fs_xattr xattr = { "user.large", value, sizeof(value) };
+	struct fs_entry with_xattr = { .path = "x", .mode = S_IFIFO | 0644, .xattrs = &xattr, .n_xattrs = 1 };
 	char target[1000];
 	struct ext4 *x;
 	int fd;

@@ -59,7 +59,7 @@ static void change(const char *image, const char *first, ...)
 static void add(struct ext4 *x, const char *path, mode_t mode, const char *text)
 {
 	_cleanup_error_ struct error e = {};
-	struct ext4_entry entry = { .path = path, .mode = mode, .mtime_ns = TIME * NS_PER_SEC + 123456789 };
+	struct fs_entry entry = { .path = path, .mode = mode, .mtime_ns = TIME * NS_PER_SEC + 123456789 };
 
 	if (S_ISLNK(mode))
 		entry.link = text;
@@ -79,7 +79,7 @@ static void make_base(const char *name, bool journal)
 	struct ext4 *x = NULL;
 	_cleanup_error_ struct error e = {};
 	/* An access list as system calls have it (linux/posix_acl_xattr.h): owner rwx, group r-x, others r-x. */
-	const struct ext4_xattr cap[] = {
+	const struct fs_xattr cap[] = {
 		{ "security.capability", "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20 },
 		{ "system.posix_acl_access",
 		  "\2\0\0\0"
@@ -88,7 +88,7 @@ static void make_base(const char *name, bool journal)
 		  "\40\0\5\0\377\377\377\377",
 		  28 },
 	};
-	struct ext4_entry entry = { .path = "big", .mode = S_IFREG | 0600, .size = 20 * MIB, .mtime_ns = 1 };
+	struct fs_entry entry = { .path = "big", .mode = S_IFREG | 0600, .size = 20 * MIB, .mtime_ns = 1 };
 
 	ASSERT_OK(ext4_create(fd, 64 * MIB, "t", uuid, seed, TIME, journal, &x, &e));
 	add(x, "etc", S_IFDIR | 0755, NULL);
@@ -111,7 +111,7 @@ static void make_base(const char *name, bool journal)
 		ASSERT_OK(ext4_write(x, i * MIB, big, MIB, &e));
 	ASSERT_OK(ext4_write(x, 15 * MIB, big, MIB, &e));
 	ASSERT_OK(ext4_end_file(x, &e));
-	entry = (struct ext4_entry){ .path = "cap", .mode = S_IFREG | 0755, .xattrs = cap, .n_xattrs = 2 };
+	entry = (struct fs_entry){ .path = "cap", .mode = S_IFREG | 0755, .xattrs = cap, .n_xattrs = 2 };
 	ASSERT_OK(ext4_add(x, &entry, &e));
 	ASSERT_OK(ext4_end_file(x, &e));
 	ASSERT_OK(ext4_finish(x, &e));
@@ -135,10 +135,10 @@ static void copy_base(void)
 struct log {
 	struct buf text;
 	uint64_t content, next;
-	const struct ext4_entry *entry;
+	const struct fs_entry *entry;
 };
 
-static int on_entry(const struct ext4_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
+static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
 {
 	struct log *l = data;
 
