@@ -23,8 +23,9 @@ static void set_time(uint32_t *seconds, uint32_t *extra, uint64_t ns)
 	uint64_t s = ns / UINT64_C(1000000000);
 
 	*seconds = (uint32_t)s;
-	/* Two bits continue the seconds past 2038, the others are nanoseconds. */
-	*extra = (uint32_t)((s >> 32) & 3) | (uint32_t)(ns % UINT64_C(1000000000)) << 2;
+	/* The seconds are signed. Two bits are what to add to them past 2038, the others are nanoseconds. */
+	*extra = (uint32_t)((s - (uint64_t)(int32_t)(uint32_t)s) >> 32 & 3) | (uint32_t)(ns % UINT64_C(1000000000))
+										      << 2;
 }
 
 static void init_inode(const struct ext4 *x, const struct fs_entry *e, union ext4_inode *inode)
