@@ -18,14 +18,15 @@ static const struct option import_table[] = {
 	TEXT(0, "select", "NAME", import_options, select, "Which one of an archive that holds several"),
 	TEXT(0, "platform", "OS/ARCH", import_options, platform, "Which one of an image for several platforms"),
 	BYTES(0, "disk", "SIZE", import_options, disk_bytes, "Size of its disk"),
-	CHOICE(0, "format", "FORMAT", import_options, format, "Kind of file system", .words = "ext4"),
+	CHOICE(0, "format", "FORMAT", import_options, format,
+	       "File system of its disk: ext4 (auto), or a read-only erofs", .words = "auto|ext4|erofs"),
 	TEXT(0, "user", "USER", import_options, user, "A disk image's user, whom cloud-init makes (dev unless given)"),
 	FLAG('q', "quiet", import_options, quiet, "No progress"),
 };
 
 static int run_import(const struct invocation *inv, struct error *err)
 {
-	static const char *const formats[] = { "ext4" };
+	static const char *const formats[] = { NULL, "ext4", "erofs" };
 	const struct import_options *o = inv->options;
 	_cleanup_free_ char *bytes = xasprintf("%" PRIu64, o->disk_bytes);
 	_cleanup_strv_ struct strv args = {};
@@ -51,8 +52,10 @@ static int run_import(const struct invocation *inv, struct error *err)
 		strv_add(&args, "--disk");
 		strv_add(&args, bytes);
 	}
-	strv_add(&args, "--format");
-	strv_add(&args, formats[o->format]);
+	if (formats[o->format]) {
+		strv_add(&args, "--format");
+		strv_add(&args, formats[o->format]);
+	}
 	if (o->quiet)
 		strv_add(&args, "--quiet");
 	strv_add(&args, "--");

@@ -32,7 +32,7 @@ static void add(struct strv *args, const char *option, const char *value)
 static int run_verb(const char *verb, const struct invocation *inv, int in_fd, struct error *err)
 {
 	const struct registry_options *o = inv->options;
-	static const char *const formats[] = { NULL, "ext4" };
+	static const char *const formats[] = { NULL, "ext4", "erofs" };
 	_cleanup_strv_ struct strv args = {};
 	struct termios was;
 	bool terminal = tcgetattr(STDIN_FILENO, &was) == 0;
@@ -118,7 +118,8 @@ const struct command logout_command = {
 static const struct option pull_table[] = {
 	TEXT(0, "platform", "OS/ARCH", registry_options, platform, "Another platform than this machine's"),
 	BYTES(0, "disk", "SIZE", registry_options, disk_bytes, "Size of its disk (chosen by its content unless given)"),
-	CHOICE(0, "format", "FORMAT", registry_options, format, "File system of its disk", .words = "auto|ext4"),
+	CHOICE(0, "format", "FORMAT", registry_options, format,
+	       "File system of its disk: ext4 (auto), or a read-only erofs", .words = "auto|ext4|erofs"),
 	FLAG(0, "foreign-layers", registry_options, foreign_layers,
 	     "Fetch layers that the image says are kept elsewhere"),
 	PLAIN_HTTP_OPTION,

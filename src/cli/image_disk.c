@@ -7,7 +7,30 @@
 #include "disk/disk_file.h"
 #include "disk/ext4.h"
 
-enum { XATTRS_MAX = 256 };
+int image_disk_entry(const struct tree_entry *e, struct fs_xattr xattrs[IMAGE_DISK_XATTRS], struct fs_entry *ret,
+		     struct error *err)
+{
+	if (e->n_xattrs > IMAGE_DISK_XATTRS)
+		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		xattrs[i] = (struct fs_xattr){ .name = e->xattrs[i].name,
+					       .value = e->xattrs[i].value,
+					       .len = e->xattrs[i].len };
+	*ret = (struct fs_entry){
+		.path = e->path,
+		.mode = e->mode,
+		.uid = e->uid,
+		.gid = e->gid,
+		.mtime_ns = e->mtime_ns,
+		.size = e->size,
+		.link = e->link,
+		.rdev_major = e->rdev_major,
+		.rdev_minor = e->rdev_minor,
+		.xattrs = xattrs,
+		.n_xattrs = e->n_xattrs,
+	};
+	return 0;
+}
 
 struct ext4_tree {
 	struct tree tree; /* first: a tree is one of these */
@@ -21,28 +44,11 @@ static struct ext4 *disk(struct tree *t)
 
 static int add(struct tree *t, const struct tree_entry *e, struct error *err)
 {
-	struct fs_xattr xattrs[XATTRS_MAX];
-	struct fs_entry entry = {
-		.path = e->path,
-		.mode = e->mode,
-		.uid = e->uid,
-		.gid = e->gid,
-		.mtime_ns = e->mtime_ns,
-		.size = e->size,
-		.link = e->link,
-		.rdev_major = e->rdev_major,
-		.rdev_minor = e->rdev_minor,
-		.xattrs = xattrs,
-		.n_xattrs = e->n_xattrs,
-	};
+	struct fs_xattr xattrs[IMAGE_DISK_XATTRS];
+	struct fs_entry entry;
+	int r = image_disk_entry(e, xattrs, &entry, err);
 
-	if (e->n_xattrs > XATTRS_MAX)
-		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
-	for (size_t i = 0; i < e->n_xattrs; i++)
-		xattrs[i] = (struct fs_xattr){ .name = e->xattrs[i].name,
-					       .value = e->xattrs[i].value,
-					       .len = e->xattrs[i].len };
-	return ext4_add(disk(t), &entry, err);
+	return r < 0 ? r : ext4_add(disk(t), &entry, err);
 }
 
 static int write_piece(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err)
@@ -112,6 +118,24 @@ int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, str
 	t->x = x;
 	*ret = &t->tree;
 	return 0;
+}
+
+int image_disk_format(const char *name, tree_create_fn *ret, struct error *err)
+{
+	static const struct {
+		const char *name;
+		tree_create_fn create;
+	} formats[] = {
+		{ "ext4", ext4_tree_create },
+		{ "erofs", erofs_tree_create },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+		if (streq(name ? name : "ext4", formats[i].name)) {
+			*ret = formats[i].create;
+			return 0;
+		}
+	return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': images become ext4 or erofs disks", name);
 }
 
 /* A disk without a partition table is refused like anything else that is none: there is nothing to boot on it. */

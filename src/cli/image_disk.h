@@ -1,9 +1,18 @@
-/* Makes images' trees ext4 disks: the rooms of images and disks do not know each other, this door knows both. */
+/* Makes images' trees disks: the rooms of images and disks do not know each other, this door knows both. */
 #pragma once
 
+#include "disk/fs_entry.h"
 #include "image/tree.h"
 
 int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
+/* As long as its content; f->bytes is only its limit. */
+int erofs_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
+/* By the format's name; NULL is "ext4". Errors: kind USAGE. */
+int image_disk_format(const char *name, tree_create_fn *ret, struct error *err);
+/* An entry of a tree as the builders of file systems take it; what it points at is borrowed from @e, and @xattrs. */
+enum { IMAGE_DISK_XATTRS = 256 };
+int image_disk_entry(const struct tree_entry *e, struct fs_xattr xattrs[IMAGE_DISK_XATTRS], struct fs_entry *ret,
+		     struct error *err);
 /* An unpack_disk_fn: any format that is known, by qemu-img. */
 int image_disk_make(int fd, int dirfd, const char *name, const char *scratch_path, uint64_t *ret_bytes,
 		    struct error *err);

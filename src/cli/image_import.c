@@ -110,7 +110,7 @@ static int import_disk(const struct store *s, const struct options *o, const cha
 	struct disk_import d = { .path = path, .user = o->user };
 	int r;
 
-	if (o->select || o->platform || o->disk_bytes || (o->format && !streq(o->format, "ext4")))
+	if (o->select || o->platform || o->disk_bytes || o->format)
 		return error_set_kind(err, ERROR_USAGE, EINVAL,
 				      "'%s' is a disk image: --select, --platform, --disk and --format are not for it",
 				      path);
@@ -131,7 +131,7 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	_cleanup_close_ int lock = -EBADF;
 	struct options o = {};
 	struct source_request q = {};
-	struct unpack_request u = { .create_tree = ext4_tree_create, .make_disk = image_disk_make };
+	struct unpack_request u = { .make_disk = image_disk_make };
 	const struct source *source;
 	struct reference ref;
 	const char *disk;
@@ -139,6 +139,8 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 
 	if (r >= 0 && o.n != 1)
 		r = verb_usage(err, "import-image wants one source");
+	if (r >= 0)
+		r = image_disk_format(o.format, &u.create_tree, err);
 	if (r >= 0 && o.name)
 		r = reference_parse(o.name, &ref, err);
 	if (r >= 0 && disk_import_recognise(o.operands[0], &disk))

@@ -307,11 +307,13 @@ static int pull(const struct store *s, const struct options *o, const struct ref
 		.name = name,
 		.format = o->format,
 		.disk_bytes = o->disk_bytes,
-		.create_tree = ext4_tree_create,
 		.make_disk = image_disk_make,
 		.progress_fd = o->quiet ? -1 : verb_progress_fd(),
 	};
-	int r = lock < 0 ? lock : pull_resolve(registry, s, ref, o->platform, &manifest, err);
+	int r = lock < 0 ? lock : image_disk_format(o->format, &u.create_tree, err);
+
+	if (r >= 0)
+		r = pull_resolve(registry, s, ref, o->platform, &manifest, err);
 
 	if (r < 0)
 		return r;

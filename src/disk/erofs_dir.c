@@ -50,7 +50,7 @@ int erofs_set_dir(struct erofs *x, uint32_t index, const struct fs_entry *e, str
 		return error_set(err, E2BIG, "'%s': the image's directories have too many extended attributes",
 				 e->path);
 	if (index == 0 && EROFS_ROOT_AT + EROFS_INODE + xattrs.len > EROFS_ROOT_END)
-		return error_set(err, E2BIG, "file system: extended attributes: more than there is room for");
+		return error_set(err, E2BIG, "'%s': extended attributes: more than there is room for", e->path);
 	if (xattrs.len) {
 		d->xattrs = xmemdup(xattrs.p, xattrs.len);
 		d->xattr_bytes = (uint32_t)xattrs.len;

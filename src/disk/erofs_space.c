@@ -19,7 +19,7 @@ static uint64_t blocks_of(uint64_t bytes)
 int erofs_take_blocks(struct erofs *x, uint64_t n, uint32_t *ret, struct error *err)
 {
 	if (n > x->limit_blocks || x->next_block > x->limit_blocks - n) {
-		(void)error_set_kind(err, ERROR_CANTCREATE, EXFULL, "file system: the disk is full");
+		(void)error_set_kind(err, ERROR_CANTCREATE, EXFULL, "file system: content: the disk is full");
 		(void)error_hint(err, "ask for a larger disk (--disk)");
 		return -EXFULL;
 	}
@@ -384,7 +384,7 @@ int erofs_xattrs_encode(const struct fs_entry *e, struct buf *out, struct error 
 		if (a->len > XATTR_VALUE_MAX)
 			return error_set(err, E2BIG, "'%s': an extended attribute is too large", e->path);
 		if (!*rest && !acl_is_sound(a))
-			return error_set(err, EINVAL, "file system: extended attributes: a value that cannot be");
+			return error_set(err, EINVAL, "\'%s\': extended attributes: a value that cannot be", e->path);
 		if (!out->len)
 			buf_add(out, zeros, sizeof(zeros));
 		buf_addc(out, (char)strlen(rest));
@@ -396,6 +396,6 @@ int erofs_xattrs_encode(const struct fs_entry *e, struct buf *out, struct error 
 		buf_add(out, zeros, -out->len & 3);
 	}
 	if (out->len > EROFS_XATTR_HEADER + (XATTR_ICOUNT_MAX - 1) * 4)
-		return error_set(err, E2BIG, "file system: extended attributes: more than there is room for");
+		return error_set(err, E2BIG, "'%s': extended attributes: more than there is room for", e->path);
 	return 0;
 }

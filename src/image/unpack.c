@@ -311,7 +311,7 @@ static int unpack(struct unpack *u, struct error *err)
 	if (r < 0)
 		return r;
 	u->meta.format = xstrdup("raw");
-	u->meta.fstype = xstrdup("ext4");
+	u->meta.fstype = xstrdup(u->request->format ? u->request->format : "ext4");
 	u->meta.boot = IMAGE_BOOT_KERNEL;
 	chain = chain_text(u);
 	u->meta.chain = digest_bytes(chain, strlen(chain));
@@ -335,9 +335,6 @@ int image_unpack(const struct store *s, const struct unpack_request *r, char **r
 	_cleanup_(unpack_done) struct unpack u = { .store = s, .request = r };
 	int k;
 
-	if (r->format && !streq(r->format, "ext4"))
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': images become ext4 disks",
-				      r->format);
 	if (r->disk_bytes && (r->disk_bytes < DISK_MIN || r->disk_bytes > DISK_MAX))
 		return error_set_kind(err, ERROR_USAGE, ERANGE, "a disk has 64 MiB to 16 TiB, not %" PRIu64 " bytes",
 				      r->disk_bytes);

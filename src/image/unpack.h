@@ -15,7 +15,7 @@ struct unpack_request {
 	const struct oci_descriptor *manifest; /* it, its config and its layers are blobs of ours */
 	const char *name;                      /* to seal it under; NULL = none */
 	const char *source;                    /* for people: "registry docker.io/library/debian:12" */
-	const char *format;                    /* "ext4" (NULL), "erofs" */
+	const char *format;                    /* what create_tree makes: "ext4" (NULL), "erofs" */
 	uint64_t disk_bytes;                   /* virtual size; 0 = chosen by the content */
 	tree_create_fn create_tree;
 	unpack_disk_fn

@@ -199,7 +199,11 @@ static int join(int disks_fd, const char *hex, const struct store *s, const stru
 	if (r < 0)
 		return r;
 	if (!old.disk || !streq(old.disk, meta->disk)) {
-		r = error_set(err, EEXIST, "image %.19s is there already, with another disk", meta->digest);
+		if (old.fstype && meta->fstype && !streq(old.fstype, meta->fstype))
+			r = error_set(err, EEXIST, "image %.19s is there already as %s, not as %s", meta->digest,
+				      old.fstype, meta->fstype);
+		else
+			r = error_set(err, EEXIST, "image %.19s is there already, with another disk", meta->digest);
 		(void)error_hint(err, "skerry image delete %.19s", meta->digest);
 		return r;
 	}

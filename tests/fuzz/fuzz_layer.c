@@ -1,5 +1,5 @@
-/* Layers as a registry sends them: two tars, one on top of the other, applied to a small ext4. What was accepted must be readable again, and
- * to the same limits of names. */
+/* Layers as a registry sends them: two tars, one on top of the other, applied to a small ext4 and to a small EROFS. What was accepted must be
+ * readable again, and to the same limits of names. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -95,21 +95,27 @@ static void read_back(int fd)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Returns whether both layers were accepted. */
+static bool fill(tree_create_fn create, int fd, const uint8_t *data, size_t size)
 {
 	_cleanup_(tree_freep) struct tree *tree = NULL;
 	struct tree_format f = { .bytes = DISK_BYTES, .label = "fuzz", .time_s = 1 };
-	_cleanup_close_ int fd = memfd_create("fuzz", MFD_CLOEXEC);
-	size_t piece, cut;
+	size_t piece = 1 + data[0] * 8u, cut = (size - 2) * data[1] / 255;
+
+	if (fd < 0 || create(fd, &f, &tree, NULL) < 0)
+		abort();
+	return apply(tree, data + 2, cut, piece) >= 0 && apply(tree, data + 2 + cut, size - 2 - cut, piece) >= 0 &&
+	       tree->ops->finish(tree, NULL) >= 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	_cleanup_close_ int ext4 = memfd_create("fuzz", MFD_CLOEXEC), erofs = memfd_create("fuzz", MFD_CLOEXEC);
 
 	if (size < 3)
 		return 0;
-	piece = 1 + data[0] * 8u;
-	cut = (size - 2) * data[1] / 255;
-	if (fd < 0 || ext4_tree_create(fd, &f, &tree, NULL) < 0)
-		abort();
-	if (apply(tree, data + 2, cut, piece) >= 0 && apply(tree, data + 2 + cut, size - 2 - cut, piece) >= 0 &&
-	    tree->ops->finish(tree, NULL) >= 0)
-		read_back(fd);
+	if (fill(ext4_tree_create, ext4, data, size))
+		read_back(ext4);
+	(void)fill(erofs_tree_create, erofs, data, size);
 	return 0;
 }

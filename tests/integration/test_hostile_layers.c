@@ -38,7 +38,8 @@ static void nothing_is_left(const struct store *s)
 	closedir(d);
 }
 
-static void refused_with(struct test_layer *layers, size_t n, uint64_t disk_bytes, int status, const char *why)
+static void refused_as(const char *format, const struct test_layer *layers, size_t n, uint64_t disk_bytes, int status,
+		       const char *why)
 {
 	_cleanup_store_ struct store s = {};
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
@@ -47,12 +48,18 @@ static void refused_with(struct test_layer *layers, size_t n, uint64_t disk_byte
 
 	layers_store(&s, "home");
 	layers_put(&s, layers, n, NULL, &manifest);
-	if (layers_unpack(&s, &manifest, "hostile", disk_bytes, &m, &e) >= 0)
-		test_fail(__FILE__, __LINE__, "accepted, expected: %s", why);
+	if (layers_unpack_as(&s, &manifest, "hostile", format, disk_bytes, &m, &e) >= 0)
+		test_fail(__FILE__, __LINE__, "accepted as %s, expected: %s", format, why);
 	if (error_exit_status(&e) != status)
 		test_fail(__FILE__, __LINE__, "exit %d, expected %d: %s", error_exit_status(&e), status, e.msg);
 	ASSERT_CONTAINS(e.msg, why);
 	nothing_is_left(&s);
+}
+
+static void refused_with(struct test_layer *layers, size_t n, uint64_t disk_bytes, int status, const char *why)
+{
+	refused_as("ext4", layers, n, disk_bytes, status, why);
+	refused_as("erofs", layers, n, disk_bytes, status, why);
 	for (size_t i = 0; i < n; i++)
 		test_layer_done(&layers[i]);
 }
@@ -67,22 +74,33 @@ static void refused(struct test_layer *l, const char *why)
 
 static unsigned n_stores;
 
-static void accepted(struct test_layer *layers, size_t n, const char *request, const char *expected)
+static void accepted_as(const char *format, const struct test_layer *layers, size_t n, struct store *s,
+			struct image_meta *ret)
 {
-	_cleanup_store_ struct store s = {};
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
-	_cleanup_(image_meta_done) struct image_meta m = {};
 	_cleanup_error_ struct error e = {};
-	_cleanup_free_ char *out = NULL, *home = xasprintf("home-%u", ++n_stores);
+	_cleanup_free_ char *home = xasprintf("home-%u", ++n_stores);
 
 	/* One of its own, as nothing is to be left in those of the others. */
-	layers_store(&s, home);
-	layers_put(&s, layers, n, NULL, &manifest);
-	if (layers_unpack(&s, &manifest, "odd", DISK, &m, &e) < 0)
+	layers_store(s, home);
+	layers_put(s, layers, n, NULL, &manifest);
+	if (layers_unpack_as(s, &manifest, "odd", format, DISK, ret, &e) < 0)
 		test_fail(__FILE__, __LINE__, "refused: %s", e.msg);
-	layers_check_disk(&s, &m);
+	layers_check_disk(s, ret);
+}
+
+/* As an ext4 it is what is expected, and as an EROFS the same. */
+static void accepted(struct test_layer *layers, size_t n, const char *request, const char *expected)
+{
+	_cleanup_store_ struct store s = {}, other = {};
+	_cleanup_(image_meta_done) struct image_meta m = {}, erofs = {};
+	_cleanup_free_ char *out = NULL;
+
+	accepted_as("ext4", layers, n, &s, &m);
 	out = layers_debugfs(&s, &m, request);
 	ASSERT_CONTAINS(out, expected);
+	accepted_as("erofs", layers, n, &other, &erofs);
+	layers_same_tree(&s, &m, &other, &erofs);
 	for (size_t i = 0; i < n; i++)
 		test_layer_done(&layers[i]);
 }

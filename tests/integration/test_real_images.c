@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "base/spawn.h"
 #include "disk/ext4_diff.h"
+#include "erofs_tree.h"
 #include "image/blob.h"
 #include "image/digest.h"
 #include "image/source.h"
@@ -164,6 +165,10 @@ static void list_disk(const struct store *s, const struct image_meta *m, struct 
 	struct ext4_diff_request q = { .what = "disk", .ops = &ops, .data = l };
 
 	ASSERT_OK(fd);
+	if (streq(m->fstype, "erofs")) {
+		erofs_tree_tell(fd, &ops, l);
+		return;
+	}
 	ASSERT_OK(disk_reader_raw(fd, "disk", &disk, NULL));
 	q.disk = disk;
 	if (ext4_diff(&q, NULL, &e) < 0)
@@ -262,7 +267,7 @@ static void same_lists(struct list *ours, struct list *theirs)
 	strv_done(&theirs->lines);
 }
 
-static void unpack_layout(const char *layout, struct list *l, const char *home)
+static void unpack_layout(const char *layout, const char *format, struct list *l, const char *home)
 {
 	_cleanup_store_ struct store s = {};
 	_cleanup_free_ char *operand = xasprintf("%s/%s", test_tmpdir(), layout), *name = NULL;
@@ -275,7 +280,8 @@ static void unpack_layout(const char *layout, struct list *l, const char *home)
 	layers_store(&s, home);
 	lock = blob_lock(&s, false, NULL);
 	ASSERT_OK(lock);
-	if (source_oci.fetch(&s, &q, &manifest, &name, &e) < 0 || layers_unpack(&s, &manifest, "real", 0, &m, &e) < 0)
+	if (source_oci.fetch(&s, &q, &manifest, &name, &e) < 0 ||
+	    layers_unpack_as(&s, &manifest, "real", format, 0, &m, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s: %s", layout, e.msg);
 	layers_check_disk(&s, &m);
 	list_disk(&s, &m, l);
@@ -292,22 +298,29 @@ static void forget_root(struct list *l)
 }
 
 /* The layout's image, by us and by umoci. */
-static void compare(const char *layout, const char *bundle, bool with_root)
+static void compare_as(const char *layout, const char *format, const char *root, bool with_root)
 {
-	_cleanup_free_ char *image = xasprintf("%s:t", layout),
-			    *root = xasprintf("%s/%s/rootfs", test_tmpdir(), bundle);
 	struct list ours = {}, theirs = {};
 	struct seen seen = {};
 
-	RUN("umoci", "unpack", "--image", image, bundle);
 	list_directory(root, ".", &theirs, &seen);
-	unpack_layout(layout, &ours, bundle);
+	unpack_layout(layout, format, &ours, format);
 	ASSERT(ours.lines.n > 5);
 	if (!with_root) {
 		forget_root(&ours);
 		forget_root(&theirs);
 	}
 	same_lists(&ours, &theirs);
+}
+
+static void compare(const char *layout, const char *bundle, bool with_root)
+{
+	_cleanup_free_ char *image = xasprintf("%s:t", layout),
+			    *root = xasprintf("%s/%s/rootfs", test_tmpdir(), bundle);
+
+	RUN("umoci", "unpack", "--image", image, bundle);
+	compare_as(layout, "ext4", root, with_root);
+	compare_as(layout, "erofs", root, with_root);
 }
 
 static char *at(const char *path)
@@ -443,7 +456,7 @@ TEST(skopeo_packs_layers_anew)
 	make_base();
 	put("usr/second", "2", 0644);
 	RUN("umoci", "repack", "--refresh-bundle", "--image", "l:t", "b");
-	unpack_layout("l", &expected, "first");
+	unpack_layout("l", "ext4", &expected, "first");
 	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
 		_cleanup_free_ char *to = xasprintf("oci:%s/%s:t", test_tmpdir(), formats[i]);
 		_cleanup_free_ char *from = xasprintf("oci:%s/l:t", test_tmpdir()), *home = xasprintf("home-%zu", i);
@@ -451,7 +464,7 @@ TEST(skopeo_packs_layers_anew)
 
 		RUN("skopeo", "--insecure-policy", "copy", "-q", "--dest-compress", "--dest-compress-format",
 		    formats[i], from, to);
-		unpack_layout(formats[i], &ours, home);
+		unpack_layout(formats[i], "ext4", &ours, home);
 		strv_copy(&copy.lines, &expected.lines);
 		same_lists(&ours, &copy);
 	}

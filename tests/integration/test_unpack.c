@@ -1,6 +1,7 @@
 /* Images of layers, from blobs to a disk that e2fsck and debugfs look at. */
 #include "layers.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -120,6 +121,53 @@ TEST(layers_cover_each_other)
 	content_is(&s, &m, "/usr/lib/libc.so", "2");
 	content_is(&s, &m, "/d/linked", "2");
 	for (size_t i = 0; i < 3; i++)
+		test_layer_done(&l[i]);
+}
+
+TEST(an_erofs_is_the_same_tree)
+{
+	_cleanup_store_ struct store s = {}, other = {}, again = {};
+	struct test_layer l[2] = { { .packer = "gzip" }, {} };
+	_cleanup_(image_meta_done) struct image_meta m = {}, e = {}, e2 = {};
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+	_cleanup_error_ struct error err = {};
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	layers_store(&s, "home");
+	tarball_file(&l[0].tar, "gone", "1");
+	tarball_file(&l[0].tar, "d/one", "1");
+	tarball_link(&l[0].tar, '1', "d/two", "d/one");
+	tarball_add(&l[0].tar, &(struct tarball_entry){ .name = "sbin/init", .mode = 0755, .content = "#!", .n = 2 });
+	tarball_file(&l[1].tar, ".wh.gone", "");
+	tarball_file(&l[1].tar, "d/three", "3");
+	unpack(&s, l, 2, NULL, &m);
+	layers_put(&s, l, 2, NULL, &manifest);
+	/* One name, one disk: who wants the other kind takes the image away first. */
+	ASSERT_EQ(layers_unpack_as(&s, &manifest, "test:1", "erofs", 0, &e, &err), -EEXIST);
+	ASSERT_CONTAINS(err.msg, "is there already as ext4, not as erofs");
+	ASSERT_CONTAINS(err.hint, "skerry image delete sha256:");
+	layers_store(&other, "other");
+	oci_descriptor_done(&manifest);
+	layers_put(&other, l, 2, NULL, &manifest);
+	ASSERT_OK(layers_unpack_as(&other, &manifest, "test:1", "erofs", 0, &e, NULL));
+	layers_check_disk(&other, &e);
+	layers_same_tree(&s, &m, &other, &e);
+	ASSERT_STREQ(e.fstype, "erofs");
+	ASSERT_STREQ(e.format, "raw");
+	ASSERT_STREQ(e.digest, m.digest);
+	ASSERT(!streq(e.chain, m.chain));
+	ASSERT_EQ(e.init, IMAGE_INIT_SYSTEM);
+	ASSERT_EQ(e.virtual_bytes, m.virtual_bytes);
+	path = image_disk_path(&other, &e);
+	ASSERT_EQ(stat(path, &st), 0);
+	ASSERT(st.st_size < 64 << 10);
+	layers_store(&again, "again");
+	oci_descriptor_done(&manifest);
+	layers_put(&again, l, 2, NULL, &manifest);
+	ASSERT_OK(layers_unpack_as(&again, &manifest, "test:1", "erofs", 0, &e2, NULL));
+	ASSERT_STREQ(e2.disk, e.disk);
+	for (size_t i = 0; i < 2; i++)
 		test_layer_done(&l[i]);
 }
 

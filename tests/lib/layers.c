@@ -1,8 +1,10 @@
 #include "layers.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/spawn.h"
 #include "cli/image_disk.h"
@@ -11,6 +13,7 @@
 #include "image/unpack.h"
 #include "json/json.h"
 #include "test.h"
+#include "tree_list.h"
 
 void layers_store(struct store *ret, const char *name)
 {
@@ -130,25 +133,32 @@ void layers_put(const struct store *s, const struct test_layer *layers, size_t n
 	ret->digest = put(s, &text);
 }
 
-int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, const char *name, uint64_t disk_bytes,
-		  struct image_meta *ret, struct error *err)
+int layers_unpack_as(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *format,
+		     uint64_t disk_bytes, struct image_meta *ret, struct error *err)
 {
 	_cleanup_close_ int lock = blob_lock(s, false, NULL);
 	struct unpack_request q = { .manifest = manifest,
 				    .name = name,
 				    .source = "test",
+				    .format = format,
 				    .disk_bytes = disk_bytes,
-				    .create_tree = ext4_tree_create,
 				    .make_disk = image_disk_make,
 				    .progress_fd = -1 };
 	_cleanup_free_ char *digest = NULL;
 	int r;
 
 	ASSERT_OK(lock);
+	ASSERT_OK(image_disk_format(format, &q.create_tree, NULL));
 	r = image_unpack(s, &q, &digest, err);
 	if (r >= 0)
 		ASSERT_OK(image_meta_read(s, digest, ret, NULL));
 	return r;
+}
+
+int layers_unpack(const struct store *s, const struct oci_descriptor *manifest, const char *name, uint64_t disk_bytes,
+		  struct image_meta *ret, struct error *err)
+{
+	return layers_unpack_as(s, manifest, name, NULL, disk_bytes, ret, err);
 }
 
 static char *tool(const char *program, const char *a, const char *b, const char *c, int *ret_status)
@@ -176,9 +186,34 @@ char *layers_debugfs(const struct store *s, const struct image_meta *m, const ch
 void layers_check_disk(const struct store *s, const struct image_meta *m)
 {
 	_cleanup_free_ char *path = image_disk_path(s, m), *out = NULL;
+	bool erofs = streq(m->fstype, "erofs");
 	int status;
 
-	out = tool("e2fsck", "-fn", path, NULL, &status);
+	out = erofs ? tool("fsck.erofs", path, NULL, NULL, &status) : tool("e2fsck", "-fn", path, NULL, &status);
 	if (status != 0)
-		test_fail(__FILE__, __LINE__, "e2fsck: %s", out);
+		test_fail(__FILE__, __LINE__, "%s: %s", m->fstype, out);
+}
+
+static void list_tree(const struct store *s, const struct image_meta *m, struct tree_list *ret)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	ASSERT_OK(fd);
+	if (streq(m->fstype, "erofs"))
+		tree_list_erofs(fd, ret);
+	else
+		tree_list_ext4(fd, ret);
+}
+
+void layers_same_tree(const struct store *s, const struct image_meta *m, const struct store *other_s,
+		      const struct image_meta *other)
+{
+	struct tree_list a = {}, b = {};
+
+	list_tree(s, m, &a);
+	list_tree(other_s, other, &b);
+	tree_list_same(&a, &b);
+	tree_list_done(&a);
+	tree_list_done(&b);
 }

@@ -60,17 +60,17 @@ static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size
 	return 0;
 }
 
-/* What is not told is zeros. */
+/* What is not told is zeros: each of them multiplies. */
 static void pad(struct tree_list *l, uint64_t offset)
 {
-	static const uint8_t zeros[65536];
+	uint64_t factor = FNV_PRIME;
 
-	while (l->at < offset) {
-		size_t k = offset - l->at < sizeof(zeros) ? (size_t)(offset - l->at) : sizeof(zeros);
-
-		l->hash = hash(l->hash, zeros, k);
-		l->at += k;
-	}
+	if (l->at >= offset)
+		return;
+	for (uint64_t n = offset - l->at; n; n >>= 1, factor *= factor)
+		if (n & 1)
+			l->hash *= factor;
+	l->at = offset;
 }
 
 static int on_content(uint64_t offset, const void *p, size_t n, void *data, struct error *err)
@@ -105,18 +105,21 @@ static int on_link(const char *path, const char *target, void *data, struct erro
 	return 0;
 }
 
-static bool skip(const char *path, void *data)
-{
-	(void)data;
-	return streq(path, "lost+found");
-}
-
 static const struct ext4_diff_ops ops = {
-	.entry = on_entry, .content = on_content, .end = on_end, .hard_link = on_link, .skip = skip
+	.entry = on_entry, .content = on_content, .end = on_end, .hard_link = on_link
 };
 
+/* Every ext4 has lost+found, whatever an image says of it. */
 static void put_in_order(struct tree_list *l)
 {
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->lines.n; i++)
+		if (after_prefix(l->lines.items[i], "lost+found"))
+			free(l->lines.items[i]);
+		else
+			l->lines.items[n++] = l->lines.items[i];
+	l->lines.n = n;
 	qsort(l->lines.items, l->lines.n, sizeof(*l->lines.items), by_text);
 }
 
