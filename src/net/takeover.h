@@ -1,0 +1,73 @@
+/* Taking over the interfaces of a network namespace (a container's) for a guest.
+ *
+ * Beside an interface a TAP is made, and traffic control redirects whatever arrives at the one to the other, both ways:
+ *
+ *     outside ── eth0 ─┬─ ingress ──> sktap2 ── guest      guest ── sktap2 ── ingress ──> eth0 ── outside
+ *                      └─ (the namespace's own stack gets nothing any more)
+ *
+ * The guest has the interface's hardware address, addresses, MTU and routes, so that for everybody else nothing has changed. The interface
+ * keeps its addresses all the time: multicast groups, and ipvlan's way of telling its interfaces apart, hang on them.
+ *
+ * Needs CAP_NET_ADMIN in the namespace (and CAP_SYS_ADMIN to enter one), /dev/net/tun, and a kernel with the ingress queueing discipline, the
+ * u32 classifier and the mirred action (as sold by every distribution). Routes of other tables than main, and rules, are not carried over.
+ *
+ * Everywhere @netns_fd is a borrowed descriptor of the namespace, -1 = the own one. All calls are synchronous and end at once. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+struct net_route {
+	char destination[64]; /* CIDR; "0.0.0.0/0" and "::/0" for everything */
+	char gateway
+		[46]; /* "" = on the link; need not be in the interface's own network, nor of the destination's family */
+	char source[46]; /* preferred source address, "" = none */
+	uint32_t metric; /* 0 = the kernel's default */
+};
+
+struct net_neighbour {
+	char address[46];
+	char mac[18];
+};
+
+struct net_takeover_nic {
+	char name[16];
+	unsigned index;
+	char mac[18];
+	struct strv addresses; /* CIDR, IPv4 and IPv6, no IPv6 link-local ones */
+	uint32_t mtu;
+	struct net_route
+		*routes; /* owned; those of table main beside what an address brings by itself; on-link ones first */
+	size_t n_routes;
+	struct net_neighbour *neighbours; /* owned; permanent entries: some plugins answer for a gateway only by them */
+	size_t n_neighbours;
+	/* Of the default route with the lowest metric, "" = none: for what can be told no more. It is among the routes too. */
+	char gateway[46], gateway6[46];
+	char tap[16]; /* the TAP's name: "sktap" and the index */
+};
+
+struct net_takeover {
+	struct net_takeover_nic *nics; /* owned; in the order of their indexes */
+	size_t n;
+};
+void net_takeover_done(struct net_takeover *t);
+
+/* Reads what the namespace holds, without a side effect: the interfaces in @names, or (NULL or empty) every one but lo that is up and has an
+ * address. None at all is no error.
+ * Errors: kind CONFIG naming the interface that cannot be handed to a guest and why (no Ethernet, ipvlan in another mode than l2, two with one
+ * hardware address, down); NOT_FOUND a name of @names; DENIED. */
+int net_takeover_inspect(int netns_fd, const struct strv *names, struct net_takeover *ret, struct error *err);
+
+/* Makes the TAP of @nic and joins the two. *ret_tap_fd: TAP without packet information, with virtio-net headers, for the engine; owned, CLOEXEC.
+ * What is made outlives the process that made it, so the namespace should be on record before. Leftovers of a call that was broken off are
+ * replaced; on failure nothing is left.
+ * Errors: kind BUSY the TAP is in use, or the interface has filters of somebody else; NOT_FOUND the interface has gone; UNAVAILABLE the
+ * kernel cannot do it, or there is no /dev/net/tun. */
+int net_takeover_attach(int netns_fd, const struct net_takeover_nic *nic, int *ret_tap_fd, struct error *err);
+
+/* Undoes every attach in that namespace, from the names alone: filters, queueing disciplines that were not there before, TAPs (also one that is
+ * in use). Idempotent; nothing to do is success. Goes on after a failure and returns the first. */
+int net_takeover_release(int netns_fd, struct error *err);
