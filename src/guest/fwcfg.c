@@ -27,6 +27,8 @@ static void item_select(uint16_t item)
 static void item_read(void *to, size_t n)
 {
 	insb(DATA_PORT, to, n);
+	/* Not every C library's header tells the compiler that this writes to memory. */
+	__asm__ volatile("" : : "r"(to) : "memory");
 }
 
 /* Looks for @name in the directory: big-endian count, then size, item, two bytes of nothing, and the name of each file. */
