@@ -11,7 +11,7 @@ qemu-system-x86 qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-s
 check_packages='
 bc bison flex libelf-dev lz4 patch perl bzip2 xz-utils zstd
 genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
-apache2-utils buildah docker-registry erofs-utils iproute2 openssl skopeo umoci
+apache2-utils buildah containernetworking-plugins docker-registry erofs-utils iproute2 openssl skopeo umoci
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '
 
