@@ -100,7 +100,8 @@ static struct json *users_json(const struct store *s, const char *digest)
 		if (name_parse(names.items[i], "machine name", &name, NULL) >= 0 &&
 		    machine_info_load(s, &name, &info, NULL) >= 0 &&
 		    (streq(info.spec.image_digest, digest) ||
-		     (info.spec.home_digest && streq(info.spec.home_digest, digest))))
+		     (info.spec.home_digest && streq(info.spec.home_digest, digest)) ||
+		     (info.spec.blank_digest && streq(info.spec.blank_digest, digest))))
 			json_append_string(list, name.s);
 		machine_info_done(&info);
 	}

@@ -140,6 +140,8 @@ static int check_disk(const Skerry__Agent__V1__Disk *d, struct error *err)
 		return bad(err, "a disk's mount point");
 	if (!streq(d->fstype, "ext4") && !streq(d->fstype, "erofs"))
 		return bad(err, "a disk's file system type");
+	if (d->upper[0] && (!consists_of(d->upper, LOWER UPPER DIGITS "-_.", 20) || !streq(d->mount, "/")))
+		return bad(err, "the disk above a disk");
 	return 0;
 }
 

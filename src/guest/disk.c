@@ -95,13 +95,55 @@ static int grow(const char *node, const char *target)
 	return 0;
 }
 
-/* A root that cannot be written to gets a layer in memory: /etc must take the machine's name, keys and addresses. */
-static int add_layer(const char *target, struct error *err)
+static int make_dir(const char *path, mode_t mode)
 {
-	if (mount("tmpfs", "/layer", "tmpfs", MS_NODEV | MS_NOSUID, "mode=0755") < 0 ||
-	    mkdir("/layer/upper", 0755) < 0 || mkdir("/layer/work", 0755) < 0)
-		return error_set_errno(err, errno, "cannot make the writable layer");
-	if (mount("overlay", target, "overlay", 0, "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work") < 0)
+	return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* A disk's file system stays within reach: /run goes along to the new root, as other initrds do it too. */
+static int mount_delta(const Skerry__Agent__V1__Disk *d, uint64_t deadline_ns, struct buf *errors, struct error *err)
+{
+	_cleanup_free_ char *node = NULL;
+	int r = disk_find(d->upper, deadline_ns, &node, err);
+
+	if (r < 0)
+		return r;
+	(void)mkdir("/run", 0755);
+	if (mount("tmpfs", "/run", "tmpfs", MS_NODEV | MS_NOSUID, "mode=0755") < 0 ||
+	    mkdir("/run/initramfs", 0755) < 0 || mkdir("/run/initramfs/skerry", 0700) < 0 ||
+	    mkdir(DISK_DELTA, 0700) < 0)
+		return error_set_errno(err, errno, "cannot make %s", DISK_DELTA);
+	if (mount(node, DISK_DELTA, "ext4", 0, NULL) < 0)
+		return error_set_errno(err, errno, "disk '%s': cannot mount %s as ext4", d->upper, node);
+	r = d->grow ? grow(node, DISK_DELTA) : 0;
+	if (r < 0)
+		buf_addf(errors, "disk '%s': cannot grow: %s\n", d->upper, strerror(-r));
+	return 0;
+}
+
+/* A root that cannot be written to gets a layer above it: /etc must take the machine's name, keys and addresses. What a directory was called
+ * before it was renamed, or whose content a file without any is, stays unsaid: whoever reads the layer alone needs all of it. */
+static int add_layer(const Skerry__Agent__V1__Disk *d, const char *target, uint64_t deadline_ns, struct buf *errors,
+		     struct error *err)
+{
+	const char *disk_options = "lowerdir=/lower,upperdir=" DISK_DELTA "/upper,workdir=" DISK_DELTA
+				   "/work,redirect_dir=off,metacopy=off,index=off";
+	const char *memory_options = "lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work";
+	bool on_disk = d->upper[0];
+	int r = 0;
+
+	if (on_disk)
+		r = mount_delta(d, deadline_ns, errors, err);
+	else if (mount("tmpfs", "/layer", "tmpfs", MS_NODEV | MS_NOSUID, "mode=0755") < 0)
+		r = error_set_errno(err, errno, "cannot make the writable layer");
+	if (r < 0)
+		return r;
+	r = make_dir(on_disk ? DISK_DELTA "/upper" : "/layer/upper", 0755);
+	if (r == 0)
+		r = make_dir(on_disk ? DISK_DELTA "/work" : "/layer/work", 0755);
+	if (r < 0)
+		return error_set_errno(err, -r, "cannot make the writable layer");
+	if (mount("overlay", target, "overlay", 0, on_disk ? disk_options : memory_options) < 0)
 		return error_set_errno(err, errno, "cannot mount the writable layer");
 	return 0;
 }
@@ -123,7 +165,7 @@ int disk_mount(const Skerry__Agent__V1__Disk *d, const char *target, uint64_t de
 	if (mount(node, layered ? "/lower" : target, d->fstype, read_only ? MS_RDONLY : 0, NULL) < 0)
 		return error_set_errno(err, errno, "disk '%s': cannot mount %s as %s", d->serial, node, d->fstype);
 	if (layered)
-		return add_layer(target, err);
+		return add_layer(d, target, deadline_ns, errors, err);
 	if (d->grow && !read_only && streq(d->fstype, "ext4")) {
 		r = grow(node, target);
 		if (r < 0)

@@ -10,13 +10,17 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "guest/disk.h"
 
 #define TIMEOUT_MAX_NS (300 * NS_PER_SEC)
+/* linux/magic.h */
+enum { OVERLAYFS_MAGIC = 0x794c7630, EXT4_MAGIC = 0xef53 };
 
 struct freeze {
 	struct link *link;
@@ -43,10 +47,20 @@ static void wait_for_end(int fd, uint64_t deadline_ns)
 		;
 }
 
+/* An overlay cannot be frozen; what it writes to can. */
+static int open_root(void)
+{
+	struct statfs fs;
+	bool layered = statfs("/", &fs) == 0 && fs.f_type == OVERLAYFS_MAGIC && statfs(DISK_DELTA, &fs) == 0 &&
+		       fs.f_type == EXT4_MAGIC;
+
+	return open(layered ? DISK_DELTA : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 static _noreturn_ void child_main(int results, int hold, uint64_t timeout_ns)
 {
 	enum { ROOT = 3, HOLD = 4 };
-	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	int root = open_root(), r;
 
 	/* An agent that is gone must not keep us from thawing. */
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -86,7 +100,7 @@ static int on_result(struct loop_source *s, int fd, uint32_t events, void *data)
 	(void)events;
 	/* The child writes all at once, or ends without a word: it was killed, and what it has frozen is ours to thaw. */
 	if (read(fd, &num, sizeof(num)) != (ssize_t)sizeof(num)) {
-		_cleanup_close_ int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		_cleanup_close_ int root = open_root();
 
 		num = -EIO;
 		if (root >= 0)

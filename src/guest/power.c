@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "guest/disk.h"
 
 enum {
 	/* glibc's SIGRTMIN, which systemd's interface is defined with; musl's is another. */
@@ -169,8 +170,9 @@ static void unescape(char *s)
 
 static bool is_needed(const char *mount)
 {
-	/* The words to the host go through /dev, the list comes from /proc; neither holds data. */
-	return streq(mount, "/") || streq(mount, "/dev") || streq(mount, "/proc");
+	/* The words to the host go through /dev, the list comes from /proc; neither holds data. What the root stands on is made read-only
+	 * with it. */
+	return streq(mount, "/") || streq(mount, "/dev") || streq(mount, "/proc") || streq(mount, DISK_DELTA);
 }
 
 /* Last mounted first; again while something could be done: one may lie on another. */
@@ -215,6 +217,7 @@ void power_off_now(bool reboot_wanted, bool reboot_to_power_off, void (*before_e
 	sync();
 	unmount_all();
 	(void)mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
+	(void)mount(NULL, DISK_DELTA, NULL, MS_REMOUNT | MS_RDONLY, NULL);
 	sync();
 	before_end(data);
 	(void)reboot(reboot_wanted || reboot_to_power_off ? RB_AUTOBOOT : RB_POWER_OFF);

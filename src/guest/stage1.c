@@ -238,6 +238,8 @@ static void switch_root(struct stage1 *s)
 	_cleanup_close_ int initrd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct error err = { 0 };
 
+	if (is_mounted("/run"))
+		hand_over(s, "/run");
 	hand_over(s, "/dev");
 	hand_over(s, "/sys");
 	hand_over(s, "/proc"); /* last: the others are moved by its descriptors' names */

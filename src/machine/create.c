@@ -25,8 +25,7 @@
 #define RENAME_NOREPLACE 1
 #endif
 
-#define MEMORY_DEFAULT (UINT64_C(512) << 20)
-/* The smallest home: the blank file system that bigger ones grow from, inside the guest. */
+#define MEMORY_DEFAULT     (UINT64_C(512) << 20)
 #define ANSWERS_TIMEOUT_NS (600 * NS_PER_SEC)
 #define BLANK_IMAGE        "skerry-blank:latest"
 
@@ -78,7 +77,7 @@ static int make_host_key(int dir, const char *dir_path, const char *name, struct
 	return r < 0 ? error_set_errno(err, r, "cannot write %s/known_hosts", ssh_dir) : 0;
 }
 
-/* The blank file system below home disks is an image like any other; it is built at first need. */
+/* The blank file system below home disks, and above images that are read-only, is an image like any other; it is built at first need. */
 static int find_blank(const struct store *s, struct image_meta *ret, struct error *err)
 {
 	_cleanup_free_ char *program = NULL;
@@ -95,7 +94,7 @@ static int find_blank(const struct store *s, struct image_meta *ret, struct erro
 	sp.argv = argv;
 	r = spawn_check(&sp, NULL, NULL, 4096, 120 * NS_PER_SEC, err);
 	if (r < 0)
-		return error_prefix(err, "home disk");
+		return error_prefix(err, "blank disk");
 	return image_find(s, BLANK_IMAGE, ret, err);
 }
 
@@ -216,6 +215,25 @@ static int make_installed_home(const struct store *s, int dir, struct machine_sp
 	return r < 0 ? r : 1;
 }
 
+/* What a read-only image is not written to goes into a file system of its own, which the guest puts above it. */
+static int make_system(const struct store *s, int dir, struct machine_spec *spec, const struct image_meta *image,
+		       bool durable, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta blank = {};
+	uint64_t bytes = spec->disk_bytes ? spec->disk_bytes : image->virtual_bytes;
+	int r;
+
+	if (!image->fstype || !streq(image->fstype, "erofs"))
+		return make_disk(s, dir, "system.qcow2", image, spec->disk_bytes, durable, err);
+	r = find_blank(s, &blank, err);
+	if (r < 0)
+		return r;
+	spec->blank_digest = xstrdup(blank.digest);
+	if (!spec->disk_bytes && bytes < blank.virtual_bytes)
+		bytes = blank.virtual_bytes;
+	return make_disk(s, dir, "system.qcow2", &blank, bytes, durable, err);
+}
+
 static int fill(const struct store *s, int dir, const char *dir_path, struct machine_spec *spec,
 		const struct image_meta *image, bool durable, struct error *err)
 {
@@ -223,7 +241,7 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 	_cleanup_(image_meta_done) struct image_meta blank = {};
 	int r;
 
-	r = make_disk(s, dir, "system.qcow2", image, spec->disk_bytes, durable, err);
+	r = make_system(s, dir, spec, image, durable, err);
 	if (r >= 0 && spec->draft) {
 		const struct image_meta empty = {};
 

@@ -65,7 +65,8 @@ static int find_user(const struct store *s, bool (*uses)(const struct machine_sp
 
 static bool uses_digest(const struct machine_spec *spec, const char *digest)
 {
-	return streq(spec->image_digest, digest) || (spec->home_digest && streq(spec->home_digest, digest));
+	return streq(spec->image_digest, digest) || (spec->home_digest && streq(spec->home_digest, digest)) ||
+	       (spec->blank_digest && streq(spec->blank_digest, digest));
 }
 
 static bool uses_kernel(const struct machine_spec *spec, const char *kernel)

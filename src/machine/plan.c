@@ -26,6 +26,7 @@ void plan_facts_done(struct plan_facts *f)
 	free(f->firmware_variables);
 	free(f->image_disk);
 	free(f->home_base);
+	free(f->blank_disk);
 	free(f->machine_dir);
 	free(f->run_dir);
 	free(f->publish);
@@ -96,6 +97,20 @@ static int gather_home(const struct store *s, const struct machine_spec *spec, s
 	return r;
 }
 
+static int gather_blank(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta blank = {};
+	int r = image_find(s, spec->blank_digest, &blank, err);
+
+	if (r < 0)
+		return r;
+	if (!blank.format || !streq(blank.format, "raw"))
+		return error_set(err, EBADMSG, "image %.19s: not the blank file system that machine '%s' has",
+				 spec->blank_digest, spec->name);
+	f->blank_disk = image_disk_path(s, &blank);
+	return 0;
+}
+
 static int gather_publish(const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	bool ssh = false;
@@ -138,6 +153,8 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 		r = plan_image(s, spec, &f->image, err);
 	if (r >= 0 && spec->home_digest)
 		r = gather_home(s, spec, f, err);
+	if (r >= 0 && spec->blank_digest)
+		r = gather_blank(s, spec, f, err);
 	if (r >= 0 && f->image.boot == IMAGE_BOOT_FIRMWARE)
 		r = firmware_find(&f->firmware_path, &f->firmware_variables, err);
 	else if (r >= 0)
@@ -179,12 +196,12 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	const char *image_format = f->image.format ? f->image.format : "raw";
 	size_t n_disks = 1;
 	_cleanup_free_ char *answers_path = xasprintf("%s/" MACHINE_ANSWERS, f->machine_dir);
-	struct engine_disk disks[4] = {
+	struct engine_disk disks[5] = {
 		{ .id = "system",
 		  .path = system_path,
 		  .format = "qcow2",
-		  .backing_path = f->image_disk,
-		  .backing_format = image_format },
+		  .backing_path = f->blank_disk ? f->blank_disk : f->image_disk,
+		  .backing_format = f->blank_disk ? "raw" : image_format },
 		{ .id = "home",
 		  .path = home_path,
 		  .format = "qcow2",
@@ -202,6 +219,10 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		p->shape = SHAPE_FULL;
 	if (f->home_base || (spec->draft && spec->home_bytes))
 		n_disks++;
+	if (f->blank_disk)
+		disks[n_disks++] = (struct engine_disk){
+			.id = "image", .path = f->image_disk, .format = image_format, .read_only = true
+		};
 	/* A draft is told by its answers, and nobody logs in to it by itself. */
 	p->seed = p->firmware && !spec->draft;
 	if (p->seed)
@@ -376,7 +397,7 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	_cleanup_strv_ struct strv environment = {}, directories = {};
 	_cleanup_free_ char *account = image_config_account(&f->image, spec);
 	char slash[] = "/", slash_home[] = "/home", ext4[] = "ext4", system_id[] = "system", home_id[] = "home",
-	     key_name[] = "ssh_host_ed25519_key";
+	     image_id[] = "image", key_name[] = "ssh_host_ed25519_key";
 	size_t n;
 
 	c.token = (ProtobufCBinaryData){ sizeof(secrets->token), xmemdup(secrets->token, sizeof(secrets->token)) };
@@ -387,6 +408,11 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	system.mount = slash;
 	system.fstype = f->image.fstype ? f->image.fstype : ext4;
 	system.grow = true;
+	if (f->blank_disk) {
+		system.serial = image_id;
+		system.read_only = true;
+		system.upper = system_id;
+	}
 	home.serial = home_id;
 	home.mount = slash_home;
 	home.fstype = ext4;

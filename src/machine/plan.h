@@ -21,8 +21,9 @@ struct plan_facts {
 	char *firmware_variables;        /* owned: what the machine's own are copied from when it has none */
 	const char *home_format;         /* "raw", "qcow2" */
 	char *image_disk, *home_base;    /* owned; home_base NULL without a home disk */
-	char *machine_dir, *run_dir;     /* owned, absolute */
-	struct net_publish *publish;     /* owned; as asked for, or resolved by the monitor */
+	char *blank_disk; /* owned; what the system disk is a delta over where the image is a disk of its own, else NULL */
+	char *machine_dir, *run_dir; /* owned, absolute */
+	struct net_publish *publish; /* owned; as asked for, or resolved by the monitor */
 	size_t n_publish;
 };
 

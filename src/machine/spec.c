@@ -19,6 +19,7 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("id", JSON_STRING, id, JSON_REQUIRED),
 	FIELD("image", JSON_STRING, image),
 	FIELD("image_digest", JSON_STRING, image_digest, JSON_REQUIRED),
+	FIELD("blank_digest", JSON_STRING, blank_digest),
 	FIELD("home_digest", JSON_STRING, home_digest),
 	FIELD("cpus", JSON_U64, cpus),
 	FIELD("memory_bytes", JSON_U64, memory_bytes),

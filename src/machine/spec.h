@@ -18,7 +18,8 @@ struct machine_spec {
 	char *id;           /* 32 hex digits, random; MAC and engine UUID come from it; chosen by machine_create() */
 	char *image;        /* as asked for: "debian:latest" */
 	char *image_digest; /* what it meant then; chosen by machine_create() */
-	char *home_digest;  /* blank file system under the home disk; NULL = no home disk */
+	char *blank_digest; /* blank file system under the system disk, where the image is read-only; NULL = the image is under it */
+	char *home_digest; /* blank file system under the home disk; NULL = no home disk */
 	uint64_t cpus;
 	uint64_t memory_bytes;
 	uint64_t disk_bytes;  /* 0 = the image's size */

@@ -116,6 +116,40 @@ TEST(disks_are_checked)
 	}
 }
 
+TEST(the_disk_above_a_root_is_checked)
+{
+	static const struct {
+		const char *mount, *upper;
+		bool fine;
+	} cases[] = {
+		{ "/", "system", true },
+		{ "/", "", true },
+		{ "/home", "system", false },
+		{ "/", "../x", false },
+		{ "/", "123456789012345678901", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *mount = strdup(cases[i].mount), *upper = strdup(cases[i].upper);
+		char image[] = "image", erofs[] = "erofs";
+		Skerry__Agent__V1__BootConfig c;
+		Skerry__Agent__V1__Disk d, *disks[] = { &d };
+
+		skerry__agent__v1__boot_config__init(&c);
+		skerry__agent__v1__disk__init(&d);
+		d.serial = image;
+		d.mount = mount;
+		d.fstype = erofs;
+		d.upper = upper;
+		c.disks = disks;
+		c.n_disks = 1;
+		if (cases[i].fine)
+			ASSERT_OK(parse(&c, NULL));
+		else
+			assert_refused(&c, "the disk above a disk");
+	}
+}
+
 TEST(users_and_keys_are_checked)
 {
 	char name[] = "dev", root[] = "a/b", colon[] = "a:b", key[] = "ssh-ed25519 AAAA me", two[] = "a\nb";

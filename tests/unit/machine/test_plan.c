@@ -162,6 +162,38 @@ TEST(the_seed_says_what_the_agent_would_be_told)
 	seed_done(&seed);
 }
 
+TEST(a_read_only_image_is_a_disk_of_its_own)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+	_cleanup_json_ struct json *j = NULL;
+	_cleanup_buf_ struct buf text = {};
+	Skerry__Agent__V1__BootConfig *c;
+
+	make_spec(&spec);
+	make_facts(&facts);
+	free(facts.image.fstype);
+	facts.image.fstype = xstrdup("erofs");
+	facts.blank_disk = xstrdup("/i/blank.raw");
+	facts.home_base = xstrdup("/i/blank.raw");
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	j = plan_json(&spec, &facts, &p);
+	json_render(j, true, &text);
+	ASSERT_CONTAINS(text.p, "\"path\": \"/i/disk.raw\"");
+	ASSERT_CONTAINS(text.p, "\"path\": \"/i/blank.raw\"");
+	c = boot_config(&spec, &facts);
+	ASSERT_EQ(c->n_disks, 2);
+	ASSERT_STREQ(c->disks[0]->serial, "image");
+	ASSERT_STREQ(c->disks[0]->mount, "/");
+	ASSERT_STREQ(c->disks[0]->fstype, "erofs");
+	ASSERT_STREQ(c->disks[0]->upper, "system");
+	ASSERT(c->disks[0]->read_only && c->disks[0]->grow);
+	ASSERT_STREQ(c->disks[1]->serial, "home");
+	ASSERT_STREQ(c->disks[1]->upper, "");
+	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
+}
+
 TEST(memory_comes_from_the_spec_then_the_image_then_the_default)
 {
 	_cleanup_spec_ struct machine_spec spec = {};

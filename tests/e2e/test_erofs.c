@@ -1,0 +1,122 @@
+/* Images that nobody can write to: what a machine changes goes into a file system above them. Real boots. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static void ok(struct cli r)
+{
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+}
+
+static void says(struct cli r, const char *text)
+{
+	ASSERT_STATUS(r, 0);
+	ASSERT_CONTAINS(r.out, text);
+	cli_done(&r);
+}
+
+static void fails(struct cli r, int status, const char *text)
+{
+	ASSERT_STATUS(r, status);
+	ASSERT_CONTAINS(r.err, text);
+	cli_done(&r);
+}
+
+static struct cli shell(const char *script)
+{
+	return cli_argv((const char *const[]){ CLI_SHELL, script, NULL }, NULL, 120);
+}
+
+/* The tiny image's files with some of every kind beside them, as a tar: root.tar in the test's directory. */
+static void make_root(void)
+{
+	if (geteuid() != 0)
+		test_skip("not root: nobody else can make device nodes");
+	cli_home(true);
+	ASSERT_EQ(chdir(test_tmpdir()), 0);
+	ok(cli("image", "save", "tiny", "oci:layout:t", NULL));
+	ok(shell("set -e; mkdir root; for b in layout/blobs/sha256/*; do tar -C root -xf $b 2>/dev/null || :; done;"
+		 "test -e root/bin/busybox; mkdir -p root/srv/deep/er root/srv/many; cd root/srv;"
+		 "echo content > file; ln file deep/linked; chmod 4755 file; chown 7:70000 file; ln -s ../file "
+		 "deep/link;"
+		 "mknod null c 1 3; mkfifo pipe; truncate -s 30M sparse; echo end >> sparse; seq 100000 > long;"
+		 "head -c 5000 long > tail; for i in $(seq 1000); do echo $i > many/name-of-$i; done;"
+		 "touch -d '2001-02-03 04:05:06.789' file deep/er; cd ..; tar --sparse -cf ../root.tar ."));
+}
+
+static void import(const char *format)
+{
+	ok(cli("image", "import", "root.tar", "--format", format, "--name", format, NULL));
+}
+
+TEST(a_guest_sees_the_same_tree_as_on_an_ext4)
+{
+	static const char look[] =
+		"cd /; find bin sbin usr srv -xdev ! -type d -exec stat -c '%n %f %u %g %h %s %Y %t %T' {} + | sort;"
+		"find bin sbin usr srv -xdev -type d -exec stat -c '%n %f %u %g %Y' {} + | sort;"
+		"find bin sbin usr srv -xdev -type f -exec md5sum {} + | sort; readlink srv/deep/link";
+	_cleanup_cli_ struct cli a = {}, b = {}, digest = {};
+
+	make_root();
+	import("ext4");
+	a = cli("run", "--rm", "ext4", CLI_SHELL, look, NULL);
+	ASSERT_STATUS(a, 0);
+	ASSERT_CONTAINS(a.out, "srv/many/name-of-1000");
+	fails(cli("image", "import", "root.tar", "--format", "erofs", "--name", "erofs", NULL), 73,
+	      "is there already as ext4, not as erofs");
+	ok(cli("image", "delete", "ext4", NULL));
+	import("erofs");
+	says(cli("image", "inspect", "erofs", NULL), "\"fstype\": \"erofs\"");
+	b = cli("run", "--rm", "erofs", CLI_SHELL, look, NULL);
+	ASSERT_STATUS(b, 0);
+	ASSERT_STREQ(b.out, a.out);
+}
+
+TEST(what_is_changed_stays_with_the_machine)
+{
+	make_root();
+	import("erofs");
+	ok(cli("create", "m", "--image", "erofs", "--disk", "2G", NULL));
+	ok(cli("start", "m", NULL));
+	says(cli("exec", "m", CLI_SHELL,
+		 "set -e; echo mine > /srv/file; rm /srv/long; mv /srv/tail /srv/moved; mkdir /srv/new; ln /srv/file "
+		 "/srv/new/l;"
+		 "rm -r /srv/many; mkdir /srv/many; touch /srv/many/one; df -m / | tail -n 1 | awk '{print ($2 > 1500)}'",
+		 NULL),
+	     "1");
+	/* Its disks are trimmed and end clean: what the file system above is on is one of them. */
+	ok(cli("stop", "m", NULL));
+	ok(shell("qemu-img convert -O raw \"$SKERRY_HOME\"/machines/m/system.qcow2 m.raw; e2fsck -fn m.raw;"
+		 "! dumpe2fs -h m.raw 2>/dev/null | grep -q needs_recovery"));
+	ok(cli("start", "m", NULL));
+	says(cli("exec", "m", CLI_SHELL,
+		 "cat /srv/new/l; ls /srv /srv/many; test ! -e /srv/long; test -e /srv/moved; stat -c %h /srv/file",
+		 NULL),
+	     "mine\n");
+	fails(cli("image", "delete", "erofs", NULL), 75, "machine 'm'");
+	fails(cli("image", "delete", "skerry-blank", NULL), 75, "machine 'm'");
+	/* Killed, it comes back with what was written out. */
+	ok(cli("exec", "m", CLI_SHELL, "echo later > /srv/later; sync", NULL));
+	ok(cli("stop", "--timeout", "0", "m", NULL));
+	ok(cli("start", "m", NULL));
+	says(cli("exec", "m", "cat", "/srv/later", NULL), "later");
+	ok(cli("delete", "--force", "m", NULL));
+	ok(cli("image", "delete", "erofs", NULL));
+}
+
+TEST(a_distributions_kernel_has_what_it_takes)
+{
+	make_root();
+	import("erofs");
+	says(cli("run", "--rm", "--kernel", "debian", "erofs", CLI_SHELL,
+		 "echo x > /etc/x; cat /etc/x; grep ^overlay /proc/mounts", NULL),
+	     "overlay / overlay rw");
+}
+
+TEST(a_format_that_there_is_not)
+{
+	cli_home(true);
+	fails(cli("image", "import", "whatever.tar", "--format", "squashfs", NULL), 64, "auto|ext4|erofs");
+}
