@@ -73,6 +73,8 @@ static int start_committer(const struct store *s, const struct machine_info *inf
 	strv_add(&argv, program);
 	strv_add(&argv, "commit-disk");
 	strv_addf(&argv, "--base=%s", info->spec.image_digest);
+	if (info->spec.blank_digest)
+		strv_addf(&argv, "--blank=%s", info->spec.blank_digest);
 	strv_addf(&argv, "--disk=%s", disk);
 	strv_addf(&argv, "--what=%s", what);
 	strv_addf(&argv, "--compression=%s", compressions[o->compression]);

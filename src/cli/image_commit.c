@@ -1,6 +1,6 @@
 /* commit: what a machine has changed becomes one layer on those of its image; a machine that was made from a whole disk gives another one. Who runs this program keeps the machine from writing:
  *
- *   commit-disk --base DIGEST --disk PATH --what TEXT [--name N] [--change C]… …
+ *   commit-disk --base DIGEST [--blank DIGEST] --disk PATH --what TEXT [--name N] [--change C]… …
  *     -> "prepared"  the machine need not stand still yet: its image has layers now
  *     <- a line      it stands still
  *     -> "read"      it may go on
@@ -30,7 +30,7 @@
 #include "image/unpack.h"
 
 struct options {
-	const char *base, *disk, *what, *name, *message, *author;
+	const char *base, *blank, *disk, *what, *name, *message, *author;
 	struct strv changes;
 	enum layer_compression compression;
 };
@@ -43,21 +43,18 @@ static void options_done(struct options *o)
 static int parse(int argc, char **argv, struct options *o, struct error *err)
 {
 	static const struct option longs[] = {
-		{ "base", required_argument, NULL, 'b' },
-		{ "disk", required_argument, NULL, 'd' },
-		{ "what", required_argument, NULL, 'w' },
-		{ "name", required_argument, NULL, 'n' },
-		{ "message", required_argument, NULL, 'm' },
-		{ "author", required_argument, NULL, 'a' },
-		{ "change", required_argument, NULL, 'c' },
-		{ "compression", required_argument, NULL, 'z' },
-		{},
+		{ "base", required_argument, NULL, 'b' },        { "blank", required_argument, NULL, 'l' },
+		{ "disk", required_argument, NULL, 'd' },        { "what", required_argument, NULL, 'w' },
+		{ "name", required_argument, NULL, 'n' },        { "message", required_argument, NULL, 'm' },
+		{ "author", required_argument, NULL, 'a' },      { "change", required_argument, NULL, 'c' },
+		{ "compression", required_argument, NULL, 'z' }, {},
 	};
 	int c, r;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case 'b': o->base = optarg; break;
+		case 'l': o->blank = optarg; break;
 		case 'd': o->disk = optarg; break;
 		case 'w': o->what = optarg; break;
 		case 'n': o->name = optarg; break;
@@ -132,7 +129,7 @@ static int prepare_layers(struct commit *c, struct error *err)
 	_cleanup_(oci_descriptor_done) struct oci_descriptor base = {};
 	int r;
 
-	if (!streq(c->base.fstype, "ext4") || !streq(c->base.format, "raw"))
+	if (!streq(c->base.fstype, c->options->blank ? "erofs" : "ext4") || !streq(c->base.format, "raw"))
 		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP,
 				      "%s: its image is %s, which nothing is committed on", c->options->what,
 				      c->base.fstype);
@@ -201,19 +198,37 @@ static int read_whole(struct commit *c, int disk_fd, int base_fd, struct error *
 	return c->flat_fd < 0 ? c->flat_fd : copy_nvram(c, err);
 }
 
+/* What the machine's disk is a delta over. Owned by the caller. */
+static int base_disk(struct commit *c, char **ret, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta blank = {};
+	int r = 0;
+
+	if (c->options->blank)
+		r = image_meta_read(c->store, c->options->blank, &blank, err);
+	if (r < 0)
+		return r == -ENOENT ? error_set(err, ENOENT, "the blank disk of %s is missing", c->options->what) : r;
+	*ret = image_disk_path(c->store, c->options->blank ? &blank : &c->base);
+	return 0;
+}
+
 /* The delta, as one more layer or as another disk. */
 static int read_delta(struct commit *c, struct error *err)
 {
-	_cleanup_free_ char *base_path = image_disk_path(c->store, &c->base);
+	_cleanup_free_ char *base_path = NULL;
 	_cleanup_close_ int fd = open(c->options->disk, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW), base_fd = -EBADF;
 	struct oci_descriptor layer = {};
 	struct layer_request req = {
 		.what = c->options->what,
 		.qcow2 = true,
+		.overlay = c->options->blank != NULL,
 		.machine = true,
 		.compression = c->options->compression,
 	};
-	int r;
+	int r = base_disk(c, &base_path, err);
+
+	if (r < 0)
+		return r;
 
 	if (fd < 0)
 		return error_set_errno(err, errno, "%s: cannot open its disk", c->options->what);
@@ -290,12 +305,15 @@ static int seal_layers(struct commit *c, char **ret_digest, struct error *err)
 		.manifest = &d,
 		.name = c->options->name,
 		.source = source,
-		.create_tree = ext4_tree_create,
+		.format = c->base.fstype,
 		.make_disk = image_disk_make,
 		.progress_fd = verb_progress_fd(),
 	};
-	int r = fault_point("commit-config");
+	int r = image_disk_format(req.format, &req.create_tree, err);
 
+	if (r < 0)
+		return r;
+	r = fault_point("commit-config");
 	if (r < 0)
 		return error_set_errno(err, r, "cannot write the configuration");
 	add_history(c);
@@ -350,7 +368,8 @@ static int commit_disk(const struct store *s, int argc, char **argv, struct erro
 
 const struct verb image_commit_verbs[] = {
 	{ "commit-disk",
-	  "--base DIGEST --disk PATH --what TEXT [--name NAME[:TAG]] [--message M] [--author A] [--change C]… "
+	  "--base DIGEST [--blank DIGEST] --disk PATH --what TEXT [--name NAME[:TAG]] [--message M] [--author A] "
+	  "[--change C]… "
 	  "[--compression gzip|zstd|none]",
 	  false, commit_disk },
 	{},

@@ -129,7 +129,8 @@ static int read_disk(int out_fd, void *data, struct error *err)
 	if (r < 0)
 		return r;
 	diff.disk = disk;
-	diff.base = base;
+	diff.base = req->overlay ? NULL : base;
+	diff.overlay = req->overlay;
 	diff.data = &tar;
 	r = ext4_diff(&diff, NULL, err);
 	return r < 0 ? r : layer_tar_finish(tar, err);

@@ -14,6 +14,8 @@ struct layer_request {
 	int disk_fd;      /* borrowed: a raw disk, or a qcow2 delta over the base */
 	bool qcow2;
 	int base_fd; /* borrowed: raw; -1 = none, and the layer is the whole tree */
+	/* The disk is what the guest's overlay writes to, a delta over the blank file system @base_fd; the layer is what is in its upper directory. */
+	bool overlay;
 	/* A machine's: what skerry itself puts there at each start is left as the base has it (image_layers.c lists it). */
 	bool machine;
 	enum layer_compression compression;

@@ -287,6 +287,36 @@ static size_t make_segments(struct diff *d, const struct ext4_node *n, const str
 	return k;
 }
 
+static bool is_overlay_whiteout(const struct diff *d, const struct ext4_node *n)
+{
+	return d->req->overlay && S_ISCHR(n->mode) && n->rdev_major == 0 && n->rdev_minor == 0;
+}
+
+/* What an overlay keeps for itself goes. *ret_opaque: nothing of what the directory was above is seen. */
+static int take_overlay_xattrs(struct diff *d, const char *path, struct ext4_xattrs *x, bool *ret_opaque,
+			       struct error *err)
+{
+	size_t n = 0;
+	bool partial = false;
+
+	for (size_t i = 0; i < x->n; i++) {
+		const struct fs_xattr *a = &x->items[i];
+		const char *name = after_prefix(a->name, "trusted.overlay.");
+
+		if (!name) {
+			x->items[n++] = *a;
+			continue;
+		}
+		*ret_opaque |= streq(name, "opaque") && a->len == 1 && *(const char *)a->value == 'y';
+		/* Our guest's mount makes none of these: they would stand for names and content that are elsewhere. */
+		partial |= streq(name, "redirect") || streq(name, "metacopy");
+		free((void *)(uintptr_t)a->name);
+		free((void *)(uintptr_t)a->value);
+	}
+	x->n = n;
+	return partial ? error_set(err, EBADMSG, "%s: '%.512s' is not all in the overlay", d->req->what, path) : 0;
+}
+
 static int tell_entry(struct diff *d, const char *path, const struct ext4_node *n, struct error *err)
 {
 	_cleanup_(ext4_xattrs_done) struct ext4_xattrs xattrs = {};
@@ -303,8 +333,11 @@ static int tell_entry(struct diff *d, const char *path, const struct ext4_node *
 		.rdev_minor = n->rdev_minor,
 	};
 	size_t n_segments = 0;
+	bool opaque = false;
 	int r = ext4_reader_xattrs(d->ours, n, &xattrs, err);
 
+	if (r >= 0 && d->req->overlay)
+		r = take_overlay_xattrs(d, path, &xattrs, &opaque, err);
 	if (r >= 0 && S_ISLNK(n->mode))
 		r = ext4_reader_link(d->ours, n, &target, err);
 	if (r >= 0 && S_ISREG(n->mode)) {
@@ -321,6 +354,8 @@ static int tell_entry(struct diff *d, const char *path, const struct ext4_node *
 	r = d->req->ops->entry(&e, segments, n_segments, d->req->data, err);
 	if (r >= 0 && S_ISREG(n->mode))
 		r = tell_content(d, &runs, segments, n_segments, err);
+	if (r >= 0 && S_ISDIR(n->mode) && opaque)
+		r = d->req->ops->opaque(path, d->req->data, err);
 	return r;
 }
 
@@ -401,6 +436,8 @@ static int visit_file(struct diff *d, const struct ext4_node *n, const struct ex
 	bool alike = b && (b->mode & S_IFMT) == (n->mode & S_IFMT);
 	int r;
 
+	if (is_overlay_whiteout(d, n))
+		return d->telling ? tell_whiteout(d, err) : 0;
 	if (S_ISSOCK(n->mode)) /* means nothing without its process, and a layer cannot say it */
 		return d->telling && b && !S_ISSOCK(b->mode) ? tell_whiteout(d, err) : 0;
 	if (!is_tellable(n))
@@ -531,6 +568,22 @@ static int walk(struct diff *d, const struct ext4_node *n, const struct ext4_nod
 	return r;
 }
 
+/* The directory that has the changes. Returns 0 when there is none: nobody has ever written to it. */
+static int find_upper(struct diff *d, struct ext4_node *n, struct error *err)
+{
+	_cleanup_(ext4_names_done) struct ext4_names names = {};
+	int r = ext4_reader_list(d->ours, n, &names, err);
+
+	for (size_t i = 0; r >= 0 && i < names.n; i++)
+		if (streq(names.items[i].name, "upper")) {
+			r = ext4_reader_node(d->ours, names.items[i].ino, n, err);
+			if (r >= 0 && !S_ISDIR(n->mode))
+				r = error_set(err, EBADMSG, "%s: 'upper' on its disk is no directory", d->req->what);
+			return r < 0 ? r : 1;
+		}
+	return r < 0 ? r : 0;
+}
+
 static int pass(struct diff *d, bool telling, struct error *err)
 {
 	struct ext4_node n, b;
@@ -545,6 +598,11 @@ static int pass(struct diff *d, bool telling, struct error *err)
 		return r;
 	if (!S_ISDIR(n.mode) || (d->base && !S_ISDIR(b.mode)))
 		return error_set(err, EBADMSG, "%s: damaged file system: its root is no directory", d->req->what);
+	if (d->req->overlay) {
+		r = find_upper(d, &n, err);
+		if (r <= 0)
+			return r;
+	}
 	return visit_directory(d, &n, d->base ? &b : NULL, err);
 }
 

@@ -35,7 +35,11 @@ struct ext4_diff_ops {
 struct ext4_diff_request {
 	struct disk_reader *disk; /* borrowed */
 	struct disk_reader *base; /* borrowed; NULL = everything is new. @disk may be a delta over it */
-	const char *what;         /* "machine 'web'" */
+	/* @disk is what an overlay writes to (Documentation/filesystems/overlayfs.rst): its directory "upper" is what has changed, and says
+	 * itself what was removed. Then there is no @base, whiteouts come among the entries, and directories are told that hold a change or
+	 * did once. */
+	bool overlay;
+	const char *what; /* "machine 'web'" */
 	const struct ext4_diff_ops *ops;
 	void *data;
 };

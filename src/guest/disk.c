@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent.pb-c.h"
 #include "base/file.h"
@@ -95,9 +97,23 @@ static int grow(const char *node, const char *target)
 	return 0;
 }
 
-static int make_dir(const char *path, mode_t mode)
+/* The upper directory is the root that everybody sees: as the image's root is, from the moment it is there. */
+static int make_upper(const char *path)
 {
-	return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
+	_cleanup_free_ char *young = xasprintf("%s.new", path);
+	struct timespec times[2];
+	struct stat st;
+
+	if (access(path, F_OK) == 0)
+		return 0;
+	if (stat("/lower", &st) < 0 || (mkdir(young, 0700) < 0 && errno != EEXIST))
+		return -errno;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	if (chown(young, st.st_uid, st.st_gid) < 0 || chmod(young, st.st_mode & 07777) < 0 ||
+	    utimensat(AT_FDCWD, young, times, 0) < 0 || rename(young, path) < 0)
+		return -errno;
+	return 0;
 }
 
 /* A disk's file system stays within reach: /run goes along to the new root, as other initrds do it too. */
@@ -138,9 +154,9 @@ static int add_layer(const Skerry__Agent__V1__Disk *d, const char *target, uint6
 		r = error_set_errno(err, errno, "cannot make the writable layer");
 	if (r < 0)
 		return r;
-	r = make_dir(on_disk ? DISK_DELTA "/upper" : "/layer/upper", 0755);
-	if (r == 0)
-		r = make_dir(on_disk ? DISK_DELTA "/work" : "/layer/work", 0755);
+	r = make_upper(on_disk ? DISK_DELTA "/upper" : "/layer/upper");
+	if (r == 0 && mkdir(on_disk ? DISK_DELTA "/work" : "/layer/work", 0755) < 0 && errno != EEXIST)
+		r = -errno;
 	if (r < 0)
 		return error_set_errno(err, -r, "cannot make the writable layer");
 	if (mount("overlay", target, "overlay", 0, on_disk ? disk_options : memory_options) < 0)

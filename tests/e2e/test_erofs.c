@@ -57,7 +57,7 @@ TEST(a_guest_sees_the_same_tree_as_on_an_ext4)
 		"cd /; find bin sbin usr srv -xdev ! -type d -exec stat -c '%n %f %u %g %h %s %Y %t %T' {} + | sort;"
 		"find bin sbin usr srv -xdev -type d -exec stat -c '%n %f %u %g %Y' {} + | sort;"
 		"find bin sbin usr srv -xdev -type f -exec md5sum {} + | sort; readlink srv/deep/link";
-	_cleanup_cli_ struct cli a = {}, b = {}, digest = {};
+	_cleanup_cli_ struct cli a = {}, b = {};
 
 	make_root();
 	import("ext4");
@@ -83,7 +83,8 @@ TEST(what_is_changed_stays_with_the_machine)
 	says(cli("exec", "m", CLI_SHELL,
 		 "set -e; echo mine > /srv/file; rm /srv/long; mv /srv/tail /srv/moved; mkdir /srv/new; ln /srv/file "
 		 "/srv/new/l;"
-		 "rm -r /srv/many; mkdir /srv/many; touch /srv/many/one; df -m / | tail -n 1 | awk '{print ($2 > 1500)}'",
+		 "rm -r /srv/many; mkdir /srv/many; touch /srv/many/one; df -m / | tail -n 1 | awk '{print ($2 > "
+		 "1500)}'",
 		 NULL),
 	     "1");
 	/* Its disks are trimmed and end clean: what the file system above is on is one of them. */
@@ -104,6 +105,35 @@ TEST(what_is_changed_stays_with_the_machine)
 	says(cli("exec", "m", "cat", "/srv/later", NULL), "later");
 	ok(cli("delete", "--force", "m", NULL));
 	ok(cli("image", "delete", "erofs", NULL));
+}
+
+TEST(what_is_changed_becomes_a_layer)
+{
+	static const char change[] =
+		"set -e; mkdir /srv/a; echo one > /srv/a/f; ln /srv/a/f /srv/a/g; chmod 4711 /srv/a/f; rm /srv/long;"
+		"rm -r /srv/many; mkdir /srv/many; echo x > /srv/many/new; echo own > /etc/hosts; mv /srv/tail "
+		"/srv/moved";
+	static const char look[] =
+		"cd /srv; cat a/g after moved many/new | md5sum; stat -c '%n %f %h' a/f file; ls many; ls";
+	_cleanup_cli_ struct cli a = {}, b = {};
+
+	make_root();
+	import("erofs");
+	ok(cli("run", "-d", "--name", "m", "erofs", NULL));
+	ok(cli("exec", "m", CLI_SHELL, change, NULL));
+	/* Running: it stands still meanwhile, and goes on. */
+	ok(cli("commit", "m", "made:1", NULL));
+	ok(cli("exec", "m", CLI_SHELL, "echo after > /srv/after", NULL));
+	a = cli("exec", "m", CLI_SHELL, look, NULL);
+	ok(cli("stop", "m", NULL));
+	ok(cli("commit", "m", "made:2", NULL));
+	says(cli("image", "inspect", "made:2", NULL), "\"fstype\": \"erofs\"");
+	b = cli("run", "--rm", "made:2", CLI_SHELL, look, NULL);
+	ASSERT_STATUS(b, 0);
+	ASSERT_STREQ(b.out, a.out);
+	fails(cli("run", "--rm", "made:1", "cat", "/srv/after", NULL), 1, "No such file");
+	ok(cli("delete", "--force", "m", NULL));
+	says(cli("image", "history", "made:2", NULL), "skerry commit machine 'm'");
 }
 
 TEST(a_distributions_kernel_has_what_it_takes)

@@ -47,6 +47,8 @@ static int make_sound(void)
 		add(x, name, S_IFREG | 0644, "content");
 	}
 	add(x, "d/link", S_IFLNK | 0777, target);
+	add(x, "upper/gone", S_IFCHR, NULL);
+	add(x, "upper/d/f", S_IFREG | 0644, "content");
 	if (ext4_link(x, "other", "d/file1", NULL) < 0 || ext4_finish(x, NULL) < 0)
 		abort();
 	ext4_free(x);
@@ -100,6 +102,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	req.disk = disk;
 	req.base = base;
+	(void)ext4_diff(&req, NULL, &err);
+	error_done(&err);
+	req.base = NULL;
+	req.overlay = true;
 	(void)ext4_diff(&req, NULL, &err);
 	return 0;
 }

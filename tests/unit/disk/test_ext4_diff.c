@@ -271,6 +271,115 @@ TEST(a_whole_tree_without_base)
 					       "+ pipe 10600\n");
 }
 
+/* What a guest's overlay left on its disk, made by @fill below "upper". */
+static struct result overlay(void (*fill)(struct ext4 *x))
+{
+	_cleanup_close_ int fd = open_file("o.raw", O_RDWR | O_CREAT | O_TRUNC);
+	_cleanup_(disk_reader_freep) struct disk_reader *disk = NULL;
+	struct ext4_diff_request req = { .what = "test", .ops = &ops, .overlay = true };
+	struct log log = {};
+	struct result res = {};
+	struct ext4 *x;
+
+	ASSERT_OK(ext4_create(fd, 64 * MIB, "t", uuid, seed, TIME, true, &x, NULL));
+	fill(x);
+	ASSERT_OK(ext4_finish(x, NULL));
+	ext4_free(x);
+	ASSERT_OK(disk_reader_raw(fd, "disk", &disk, NULL));
+	req.disk = disk;
+	req.data = &log;
+	buf_adds(&log.text, "");
+	res.r = ext4_diff(&req, &res.clean, &res.err);
+	res.text = buf_take(&log.text);
+	return res;
+}
+
+static void add_with(struct ext4 *x, const char *path, mode_t mode, const char *name, const char *value)
+{
+	const struct fs_xattr xattrs[] = { { "trusted.overlay.origin", "o", 1 },
+					   { "user.own", "1", 1 },
+					   { name, value, strlen(value) } };
+	struct fs_entry e = { .path = path, .mode = mode, .xattrs = xattrs, .n_xattrs = 3 };
+
+	ASSERT_OK(ext4_add(x, &e, NULL));
+	if (S_ISREG(mode))
+		ASSERT_OK(ext4_end_file(x, NULL));
+}
+
+static void fill_upper(struct ext4 *x)
+{
+	add(x, "work", S_IFDIR | 0700, NULL);
+	add(x, "work/left", S_IFREG | 0600, "x");
+	add(x, "upper", S_IFDIR | 0711, NULL);
+	add(x, "upper/gone", S_IFCHR, NULL);
+	ASSERT_OK(ext4_link(x, "upper/dir/gone too", "upper/gone", NULL));
+	add(x, "upper/dir/new", S_IFREG | 0644, "new");
+	ASSERT_OK(ext4_link(x, "upper/twin", "upper/dir/new", NULL));
+	add_with(x, "upper/opaque", S_IFDIR | 0750, "trusted.overlay.opaque", "y");
+	add(x, "upper/opaque/in", S_IFIFO | 0600, NULL);
+	add_with(x, "upper/merged", S_IFDIR | 0750, "trusted.overlay.opaque", "x");
+	add_with(x, "upper/file", S_IFREG | 0644, "trusted.overlay.opaque", "y");
+	add(x, "upper/etc/hosts", S_IFREG | 0644, "skipped");
+}
+
+TEST(what_an_overlay_says_is_told)
+{
+	expect(overlay(fill_upper), "+ . 40711\n"
+				    "+ dir 40755\n"
+				    "- dir/gone too\n"
+				    "+ dir/new 100644 3\n"
+				    "+ etc 40755\n"
+				    "+ file 100644 0 user.own:1\n"
+				    "- gone\n"
+				    "+ merged 40750 user.own:1\n"
+				    "+ opaque 40750 user.own:1\n"
+				    "! opaque\n"
+				    "+ opaque/in 10600\n"
+				    "= twin dir/new\n");
+}
+
+static void fill_nothing(struct ext4 *x)
+{
+	add(x, "other", S_IFDIR | 0755, NULL);
+}
+
+static void fill_redirect(struct ext4 *x)
+{
+	add_with(x, "upper/moved", S_IFDIR | 0755, "trusted.overlay.redirect", "/etc");
+}
+
+static void fill_metacopy(struct ext4 *x)
+{
+	add_with(x, "upper/f", S_IFREG | 0755, "trusted.overlay.metacopy", "");
+}
+
+static void fill_file(struct ext4 *x)
+{
+	add(x, "upper", S_IFREG | 0755, "x");
+}
+
+TEST(an_overlay_that_says_nothing_or_half)
+{
+	static const struct {
+		void (*fill)(struct ext4 *x);
+		const char *why;
+	} cases[] = {
+		{ fill_redirect, "'moved' is not all in the overlay" },
+		{ fill_metacopy, "'f' is not all in the overlay" },
+		{ fill_file, "'upper' on its disk is no directory" },
+	};
+
+	expect(overlay(fill_nothing), "");
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct result res = overlay(cases[i].fill);
+
+		ASSERT_EQ(res.r, -EBADMSG);
+		ASSERT_EQ(res.err.kind, ERROR_DATA);
+		ASSERT_CONTAINS(res.err.msg, cases[i].why);
+		result_done(&res);
+	}
+}
+
 TEST(changes_are_told_with_their_way_and_nothing_else)
 {
 	_cleanup_close_ int fd = -EBADF;
