@@ -18,18 +18,21 @@
 #include "engine/accel.h"
 #include "engine/engine.h"
 #include "image/cpio.h"
+#include "machine/guest_interfaces.h"
 #include "net/takeover.h"
 #include "netns.h"
 #include "test.h"
 #include "wire/message.h"
 
-enum { TRANSFER_BYTES = 4 << 20, PIECE = 64 << 10, NICS = 2, ROUTES = 16 };
+enum { TRANSFER_BYTES = 4 << 20, PIECE = 64 << 10, NICS = 2 };
 #define DEADLINE_NS (120 * NS_PER_SEC)
 
 struct vm {
 	struct engine_plan plan;
 	int run_dir, boot, pidfd, console;
 	int taps[NICS];
+	struct net_takeover taken;
+	struct guest_interfaces guest;
 	struct buf text; /* of the console */
 };
 
@@ -49,57 +52,16 @@ static void make_initrd(int dir)
 	ASSERT_OK(file_write_at(dir, "initrd", out.p, out.len, 0444, 0));
 }
 
-/* Routes and neighbours borrow from @t. */
-static void fill_interface(const struct net_takeover_nic *n, const char *name, Skerry__Agent__V1__Interface *i)
+static int boot_configuration(const struct guest_interfaces *g)
 {
-	union {
-		const char *from;
-		char *to;
-	} p;
-
-	skerry__agent__v1__interface__init(i);
-	i->mac = xstrdup(n->mac);
-	p.from = name;
-	i->name = p.to;
-	i->mtu = n->mtu;
-	i->addresses = n->addresses.items;
-	i->n_addresses = n->addresses.n;
-	i->routes = xnew_n(Skerry__Agent__V1__Route *, n->n_routes + 1);
-	for (size_t k = 0; k < n->n_routes; k++) {
-		Skerry__Agent__V1__Route *r = i->routes[i->n_routes++] = xnew(Skerry__Agent__V1__Route);
-
-		skerry__agent__v1__route__init(r);
-		r->destination = xstrdup(n->routes[k].destination);
-		r->gateway = xstrdup(n->routes[k].gateway);
-		r->source = xstrdup(n->routes[k].source);
-		r->metric = n->routes[k].metric;
-	}
-	i->neighbours = xnew_n(Skerry__Agent__V1__Neighbour *, n->n_neighbours + 1);
-	for (size_t k = 0; k < n->n_neighbours; k++) {
-		Skerry__Agent__V1__Neighbour *b = i->neighbours[i->n_neighbours++] = xnew(Skerry__Agent__V1__Neighbour);
-
-		skerry__agent__v1__neighbour__init(b);
-		b->address = xstrdup(n->neighbours[k].address);
-		b->mac = xstrdup(n->neighbours[k].mac);
-	}
-}
-
-/* The names are given in the order of @names, whatever the kernel's order is. */
-static int boot_configuration(const struct net_takeover *t, const char *const *names)
-{
-	Skerry__Agent__V1__Interface interfaces[NICS], *pointers[NICS];
 	Skerry__Agent__V1__BootConfig c;
 	_cleanup_buf_ struct buf b = {};
 	int fd = memfd_create("boot", MFD_CLOEXEC);
 
 	ASSERT_OK(fd);
 	skerry__agent__v1__boot_config__init(&c);
-	for (size_t i = 0; i < t->n; i++) {
-		fill_interface(&t->nics[i], names[i], &interfaces[i]);
-		pointers[i] = &interfaces[i];
-	}
-	c.interfaces = pointers;
-	c.n_interfaces = t->n;
+	c.interfaces = g->interfaces;
+	c.n_interfaces = g->n;
 	message_pack(&b, &c.base);
 	ASSERT_OK(write_full(fd, b.p, b.len));
 	return fd;
@@ -122,13 +84,12 @@ static int open_planned(const struct vm *vm, const struct engine_fd *f)
 	return fd;
 }
 
-static void start(struct vm *vm, const struct net_takeover *t, enum engine_shape shape)
+static void start(struct vm *vm, enum engine_shape shape)
 {
 	const struct engine *engine = engine_find("qemu");
 	const char *kernel = getenv("SKERRY_TEST_KERNEL");
 	_cleanup_free_ char *program = NULL, *initrd = xasprintf("%s/initrd", test_tmpdir()),
 			    *path = kernel ? realpath(kernel, NULL) : NULL;
-	struct engine_nic nics[NICS];
 	struct engine_request req = {
 		.name = "takeover",
 		.uuid = "01234567-89ab-cdef-0123-456789abcdef",
@@ -138,8 +99,8 @@ static void start(struct vm *vm, const struct net_takeover *t, enum engine_shape
 		.memory_bytes = UINT64_C(192) << 20,
 		.kernel_path = path,
 		.initrd_path = initrd,
-		.nics = nics,
-		.n_nics = t->n,
+		.nics = vm->guest.nics,
+		.n_nics = vm->guest.n,
 		.run_dir = test_tmpdir(),
 		.sandbox = true,
 	};
@@ -151,8 +112,6 @@ static void start(struct vm *vm, const struct net_takeover *t, enum engine_shape
 		test_skip("no kernel: SKERRY_TEST_KERNEL is %s", kernel ? "not readable" : "not set");
 	if (engine->find_program(&program, &e) < 0)
 		test_skip("%s", e.msg);
-	for (size_t i = 0; i < t->n; i++)
-		nics[i] = (struct engine_nic){ .mac = t->nics[i].mac, .kind = NIC_TAP, .mtu = t->nics[i].mtu };
 	vm->run_dir = open(test_tmpdir(), O_DIRECTORY | O_CLOEXEC);
 	make_initrd(vm->run_dir);
 	if (engine->plan(&req, program, &vm->plan, &e) < 0)
@@ -323,19 +282,22 @@ static void finish(struct vm *vm, int ns, const char *address)
 	close(vm->run_dir);
 	buf_done(&vm->text);
 	engine_plan_done(&vm->plan);
+	guest_interfaces_done(&vm->guest);
+	net_takeover_done(&vm->taken);
 }
 
-static void take_over(struct vm *vm, int ns, const char *const *names, struct net_takeover *t)
+static void take_over(struct vm *vm, int ns)
 {
 	struct error e = {};
 
-	if (net_takeover_inspect(ns, NULL, t, &e) < 0)
+	if (net_takeover_inspect(ns, NULL, &vm->taken, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
-	ASSERT(t->n <= NICS);
-	for (size_t i = 0; i < t->n; i++)
-		if (net_takeover_attach(ns, &t->nics[i], &vm->taps[i], &e) < 0)
+	ASSERT(vm->taken.n <= NICS);
+	for (size_t i = 0; i < vm->taken.n; i++)
+		if (net_takeover_attach(ns, &vm->taken.nics[i], &vm->taps[i], &e) < 0)
 			test_fail(__FILE__, __LINE__, "%s", e.msg);
-	vm->boot = boot_configuration(t, names);
+	guest_interfaces_make(&vm->taken, &vm->guest);
+	vm->boot = boot_configuration(&vm->guest);
 }
 
 /* ---- Tests ---- */
@@ -343,34 +305,32 @@ static void take_over(struct vm *vm, int ns, const char *const *names, struct ne
 /* Two interfaces with MTUs of their own, IPv4 and IPv6, names that are the other way round than the kernel's. */
 static void speaks_through_two_interfaces(enum engine_shape shape)
 {
-	static const char *const names[] = { "eth1", "eth0" };
 	int inside = netns_new(), outside = netns_new();
 	_cleanup_free_ char *before = NULL, *after = NULL;
-	struct net_takeover t = {};
 	struct vm vm = {};
 
 	netns_run(outside, "ip link set lo up");
 	netns_run(outside, "ip address add 192.0.2.9/32 dev lo");
 	netns_run(outside, "ip address add 2001:db8::9/128 dev lo nodad");
-	netns_pair(inside, "eth0", outside, "out0");
+	netns_pair(inside, "eth1", outside, "out0");
 	netns_run(outside, "ip link set out0 mtu 1450");
-	netns_run(inside, "ip link set eth0 mtu 1450");
+	netns_run(inside, "ip link set eth1 mtu 1450");
 	netns_run(outside, "ip address add 172.17.0.1/16 dev out0");
 	netns_run(outside, "ip address add fd00::1/64 dev out0 nodad");
-	netns_run(inside, "ip address add 172.17.0.2/16 dev eth0");
-	netns_run(inside, "ip address add fd00::2/64 dev eth0 nodad");
+	netns_run(inside, "ip address add 172.17.0.2/16 dev eth1");
+	netns_run(inside, "ip address add fd00::2/64 dev eth1 nodad");
 	netns_run(inside, "ip route add default via 172.17.0.1");
 	netns_run(inside, "ip -6 route add default via fd00::1");
-	netns_pair(inside, "net1", outside, "out1");
+	netns_pair(inside, "eth0", outside, "out1");
 	netns_run(outside, "ip link set out1 mtu 9000");
-	netns_run(inside, "ip link set net1 mtu 9000");
+	netns_run(inside, "ip link set eth0 mtu 9000");
 	netns_run(outside, "ip address add 10.2.0.1/24 dev out1");
-	netns_run(inside, "ip address add 10.2.0.2/24 dev net1");
+	netns_run(inside, "ip address add 10.2.0.2/24 dev eth0");
 	netns_run(inside, "ip route add 10.66.0.0/16 via 10.2.0.1 metric 77 src 10.2.0.2");
 	before = netns_output(inside, "ip -4 address");
-	take_over(&vm, inside, names, &t);
-	ASSERT_EQ(t.n, 2);
-	start(&vm, &t, shape);
+	take_over(&vm, inside);
+	ASSERT_EQ(vm.taken.n, 2);
+	start(&vm, shape);
 	until(&vm, "ready");
 	ASSERT(!strstr(vm.text.p, "interface: ") && !strstr(vm.text.p, "again: "));
 	ASSERT_CONTAINS(vm.text.p, "/sys/class/net/eth1/mtu\r\n1450");
@@ -391,7 +351,6 @@ static void speaks_through_two_interfaces(enum engine_shape shape)
 	ASSERT_STREQ(after, before);
 	/* The namespace's own stack is back. */
 	ping(outside, "172.17.0.2", 1450);
-	net_takeover_done(&t);
 }
 
 TEST(micro_speaks_through_two_interfaces)
@@ -407,9 +366,7 @@ TEST(full_speaks_through_two_interfaces)
 /* One address of its own, and a gateway outside of any network that answers to nobody: known by a permanent entry alone. */
 TEST(a_gateway_outside_of_the_network_is_reached)
 {
-	static const char *const names[] = { "eth0" };
 	int inside = netns_new(), outside = netns_new();
-	struct net_takeover t = {};
 	struct vm vm = {};
 
 	netns_run(outside, "ip address add 192.0.2.9/32 dev lo");
@@ -420,8 +377,8 @@ TEST(a_gateway_outside_of_the_network_is_reached)
 	netns_run(inside, "ip route add 169.254.1.1 dev eth0 scope link");
 	netns_run(inside, "ip route add default via 169.254.1.1 dev eth0");
 	netns_run(inside, "ip neighbour add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent");
-	take_over(&vm, inside, names, &t);
-	start(&vm, &t, SHAPE_MICRO);
+	take_over(&vm, inside);
+	start(&vm, SHAPE_MICRO);
 	until(&vm, "ready");
 	ASSERT(!strstr(vm.text.p, "interface: ") && !strstr(vm.text.p, "again: "));
 	ASSERT_CONTAINS(vm.text.p, "169.254.1.1");
@@ -430,5 +387,4 @@ TEST(a_gateway_outside_of_the_network_is_reached)
 	echo(outside, "192.0.2.9", "10.244.1.7", TRANSFER_BYTES);
 	finish(&vm, outside, "10.244.1.7");
 	ASSERT_OK(net_takeover_release(inside, NULL));
-	net_takeover_done(&t);
 }
