@@ -11,6 +11,7 @@
 #include "base/spawn.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/provide.h"
 #include "image/image.h"
 #include "image/prune.h"
 #include "image/reference.h"
@@ -43,7 +44,7 @@ const struct command image_tag_command = {
 
 /* ---- export-disk ---- */
 
-enum export_format { EXPORT_QCOW2, EXPORT_RAW };
+enum export_format { EXPORT_QCOW2, EXPORT_RAW, EXPORT_EROFS };
 
 struct export_options {
 	int format;
@@ -51,7 +52,8 @@ struct export_options {
 };
 
 static const struct option export_table[] = {
-	CHOICE(0, "format", "qcow2|raw", export_options, format, "What to write", .words = "qcow2|raw"),
+	CHOICE(0, "format", "qcow2|raw|erofs", export_options, format,
+	       "What to write: the disk, or its files as a read-only file system", .words = "qcow2|raw|erofs"),
 	FLAG('f', "force", export_options, force, "Take the place of a file that is there"),
 };
 
@@ -70,7 +72,21 @@ static int convert(const struct image_meta *meta, const char *from, const char *
 	return r;
 }
 
-/* Written beside the place that it is for, so that nobody sees half of it. */
+/* As it is when it is one already, else made of its layers. */
+static int write_erofs(const struct image_meta *meta, const char *from, int to, struct error *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	if (!meta->fstype || !streq(meta->fstype, "erofs"))
+		return provide_run(
+			(const char *const[]){ "unpack-disk", "--format", "erofs", "--", meta->digest, NULL }, to, err);
+	fd = open(from, O_RDONLY | O_CLOEXEC);
+	r = fd < 0 ? -errno : file_copy_fd(fd, to);
+	return r < 0 ? error_set_errno(err, r, "%s", from) : 0;
+}
+
+/* Written beside the place that it is for, so that nobody sees half of it. Returns >0 for a status that was told about already. */
 static int export_to(const struct image_meta *meta, const char *from, const char *file, const struct export_options *o,
 		     struct error *err)
 {
@@ -83,12 +99,13 @@ static int export_to(const struct image_meta *meta, const char *from, const char
 	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return error_set_kind(err, ERROR_CANTCREATE, errno, "cannot create %s: %s", tmp, strerror(errno));
-	r = convert(meta, from, tmp, formats[o->format], err);
-	if (r >= 0 && fsync(fd) < 0)
+	r = o->format == EXPORT_EROFS ? write_erofs(meta, from, fd, err)
+				      : convert(meta, from, tmp, formats[o->format], err);
+	if (r == 0 && fsync(fd) < 0)
 		r = error_set_errno(err, errno, "%s", tmp);
-	if (r >= 0 && (o->force ? rename(tmp, file) : link(tmp, file)) < 0)
+	if (r == 0 && (o->force ? rename(tmp, file) : link(tmp, file)) < 0)
 		r = error_set_errno(err, errno, "cannot create %s", file);
-	if (r < 0 || !o->force)
+	if (r != 0 || !o->force)
 		(void)unlink(tmp);
 	return r;
 }
@@ -113,7 +130,7 @@ static int run_image_export(const struct invocation *inv, struct error *err)
 	}
 	path = image_disk_path(&s, &meta);
 	r = export_to(&meta, path, file, o, err);
-	return r < 0 ? r : output_line(err, "%s", file);
+	return r != 0 ? r : output_line(err, "%s", file);
 }
 
 const struct command image_export_command = {
@@ -123,9 +140,13 @@ const struct command image_export_command = {
 	.max_operands = 2,
 	.complete = "image",
 	.summary = "Write an image's disk into a file that other programs read",
-	.description = "A raw file has holes where the disk is empty. The file system on it is as it was sealed.",
+	.description = "A raw file has holes where the disk is empty. The file system on it is as it was sealed; with "
+		       "erofs it "
+		       "is made anew from the image's layers, read-only and no larger than what is in it.",
 	.examples = { { "skerry image export-disk mytools:1 mytools.qcow2", "For QEMU, libvirt or a cloud" },
-		      { "skerry image export-disk mytools:1 disk.img --format raw", "As a device has it" } },
+		      { "skerry image export-disk mytools:1 disk.img --format raw", "As a device has it" },
+		      { "skerry image export-disk mytools:1 tools.erofs --format erofs",
+			"Its files, as mount(8) takes them" } },
 	.options = export_table,
 	.n_options = ARRAY_SIZE(export_table),
 	.options_size = sizeof(struct export_options),

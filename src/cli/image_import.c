@@ -1,8 +1,9 @@
-/* import-image, save-image: images from files and into files. */
+/* import-image, save-image, unpack-disk: images from files and into files. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/memory.h"
@@ -218,10 +219,45 @@ static int save_image(const struct store *s, int argc, char **argv, struct error
 	return sink->save(s, &manifest, name, operand, o.quiet ? -1 : verb_progress_fd(), err);
 }
 
+/* An image's tree as another kind of file system, in the empty file that is standard output. */
+static int unpack_disk(const struct store *s, int argc, char **argv, struct error *err)
+{
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+	_cleanup_(image_meta_done) struct image_meta meta = {};
+	struct unpack_request u = { .manifest = &manifest };
+	_cleanup_close_ int lock = -EBADF;
+	struct options o = {};
+	int r = parse(argc, argv, &o, err);
+
+	if (r >= 0 && o.n != 1)
+		r = verb_usage(err, "unpack-disk wants an image");
+	if (r >= 0)
+		r = image_disk_format(o.format, &u.create_tree, err);
+	if (r < 0)
+		return r;
+	lock = blob_lock(s, false, err);
+	if (lock < 0)
+		return lock;
+	r = image_find(s, o.operands[0], &meta, err);
+	if (r >= 0 && !meta.fstype)
+		r = error_set_kind(err, ERROR_USAGE, EINVAL,
+				   "image '%s' is a whole disk: its file systems are what they are", o.operands[0]);
+	if (r >= 0)
+		r = image_with_layers(s, &meta, LAYER_GZIP, &manifest, err);
+	if (r < 0)
+		return r;
+	u.format = o.format;
+	u.progress_fd = o.quiet ? -1 : verb_progress_fd();
+	r = image_unpack_file(s, &u, STDOUT_FILENO, err);
+	return r < 0 ? error_prefix(err, "image '%s'", o.operands[0]) : 0;
+}
+
 const struct verb image_import_verbs[] = {
 	{ "import-image",
 	  "SOURCE [--name N] [--select N] [--platform P] [--disk BYTES] [--format F] [--user U] [--quiet]", false,
 	  import_image },
 	{ "save-image", "IMAGE DEST [--quiet]", false, save_image },
+	{ "unpack-disk", "IMAGE [--format F] [--quiet] (into the empty file that is standard output)", false,
+	  unpack_disk },
 	{},
 };

@@ -234,14 +234,11 @@ static int take_whole_disk(struct unpack *u, struct workshop *w, struct error *e
 }
 
 /* A full disk whose size we chose is tried once more with a larger one; one that was asked for is an error. */
-static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
+static int fill_file(struct unpack *u, int fd, struct error *err)
 {
 	uint64_t bytes = u->request->disk_bytes ? u->request->disk_bytes : choose_size(u);
-	_cleanup_close_ int fd = openat(w->dir_fd, "disk.raw", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r;
 
-	if (fd < 0)
-		return error_set_errno(err, errno, "cannot create the disk");
 	for (;;) {
 		_cleanup_error_ struct error e = {};
 
@@ -262,7 +259,15 @@ static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
 	if (r < 0)
 		return error_set_errno(err, -r, "cannot write the disk");
 	u->meta.virtual_bytes = bytes;
-	return digest_disk(fd, "disk.raw", &u->meta.disk, err);
+	return 0;
+}
+
+static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
+{
+	_cleanup_close_ int fd = openat(w->dir_fd, "disk.raw", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r = fd < 0 ? error_set_errno(err, errno, "cannot create the disk") : fill_file(u, fd, err);
+
+	return r < 0 ? r : digest_disk(fd, "disk.raw", &u->meta.disk, err);
 }
 
 /* What the configuration says of running it. */
@@ -301,13 +306,11 @@ static int share(struct unpack *u, struct workshop *w, struct error *err)
 	return 1;
 }
 
-static int unpack(struct unpack *u, struct error *err)
+static int begin(struct unpack *u, struct error *err)
 {
-	_cleanup_workshop_ struct workshop w = WORKSHOP_INIT;
 	_cleanup_free_ char *chain = NULL;
-	int r;
+	int r = read_documents(u, err);
 
-	r = read_documents(u, err);
 	if (r < 0)
 		return r;
 	u->meta.format = xstrdup("raw");
@@ -315,13 +318,28 @@ static int unpack(struct unpack *u, struct error *err)
 	u->meta.boot = IMAGE_BOOT_KERNEL;
 	chain = chain_text(u);
 	u->meta.chain = digest_bytes(chain, strlen(chain));
+	return 0;
+}
+
+static void begin_progress(struct unpack *u)
+{
+	if (u->request->progress_fd >= 0)
+		u->progress = progress_new(u->request->progress_fd, "unpacking", packed_bytes(u));
+}
+
+static int unpack(struct unpack *u, struct error *err)
+{
+	_cleanup_workshop_ struct workshop w = WORKSHOP_INIT;
+	int r = begin(u, err);
+
+	if (r < 0)
+		return r;
 	describe(u);
 	r = workshop_open(u->store, &w, err);
 	if (r >= 0)
 		r = share(u, &w, err);
 	if (r == 0) {
-		if (u->request->progress_fd >= 0)
-			u->progress = progress_new(u->request->progress_fd, "unpacking", packed_bytes(u));
+		begin_progress(u);
 		r = take_whole_disk(u, &w, err);
 		if (r == 0)
 			r = make_disk(u, &w, err);
@@ -344,4 +362,17 @@ int image_unpack(const struct store *s, const struct unpack_request *r, char **r
 	if (ret_digest)
 		*ret_digest = xstrdup(u.meta.digest);
 	return 0;
+}
+
+int image_unpack_file(const struct store *s, const struct unpack_request *r, int fd, struct error *err)
+{
+	_cleanup_(unpack_done) struct unpack u = { .store = s, .request = r };
+	int k = begin(&u, err);
+
+	if (k < 0)
+		return k;
+	begin_progress(&u);
+	k = fill_file(&u, fd, err);
+	u.progress = progress_finish(u.progress, k >= 0);
+	return k;
 }

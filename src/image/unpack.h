@@ -24,3 +24,6 @@ struct unpack_request {
 };
 /* The caller holds blob_lock() shared. *ret_digest (may be NULL) is owned by the caller. Errors: -EBADMSG (kind DATA) naming layer and entry. */
 int image_unpack(const struct store *s, const struct unpack_request *r, char **ret_digest, struct error *err);
+/* The disk alone, in @fd, an empty file open for reading and writing: what is in it is what image_unpack() would seal. name, source and
+ * make_disk do not count. Lock and errors as there. */
+int image_unpack_file(const struct store *s, const struct unpack_request *r, int fd, struct error *err);

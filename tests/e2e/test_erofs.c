@@ -64,11 +64,21 @@ TEST(a_guest_sees_the_same_tree_as_on_an_ext4)
 	a = cli("run", "--rm", "ext4", CLI_SHELL, look, NULL);
 	ASSERT_STATUS(a, 0);
 	ASSERT_CONTAINS(a.out, "srv/many/name-of-1000");
+	/* Its layers give the disk that the image has when it is one. */
+	ok(cli("image", "export-disk", "ext4", "one.erofs", "--format", "erofs", NULL));
+	fails(cli("image", "export-disk", "ext4", "one.erofs", "--format", "erofs", NULL), 73, "is there already");
+	ok(shell("fsck.erofs one.erofs"));
 	fails(cli("image", "import", "root.tar", "--format", "erofs", "--name", "erofs", NULL), 73,
 	      "is there already as ext4, not as erofs");
 	ok(cli("image", "delete", "ext4", NULL));
 	import("erofs");
 	says(cli("image", "inspect", "erofs", NULL), "\"fstype\": \"erofs\"");
+	ok(cli("image", "export-disk", "erofs", "two.erofs", "--format", "erofs", NULL));
+	ok(shell("cmp one.erofs two.erofs || exit 1; for d in \"$SKERRY_HOME\"/images/disks/*/disk.raw; do cmp -s "
+		 "two.erofs $d && exit 0; done; exit 1"));
+	/* What a recipe made has no layers of its own. */
+	ok(cli("image", "export-disk", "tiny", "tiny.erofs", "--format", "erofs", NULL));
+	ok(shell("fsck.erofs tiny.erofs; test -z \"$(ls | grep tmp-)\""));
 	b = cli("run", "--rm", "erofs", CLI_SHELL, look, NULL);
 	ASSERT_STATUS(b, 0);
 	ASSERT_STREQ(b.out, a.out);
