@@ -417,18 +417,18 @@ TEST(the_namespaces_own_stack_gets_nothing_until_it_is_released)
 	net_takeover_done(&t);
 }
 
-TEST(a_macvlan_is_taken_over_like_any_other)
+static void slave_is_taken_over(const char *kind, const char *mode)
 {
 	int base = netns_new(), inside = netns_new(), outside = netns_new();
 	struct net_takeover t;
 	int tap, peer;
 
 	netns_pair(base, "base0", outside, "out0");
-	if (netns_try(base, "ip link add link base0 name mac0 type macvlan mode bridge") != 0)
-		test_skip("this kernel has no macvlan");
-	netns_run(base, "ip link set mac0 netns /proc/%d/fd/%d", getpid(), inside);
-	netns_run(inside, "ip link set mac0 up");
-	netns_run(inside, "ip address add 10.3.0.2/24 dev mac0");
+	if (netns_try(base, "ip link add link base0 name slave0 type %s mode %s", kind, mode) != 0)
+		test_skip("this kernel has no %s", kind);
+	netns_run(base, "ip link set slave0 netns /proc/%d/fd/%d", getpid(), inside);
+	netns_run(inside, "ip link set slave0 up");
+	netns_run(inside, "ip address add 10.3.0.2/24 dev slave0");
 	t = inspected(inside);
 	ASSERT_EQ(t.n, 1);
 	tap = attached(inside, &t.nics[0]);
@@ -438,6 +438,16 @@ TEST(a_macvlan_is_taken_over_like_any_other)
 	close(tap);
 	released(inside);
 	net_takeover_done(&t);
+}
+
+TEST(a_macvlan_is_taken_over_like_any_other)
+{
+	slave_is_taken_over("macvlan", "bridge");
+}
+
+TEST(an_ipvlan_is_taken_over_like_any_other)
+{
+	slave_is_taken_over("ipvlan", "l2");
 }
 
 /* ---- Before and after ---- */
