@@ -4,30 +4,15 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/spawn.h"
+#include "machine/launch.h"
 #include "machine/monitor.h"
 #include "machine/record.h"
-
-/* Engines started by root run as a user of their own, without any file in the system: one number a machine, far above what
- * distributions hand out, so that no two machines can touch each other. */
-#define ENGINE_UID_BASE 0x7e000000u
-#define ENGINE_UID_MASK 0x00ffffffu
-
-static uid_t engine_uid(const char *machine_id)
-{
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (const char *p = machine_id; *p; p++)
-		h = (h ^ (uint8_t)*p) * 16777619u;
-	return ENGINE_UID_BASE + (h & ENGINE_UID_MASK);
-}
 
 int monitor_save_state(struct monitor *m, struct error *err)
 {
@@ -131,54 +116,6 @@ static int boot_memfd(struct monitor *m, struct error *err)
 	return TAKE_FD(fd);
 }
 
-struct held_fds {
-	struct spawn_fd *fds; /* owned, and so is each .from */
-	size_t n;
-};
-
-static void held_fds_done(struct held_fds *h)
-{
-	for (size_t i = 0; i < h->n; i++)
-		safe_close(h->fds[i].from);
-	free(h->fds);
-}
-
-static int open_one(struct monitor *m, const struct engine_fd *f, int *nic_fd, struct error *err)
-{
-	int fd;
-
-	switch (f->kind) {
-	case ENGINE_FD_OPEN:
-		fd = open(f->path, f->flags | O_CLOEXEC | O_NOCTTY);
-		return fd < 0 ? error_set_errno(err, errno, "machine '%s': cannot open %s", m->name.s, f->path) : fd;
-	case ENGINE_FD_LISTEN:
-		fd = unix_listen_at(m->run_fd, f->path, 4);
-		return fd < 0 ? error_set_errno(err, fd, "machine '%s': cannot listen on %s", m->name.s, f->path) : fd;
-	case ENGINE_FD_BOOT: return boot_memfd(m, err);
-	case ENGINE_FD_NIC:
-		if (*nic_fd < 0)
-			return error_set(err, EINVAL, "the network gave no descriptor");
-		return TAKE_FD(*nic_fd);
-	case ENGINE_FD_VHOST_VSOCK:
-		fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
-		return fd < 0 ? error_set_errno(err, errno, "cannot open /dev/vhost-vsock") : fd;
-	}
-	return error_set(err, EINVAL, "unknown kind of descriptor");
-}
-
-static int open_fds(struct monitor *m, int *nic_fd, struct held_fds *h, struct error *err)
-{
-	h->fds = xnew_n(struct spawn_fd, m->plan.exec.n_fds + 1);
-	for (size_t i = 0; i < m->plan.exec.n_fds; i++) {
-		int fd = open_one(m, &m->plan.exec.fds[i], nic_fd, err);
-
-		if (fd < 0)
-			return fd;
-		h->fds[h->n++] = (struct spawn_fd){ fd, m->plan.exec.fds[i].number };
-	}
-	return 0;
-}
-
 static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
 {
 	pid_t pid = 0;
@@ -218,49 +155,32 @@ static int record_engine(pid_t pid, void *data)
 	return record_step(m, "engine", NULL);
 }
 
-static void choose_user(struct monitor *m, struct spawn *sp, gid_t *kvm_group)
+static int launch_engine(struct monitor *m, int boot_fd, int nic_fd, struct error *err)
 {
-	struct stat st;
+	_cleanup_(engine_fds_done) struct engine_fds h = {};
+	_cleanup_free_ char *what = xasprintf("machine '%s'", m->name.s);
+	struct engine_launch l = {
+		.what = what,
+		.id = m->spec.id,
+		.plan = &m->plan.exec,
+		.accel = m->facts.accel,
+		.run_fd = m->run_fd,
+		.log_fd = m->log_fd,
+		.boot_fd = boot_fd,
+		.nic_fds = &nic_fd,
+		.n_nic_fds = 1,
+		.on_pid = record_engine,
+		.data = m,
+	};
+	int r = engine_fds_open(&l, &h, err);
 
-	if (geteuid() != 0)
-		return;
-	sp->uid = engine_uid(m->spec.id);
-	sp->gid = sp->uid;
-	sp->drop_privileges = true;
-	if (m->facts.accel != ACCEL_KVM || stat("/dev/kvm", &st) < 0 || (st.st_mode & 0006) == 0006)
-		return;
-	if ((st.st_mode & 0060) == 0060) {
-		*kvm_group = st.st_gid;
-		sp->groups = kvm_group;
-		sp->n_groups = 1;
-	} else {
-		log_warning("/dev/kvm is open to root only: the engine runs as root");
-		sp->drop_privileges = false;
-	}
-}
-
-static int spawn_engine(struct monitor *m, const struct held_fds *h, struct error *err)
-{
-	struct spawn sp = SPAWN_INIT;
-	gid_t kvm_group;
-	int r;
-
-	sp.argv = (const char *const *)m->plan.exec.argv.items;
-	sp.stdio[1] = m->log_fd;
-	sp.stdio[2] = m->log_fd;
-	sp.fds = h->fds;
-	sp.n_fds = h->n;
-	sp.cwd = "/";
-	sp.new_session = true;
-	sp.on_pid = record_engine;
-	sp.on_pid_data = m;
-	choose_user(m, &sp, &kvm_group);
-	m->state.uid = sp.drop_privileges ? sp.uid : 0;
-	r = spawn_start(&sp, NULL, &m->engine_pidfd, err);
+	if (r >= 0)
+		r = record_step(m, "sockets", err);
 	if (r < 0)
-		return error_prefix(err, "machine '%s'", m->name.s);
-	m->engine_is_child = true;
-	return 0;
+		return r;
+	r = engine_launch(&l, &h, &m->state.uid, &m->engine_pidfd, err);
+	m->engine_is_child = r >= 0;
+	return r;
 }
 
 static int connect_socket(struct monitor *m, const char *name, struct error *err)
@@ -341,8 +261,7 @@ static int make_plan(struct monitor *m, bool resolve, struct error *err)
 
 int monitor_acquire(struct monitor *m, struct error *err)
 {
-	_cleanup_(held_fds_done) struct held_fds h = {};
-	_cleanup_close_ int nic_fd = -EBADF;
+	_cleanup_close_ int nic_fd = -EBADF, boot_fd = -EBADF;
 	int r = begin_record(m, err);
 
 	if (r >= 0)
@@ -363,11 +282,9 @@ int monitor_acquire(struct monitor *m, struct error *err)
 	set_string(&m->state.kernel, m->facts.kernel.name);
 	r = prepare_network(m, &nic_fd, err);
 	if (r >= 0)
-		r = open_fds(m, &nic_fd, &h, err);
+		r = boot_fd = boot_memfd(m, err);
 	if (r >= 0)
-		r = record_step(m, "sockets", err);
-	if (r >= 0)
-		r = spawn_engine(m, &h, err);
+		r = launch_engine(m, boot_fd, nic_fd, err);
 	if (r >= 0)
 		r = watch_engine(m, err);
 	if (r >= 0)

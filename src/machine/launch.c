@@ -1,0 +1,118 @@
+#include "machine/launch.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/spawn.h"
+
+/* Engines started by root run as a user of their own, without any file in the system: one number a machine, far above what
+ * distributions hand out, so that no two machines can touch each other. */
+#define ENGINE_UID_BASE 0x7e000000u
+#define ENGINE_UID_MASK 0x00ffffffu
+
+static uid_t engine_uid(const char *machine_id)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (const char *p = machine_id; *p; p++)
+		h = (h ^ (uint8_t)*p) * 16777619u;
+	return ENGINE_UID_BASE + (h & ENGINE_UID_MASK);
+}
+
+void engine_fds_done(struct engine_fds *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		if (!h->borrowed[i])
+			safe_close(h->fds[i].from);
+	free(h->fds);
+	free(h->borrowed);
+	*h = (struct engine_fds){};
+}
+
+static int lent(const int *fds, size_t n, size_t index, const char *from, struct error *err)
+{
+	return index < n && fds[index] >= 0 ? fds[index] : error_set(err, EINVAL, "the %s gave no descriptor", from);
+}
+
+static int open_one(const struct engine_launch *l, const struct engine_fd *f, bool *ret_borrowed, struct error *err)
+{
+	int fd;
+
+	switch (f->kind) {
+	case ENGINE_FD_OPEN:
+		fd = open(f->path, f->flags | O_CLOEXEC | O_NOCTTY);
+		return fd < 0 ? error_set_errno(err, errno, "%s: cannot open %s", l->what, f->path) : fd;
+	case ENGINE_FD_LISTEN:
+		fd = unix_listen_at(l->run_fd, f->path, 4);
+		return fd < 0 ? error_set_errno(err, fd, "%s: cannot listen on %s", l->what, f->path) : fd;
+	case ENGINE_FD_BOOT: *ret_borrowed = true; return l->boot_fd;
+	case ENGINE_FD_NIC: *ret_borrowed = true; return lent(l->nic_fds, l->n_nic_fds, f->index, "network", err);
+	case ENGINE_FD_VHOST_VSOCK:
+		fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
+		return fd < 0 ? error_set_errno(err, errno, "cannot open /dev/vhost-vsock") : fd;
+	}
+	return error_set(err, EINVAL, "unknown kind of descriptor");
+}
+
+int engine_fds_open(const struct engine_launch *l, struct engine_fds *ret, struct error *err)
+{
+	struct engine_fds h = { .fds = xnew_n(struct spawn_fd, l->plan->n_fds + 1),
+				.borrowed = xnew_n(bool, l->plan->n_fds + 1) };
+
+	for (size_t i = 0; i < l->plan->n_fds; i++) {
+		int fd = open_one(l, &l->plan->fds[i], &h.borrowed[i], err);
+
+		if (fd < 0) {
+			engine_fds_done(&h);
+			return fd;
+		}
+		h.fds[h.n++] = (struct spawn_fd){ fd, l->plan->fds[i].number };
+	}
+	*ret = h;
+	return 0;
+}
+
+static void choose_user(const struct engine_launch *l, struct spawn *sp, gid_t *kvm_group)
+{
+	struct stat st;
+
+	if (geteuid() != 0)
+		return;
+	sp->uid = engine_uid(l->id);
+	sp->gid = sp->uid;
+	sp->drop_privileges = true;
+	if (l->accel != ACCEL_KVM || stat("/dev/kvm", &st) < 0 || (st.st_mode & 0006) == 0006)
+		return;
+	if ((st.st_mode & 0060) == 0060) {
+		*kvm_group = st.st_gid;
+		sp->groups = kvm_group;
+		sp->n_groups = 1;
+	} else {
+		log_warning("/dev/kvm is open to root only: the engine runs as root");
+		sp->drop_privileges = false;
+	}
+}
+
+int engine_launch(const struct engine_launch *l, const struct engine_fds *h, uint64_t *ret_uid, int *ret_pidfd,
+		  struct error *err)
+{
+	struct spawn sp = SPAWN_INIT;
+	gid_t kvm_group;
+	int r;
+
+	sp.argv = (const char *const *)l->plan->argv.items;
+	sp.stdio[1] = l->log_fd;
+	sp.stdio[2] = l->log_fd;
+	sp.fds = h->fds;
+	sp.n_fds = h->n;
+	sp.cwd = "/";
+	sp.new_session = true;
+	sp.on_pid = l->on_pid;
+	sp.on_pid_data = l->data;
+	choose_user(l, &sp, &kvm_group);
+	*ret_uid = sp.drop_privileges ? sp.uid : 0;
+	r = spawn_start(&sp, NULL, ret_pidfd, err);
+	return r < 0 ? error_prefix(err, "%s", l->what) : 0;
+}
