@@ -37,6 +37,12 @@ struct engine_nic {
 	/* NIC_STREAM and NIC_TAP take one descriptor from the monitor: ENGINE_FD_NIC, index = position in nics */
 };
 
+/* A directory of the host, served by a vhost-user program (virtiofsd) over a connected socket: ENGINE_FD_SHARE, index = position in shares.
+ * Needs shared_memory. */
+struct engine_share {
+	const char *tag; /* how the guest names it; at most 36 bytes */
+};
+
 /* All borrowed for the duration of the call. */
 struct engine_request {
 	const char *name; /* machine name, for -name */
@@ -60,6 +66,8 @@ struct engine_request {
 	size_t n_disks;
 	const struct engine_nic *nics;
 	size_t n_nics;
+	const struct engine_share *shares;
+	size_t n_shares;
 	uint32_t vsock_cid;  /* 0 = agent over virtio-serial */
 	const char *run_dir; /* absolute */
 	bool sandbox;
@@ -69,7 +77,8 @@ enum engine_fd_kind {
 	ENGINE_FD_OPEN, /* open(path, flags); kernel and initrd must be readable by the user that the engine runs as */
 	ENGINE_FD_LISTEN, /* listening unix socket run_dir/path, mode 0600 */
 	ENGINE_FD_BOOT, /* memfd with the boot configuration, likewise (0777 as memfd_create() makes it, or fchmod 0444) */
-	ENGINE_FD_NIC, /* what the network mode of nics[index] gives */
+	ENGINE_FD_NIC,   /* what the network mode of nics[index] gives */
+	ENGINE_FD_SHARE, /* a socket connected to the server of shares[index] */
 	ENGINE_FD_VHOST_VSOCK,
 };
 

@@ -16,6 +16,8 @@ struct engine_launch {
 	int boot_fd;        /* the boot configuration */
 	const int *nic_fds; /* of engine_request.nics, by position */
 	size_t n_nic_fds;
+	const int *share_fds; /* of engine_request.shares, by position */
+	size_t n_share_fds;
 	/* The engine waits until this returned; <0 ends it. */
 	int (*on_pid)(pid_t pid, void *data);
 	void *data;

@@ -295,11 +295,10 @@ static struct json *strings_json(const struct strv *v)
 
 struct json *plan_json(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p)
 {
-	static const char *const kinds[] = { [ENGINE_FD_OPEN] = "open",
-					     [ENGINE_FD_LISTEN] = "listen",
-					     [ENGINE_FD_BOOT] = "boot-config",
-					     [ENGINE_FD_NIC] = "network",
-					     [ENGINE_FD_VHOST_VSOCK] = "vhost-vsock" };
+	static const char *const kinds[] = {
+		[ENGINE_FD_OPEN] = "open",   [ENGINE_FD_LISTEN] = "listen", [ENGINE_FD_BOOT] = "boot-config",
+		[ENGINE_FD_NIC] = "network", [ENGINE_FD_SHARE] = "share",   [ENGINE_FD_VHOST_VSOCK] = "vhost-vsock"
+	};
 	struct json *o = json_object(), *fds = json_array(), *net = json_object();
 
 	json_set_string(o, "machine", spec->name);

@@ -101,6 +101,7 @@ static int open_planned(const struct vm *vm, const struct engine_fd *f)
 		ASSERT_OK(write_full(fd, BOOT_TEXT, strlen(BOOT_TEXT)));
 		break;
 	case ENGINE_FD_NIC:
+	case ENGINE_FD_SHARE:
 	case ENGINE_FD_VHOST_VSOCK: test_fail(__FILE__, __LINE__, "not asked for");
 	}
 	if (fd < 0)

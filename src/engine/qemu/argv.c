@@ -21,6 +21,7 @@
 #define FD_FIRST       10
 #define MICRO_SLOTS    8
 #define DISK_QUEUES    4
+#define SHARE_QUEUE    1024  /* requests under way; QEMU's default of 128 makes many small files wait */
 #define ID_MAX         20    /* a virtio-blk serial is 20 bytes */
 #define NODE_MAX       31    /* a block node name */
 #define TCG_TB_SIZE    "256" /* MiB, touched as they fill; a full cache is thrown away whole */
@@ -197,11 +198,27 @@ static int check_nics(const struct engine_request *req, struct error *err)
 	return 0;
 }
 
+static int check_shares(const struct engine_request *req, struct error *err)
+{
+	for (size_t i = 0; i < req->n_shares; i++) {
+		const char *tag = req->shares[i].tag;
+
+		if (!id_valid(tag))
+			return bad(err, "share %zu: its tag is not 1 to %d of a-z, 0-9 and '-'", i, ID_MAX);
+		for (size_t k = 0; k < i; k++)
+			if (streq(req->shares[k].tag, tag))
+				return bad(err, "share '%s': given twice", tag);
+	}
+	if (req->n_shares && !req->shared_memory)
+		return bad(err, "shares need shared memory");
+	return 0;
+}
+
 static int check_slots(const struct builder *b, struct error *err)
 {
 	const struct engine_request *req = b->req;
 	/* Console and agent share one device; then random numbers and the balloon. */
-	size_t n = 3 + req->n_disks + req->n_nics + (req->vsock_cid ? 1 : 0);
+	size_t n = 3 + req->n_disks + req->n_nics + req->n_shares + (req->vsock_cid ? 1 : 0);
 
 	if (!b->micro || n <= MICRO_SLOTS)
 		return 0;
@@ -256,6 +273,8 @@ static int check(const struct builder *b, const char *program, struct error *err
 	}
 	if (r == 0)
 		r = check_nics(req, err);
+	if (r == 0)
+		r = check_shares(req, err);
 	return r < 0 ? r : check_slots(b, err);
 }
 
@@ -537,6 +556,21 @@ static void add_nic(struct builder *b, const struct engine_nic *n, size_t index)
 	option_json(b, "-device", dev);
 }
 
+static void add_share(struct builder *b, const struct engine_share *share, size_t index)
+{
+	_cleanup_free_ char *c =
+		xasprintf("socket,id=share%zu,fd=%d", index, add_fd(b, ENGINE_FD_SHARE, NULL, 0, index));
+	/* This device has no legacy half to switch off. */
+	struct json *d = json_object();
+
+	option(b, "-chardev", c);
+	json_set_string(d, "driver", b->micro ? "vhost-user-fs-device" : "vhost-user-fs-pci");
+	json_setf(d, "chardev", "share%zu", index);
+	json_set_string(d, "tag", share->tag);
+	json_set_u64(d, "queue-size", SHARE_QUEUE);
+	option_json(b, "-device", d);
+}
+
 static void add_rest(struct builder *b)
 {
 	struct json *d = device(b, "virtio-balloon-device", "virtio-balloon-pci");
@@ -573,6 +607,8 @@ int qemu_argv(const struct engine_request *req, const char *program, struct engi
 	add_disks(&b);
 	for (size_t i = 0; i < req->n_nics; i++)
 		add_nic(&b, &req->nics[i], i);
+	for (size_t i = 0; i < req->n_shares; i++)
+		add_share(&b, &req->shares[i], i);
 	add_rest(&b);
 	plan.power_button = b.acpi;
 	plan.reboot_powers_off = !b.acpi;

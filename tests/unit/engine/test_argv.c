@@ -50,7 +50,7 @@ static struct engine_request request(void)
 /* One word a line; then the descriptors. */
 static char *render(const struct engine_plan *p)
 {
-	static const char *const kinds[] = { "open", "listen", "boot", "nic", "vhost-vsock" };
+	static const char *const kinds[] = { "open", "listen", "boot", "nic", "share", "vhost-vsock" };
 	struct buf b = {};
 
 	for (size_t i = 0; i < p->argv.n; i++)
@@ -63,7 +63,7 @@ static char *render(const struct engine_plan *p)
 			buf_addf(&b, " %s", f->path);
 		if (f->kind == ENGINE_FD_OPEN)
 			buf_addf(&b, " %s", f->flags == O_RDWR ? "rw" : f->flags == O_RDONLY ? "ro" : "?");
-		if (f->kind == ENGINE_FD_NIC)
+		if (f->kind == ENGINE_FD_NIC || f->kind == ENGINE_FD_SHARE)
 			buf_addf(&b, " %zu", f->index);
 		buf_addc(&b, '\n');
 	}
@@ -270,6 +270,28 @@ TEST(interfaces_taken_over_are_several_with_addresses_and_mtu_on_both_shapes)
 	refused(&r, "MTU");
 	r.nics = (const struct engine_nic[]){ { .mac = "02:42:ac:11:00:02", .kind = NIC_TAP, .mtu = 65536 } };
 	refused(&r, "MTU");
+}
+
+TEST(directories_of_the_host_are_shared_on_both_shapes)
+{
+	static const struct engine_share shares[] = { { "root" }, { "more" } };
+	struct engine_request r = request();
+
+	r.n_disks = 0;
+	r.n_nics = 0;
+	r.shares = shares;
+	r.n_shares = 2;
+	refused(&r, "shared memory");
+	r.shared_memory = true;
+	golden(&r, "micro-tcg-shares");
+	r.shape = SHAPE_FULL;
+	golden(&r, "full-tcg-shares");
+	r.shares = (const struct engine_share[]){ { "a,b" } };
+	r.n_shares = 1;
+	refused(&r, "tag");
+	r.shares = (const struct engine_share[]){ { "a" }, { "a" } };
+	r.n_shares = 2;
+	refused(&r, "twice");
 }
 
 TEST(values_that_cannot_be_represented_are_refused)
