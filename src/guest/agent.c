@@ -17,6 +17,7 @@
 #include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "guest/container.h"
 #include "guest/copy.h"
 #include "guest/freeze.h"
 #include "guest/power.h"
@@ -31,6 +32,7 @@ struct agent {
 	struct loop *loop;
 	struct link *link;
 	struct sessions *sessions;
+	struct containers *containers;
 	struct strv environment;
 	char *error; /* owned */
 	int root;    /* borrowed */
@@ -324,6 +326,95 @@ static void on_power_event(bool reboot, bool clean, void *data)
 		power_reset();
 }
 
+static int call_create_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	int r = container_create(a->containers, message, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_start_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+	int r = container_start(a->containers, q->id, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_exec_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	int r = container_exec(a->containers, message, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_kill_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	(void)stream_id;
+	return container_kill(a->containers, message, err);
+}
+
+static int call_delete_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+	int r = container_delete(a->containers, q->id, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_pause_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+
+	(void)stream_id;
+	return container_freeze(a->containers, q->id, true, err);
+}
+
+static int call_resume_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+
+	(void)stream_id;
+	return container_freeze(a->containers, q->id, false, err);
+}
+
+static int call_update_container(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__UpdateContainerRequest *q = message;
+	int r = container_update(a->containers, q->id, q->resources.data, q->resources.len, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_container_pids(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+	Skerry__Agent__V1__ContainerPidsResponse m = SKERRY__AGENT__V1__CONTAINER_PIDS_RESPONSE__INIT;
+	int r = container_pids(a->containers, q->id, &m.pids, &m.n_pids, err);
+
+	if (r < 0)
+		return r;
+	link_reply(a->link, stream_id, &m.base);
+	free(m.pids);
+	return DEFERRED;
+}
+
+static int call_container_stats(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__ContainerRequest *q = message;
+	int r = container_stats(a->containers, q->id, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
+static int call_next_container_event(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	int r = container_next_event(a->containers, stream_id, err);
+
+	(void)message;
+	return r < 0 ? r : DEFERRED;
+}
+
 static int call_wait_shutdown(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
 {
 	(void)message;
@@ -377,6 +468,17 @@ static const struct method {
 	{ "Thaw", &skerry__agent__v1__empty__descriptor, call_thaw },
 	{ "Shutdown", &skerry__agent__v1__shutdown_request__descriptor, call_shutdown },
 	{ "WaitShutdown", &skerry__agent__v1__empty__descriptor, call_wait_shutdown },
+	{ "CreateContainer", &skerry__agent__v1__create_container_request__descriptor, call_create_container },
+	{ "StartContainer", &skerry__agent__v1__container_request__descriptor, call_start_container },
+	{ "ExecContainer", &skerry__agent__v1__exec_container_request__descriptor, call_exec_container },
+	{ "KillContainer", &skerry__agent__v1__kill_container_request__descriptor, call_kill_container },
+	{ "DeleteContainer", &skerry__agent__v1__container_request__descriptor, call_delete_container },
+	{ "PauseContainer", &skerry__agent__v1__container_request__descriptor, call_pause_container },
+	{ "ResumeContainer", &skerry__agent__v1__container_request__descriptor, call_resume_container },
+	{ "UpdateContainer", &skerry__agent__v1__update_container_request__descriptor, call_update_container },
+	{ "ContainerPids", &skerry__agent__v1__container_request__descriptor, call_container_pids },
+	{ "ContainerStats", &skerry__agent__v1__container_request__descriptor, call_container_stats },
+	{ "NextContainerEvent", &skerry__agent__v1__empty__descriptor, call_next_container_event },
 };
 
 static void handle(uint32_t stream_id, const struct ttrpc_request *req, void *data)
@@ -411,6 +513,7 @@ static void reset(void *data)
 	struct agent *a = data;
 
 	sessions_forget_requests(a->sessions);
+	containers_forget_requests(a->containers);
 	trim_forget_request(a->trim);
 	freeze_forget_requests(a->freeze);
 	a->n_shutdown_waiters = 0;
@@ -430,11 +533,13 @@ int agent_new(struct loop *l, const struct agent_options *o, struct agent **ret)
 	if (o->environment)
 		strv_copy(&a->environment, o->environment);
 	a->sessions = sessions_new(l);
+	a->containers = containers_new(l, a->sessions);
 	r = link_new(l, &o->target, handle, reset, a, &a->link);
 	if (r == 0 && !a->shut_down && power_watch_new(l, on_power_event, a, &a->watch) < 0)
 		log_warning("the end of the guest's init cannot be watched");
 	if (r == 0) {
 		sessions_set_link(a->sessions, a->link);
+		containers_set_link(a->containers, a->link);
 		r = link_start(a->link);
 	}
 	if (r < 0) {
@@ -449,6 +554,7 @@ struct agent *agent_free(struct agent *a)
 {
 	if (!a)
 		return NULL;
+	containers_free(a->containers);
 	sessions_free(a->sessions);
 	trim_free(a->trim);
 	freeze_free(a->freeze);
@@ -462,5 +568,6 @@ struct agent *agent_free(struct agent *a)
 
 void agent_reaped(struct agent *a, pid_t pid, int wait_status)
 {
-	(void)sessions_reaped(a->sessions, pid, wait_status);
+	if (!containers_reaped(a->containers, pid, wait_status))
+		(void)sessions_reaped(a->sessions, pid, wait_status);
 }

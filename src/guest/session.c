@@ -197,14 +197,12 @@ static int on_timer(struct loop_source *src, void *data)
 	return 0;
 }
 
-int session_launch(struct sessions *t, const char *id, const struct launch *l, bool tee_console, pid_t *ret_pid,
-		   struct error *err)
+/* A session that has a clock and no process yet. */
+static int new_process(struct sessions *t, const char *id, struct session **ret, struct error *err)
 {
-	struct launched p;
 	struct session *s;
-	int r;
+	int r = session_new(t, id, &s, err);
 
-	r = session_new(t, id, &s, err);
 	if (r < 0)
 		return r;
 	r = loop_add_timer(t->loop, &s->timer, UINT64_MAX, on_timer, s);
@@ -212,22 +210,66 @@ int session_launch(struct sessions *t, const char *id, const struct launch *l, b
 		session_free(s);
 		return error_set_errno(err, -r, "cannot set a timer");
 	}
+	*ret = s;
+	return 0;
+}
+
+static void connect_process(struct session *s, const struct launched *p, bool terminal)
+{
+	s->pid = p->pid;
+	s->in = p->in;
+	s->terminal = terminal;
+	for (int i = 0; i < 2; i++) {
+		s->out[i].fd = p->out[i];
+		s->out[i].read_ns = clock_monotonic_ns();
+		if (s->tee)
+			session_watch_output(&s->out[i], true);
+	}
+}
+
+int session_launch(struct sessions *t, const char *id, const struct launch *l, bool tee_console, pid_t *ret_pid,
+		   struct error *err)
+{
+	struct launched p;
+	struct session *s;
+	int r = new_process(t, id, &s, err);
+
+	if (r < 0)
+		return r;
 	r = launch(l, &p, err);
 	if (r < 0) {
 		session_free(s);
 		return r;
 	}
-	s->pid = p.pid;
-	s->in = p.in;
-	s->terminal = l->terminal;
 	s->tee = tee_console;
-	for (int i = 0; i < 2; i++) {
-		s->out[i].fd = p.out[i];
-		s->out[i].read_ns = clock_monotonic_ns();
-		if (s->tee)
-			session_watch_output(&s->out[i], true);
-	}
+	connect_process(s, &p, l->terminal);
 	*ret_pid = p.pid;
+	return 0;
+}
+
+int session_adopt(struct sessions *t, const char *id, const struct launched *p, bool terminal, struct error *err)
+{
+	struct session *s;
+	int r = new_process(t, id, &s, err);
+
+	if (r < 0) {
+		safe_close(p->in);
+		safe_close(p->out[0]);
+		safe_close(p->out[1]);
+		return r;
+	}
+	connect_process(s, p, terminal);
+	return 0;
+}
+
+int session_kill(struct sessions *t, const char *id, int sig, struct error *err)
+{
+	struct session *s = session_find(t, id, err);
+
+	if (!s)
+		return -ENOENT;
+	if (s->exited || kill(s->pid, sig) < 0)
+		return error_set(err, s->exited ? ESRCH : errno, "process already finished");
 	return 0;
 }
 

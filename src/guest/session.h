@@ -35,6 +35,10 @@ bool sessions_reaped(struct sessions *t, pid_t pid, int wait_status);
 /* Starts a process under @id. Errors: -EEXIST; -EMFILE too many; as launch(). */
 int session_launch(struct sessions *t, const char *id, const struct launch *l, bool tee_console, pid_t *ret_pid,
 		   struct error *err);
+/* The same for a process that was started by somebody else and is our child now: takes over @p's descriptors, also on error. */
+int session_adopt(struct sessions *t, const char *id, const struct launched *p, bool terminal, struct error *err);
+/* Sends @sig to the process alone. Errors: -ESRCH when it has ended. */
+int session_kill(struct sessions *t, const char *id, int sig, struct error *err);
 /* Connects to @port of the loopback interface; answers request @stream_id (Empty) when that is done. */
 int session_dial(struct sessions *t, const char *id, uint16_t port, uint32_t stream_id, struct error *err);
 

@@ -161,15 +161,36 @@ static void mount_root(struct stage1 *s, uint64_t deadline_ns)
 	for (size_t i = 0; i < s->config->n_disks; i++)
 		if (streq(s->config->disks[i]->mount, "/"))
 			root = s->config->disks[i];
-	if (!root)
-		error_set(&err, ENODEV, "the boot configuration names no root disk");
 	(void)mkdir(new_root, 0755);
-	if (!root || disk_mount(root, new_root, deadline_ns, &s->errors, &err) < 0)
+	/* Without one the initrd is the root. Its own mount has no parent, and pivot_root(2) wants one: a second mount of it has. */
+	if (!root && mount("/", new_root, NULL, MS_BIND, NULL) < 0) {
+		error_set_errno(&err, errno, "cannot make the initrd the root");
+		fatal(s, &err);
+	}
+	if (root && disk_mount(root, new_root, deadline_ns, &s->errors, &err) < 0)
 		fatal(s, &err);
 	s->root = open(new_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->root < 0) {
 		error_set_errno(&err, errno, "cannot open the root");
 		fatal(s, &err);
+	}
+}
+
+/* Directories of the host, by virtiofs. */
+static void mount_shares(struct stage1 *s)
+{
+	for (size_t i = 0; i < s->config->n_shares; i++) {
+		const Skerry__Agent__V1__Share *share = s->config->shares[i];
+		struct error err = { 0 };
+		int r = mkdir_parents_at(AT_FDCWD, share->target, 0755);
+
+		if (r >= 0 && mount(share->tag, share->target, "virtiofs", 0, NULL) < 0)
+			r = -errno;
+		if (r < 0) {
+			error_set_errno(&err, -r, "share '%.40s': cannot mount it on %.200s", share->tag,
+					share->target);
+			note(s, &err);
+		}
 	}
 }
 
@@ -333,12 +354,14 @@ int stage1_main(char **argv)
 	if (!init && s.config->init == SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE)
 		buf_addf(&s.errors, "the image has no /sbin/init\n");
 	switch_root(&s);
+	if (!init)
+		mount_minimal();
+	mount_shares(&s);
 	if (s.errors.len > 0) {
 		buf_truncate(&s.errors, s.errors.len - 1);
 		log_error("skerry-init: %s", s.errors.p);
 	}
 	if (init)
 		become_init(&s);
-	mount_minimal();
 	return serve_guest(&s, true);
 }

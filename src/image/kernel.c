@@ -16,6 +16,7 @@
 #include "base/lock.h"
 #include "base/memory.h"
 #include "image/cpio.h"
+#include "image/elf_needed.h"
 
 enum {
 	GUEST_LIMIT = 64 << 20,  /* skerry-init */
@@ -27,6 +28,7 @@ enum {
 	INITRD_YOUNG_S = 3600,
 };
 #define INITRD_PREFIX "initrd-"
+#define PROGRAM_LIMIT (64u << 20)
 
 static const struct json_field kernel_fields[] = {
 	{ "name", JSON_STRING, offsetof(struct kernel_meta, name), JSON_REQUIRED },
@@ -235,7 +237,46 @@ static int add_modules(struct cpio *c, int kernel_fd, struct strv *made, struct 
 	return r < 0 ? error_set_errno(err, -r, "modules") : 0;
 }
 
-int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *out, struct error *err)
+/* Files of the host, at the same places. */
+static int add_host_files(struct cpio *c, const struct strv *files, struct strv *made, struct error *err)
+{
+	for (size_t i = 0; i < files->n; i++) {
+		_cleanup_buf_ struct buf content = {};
+		int r = file_read_at(AT_FDCWD, files->items[i], PROGRAM_LIMIT, &content);
+
+		if (r >= 0)
+			r = add_directories(c, files->items[i] + 1, made);
+		if (r >= 0)
+			r = cpio_add(c, files->items[i] + 1, S_IFREG | 0755, content.p, content.len);
+		if (r >= 0 && c->out->len > INITRD_LIMIT)
+			r = -EFBIG;
+		if (r < 0)
+			return error_set_errno(err, -r, "initrd: %s", files->items[i]);
+	}
+	return 0;
+}
+
+/* What containers need beside the agent: the runtime, at the place where the agent looks for it, and its libraries. */
+static int add_runtime(struct cpio *c, const char *runtime, struct strv *made, struct error *err)
+{
+	_cleanup_strv_ struct strv files = {};
+	_cleanup_buf_ struct buf program = {};
+	int r = elf_needed(runtime, &files, err);
+
+	if (r >= 0)
+		r = add_host_files(c, &files, made, err);
+	if (r < 0)
+		return r;
+	r = file_read_at(AT_FDCWD, runtime, PROGRAM_LIMIT, &program);
+	if (r >= 0)
+		r = add_directories(c, KERNEL_RUNTIME, made);
+	if (r >= 0)
+		r = cpio_add(c, KERNEL_RUNTIME, S_IFREG | 0755, program.p, program.len);
+	return r < 0 ? error_set_errno(err, -r, "initrd: %s", runtime) : 0;
+}
+
+int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, const char *runtime, struct buf *out,
+			 struct error *err)
 {
 	_cleanup_buf_ struct buf guest = {};
 	_cleanup_strv_ struct strv made = {};
@@ -259,27 +300,47 @@ int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *
 		if (r < 0)
 			return r;
 	}
+	if (runtime) {
+		r = add_runtime(&c, runtime, &made, err);
+		if (r < 0)
+			return r;
+	}
 	cpio_end(&c);
 	return 0;
 }
 
 /* The initrd's file name says what it is made from, so that programs of two versions that share a kernel do not rewrite each other's. The
  * modules are the kernel's own: an import begins with an empty directory. */
-static int initrd_name(int guest_fd, char **ret)
+static uint64_t hash_file(uint64_t hash, const struct stat *st)
+{
+	const uint64_t parts[] = { st->st_dev, st->st_ino, (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec,
+				   (uint64_t)st->st_mtim.tv_nsec };
+
+	for (size_t i = 0; i < sizeof(parts); i++)
+		hash = (hash ^ ((const uint8_t *)parts)[i]) * UINT64_C(1099511628211);
+	return hash;
+}
+
+static int initrd_name(int guest_fd, const char *runtime, char **ret, struct error *err)
 {
 	uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+	_cleanup_strv_ struct strv files = {};
 	struct stat st;
+	int r;
 
-	if (fstat(guest_fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	{
-		const uint64_t parts[] = { st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
-					   (uint64_t)st.st_mtim.tv_nsec };
-
-		for (size_t i = 0; i < sizeof(parts); i++)
-			hash = (hash ^ ((const uint8_t *)parts)[i]) * UINT64_C(1099511628211);
+	if (fstat(guest_fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return error_set_errno(err, EINVAL, "skerry-init");
+	hash = hash_file(hash, &st);
+	if (runtime) {
+		strv_add(&files, runtime);
+		r = elf_needed(runtime, &files, err);
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < files.n; i++) {
+		if (stat(files.items[i], &st) < 0)
+			return error_set_errno(err, errno, "%s", files.items[i]);
+		hash = hash_file(hash, &st);
 	}
 	*ret = xasprintf(INITRD_PREFIX "%016" PRIx64, hash);
 	return 0;
@@ -333,7 +394,8 @@ static void remove_old_initrds(int kernel_fd)
 }
 
 /* Under the kernels' lock: two machines that start at once make it once. */
-static int make_initrd(const struct store *s, const char *kernel, int guest_fd, const char *name, struct error *err)
+static int make_initrd(const struct store *s, const char *kernel, int guest_fd, const char *runtime, const char *name,
+		       struct error *err)
 {
 	_cleanup_(kernel_meta_done) struct kernel_meta m = {};
 	_cleanup_close_ int lock = -EBADF, dir = -EBADF;
@@ -351,7 +413,7 @@ static int make_initrd(const struct store *s, const char *kernel, int guest_fd, 
 		return dir;
 	if (is_there(dir, name))
 		return 0;
-	r = kernel_initrd_render(dir, m.modular, guest_fd, &initrd, err);
+	r = kernel_initrd_render(dir, m.modular, guest_fd, runtime, &initrd, err);
 	if (r < 0)
 		return error_prefix(err, "initrd of kernel '%s'", kernel);
 	(void)file_remove_temporaries(dir);
@@ -364,8 +426,8 @@ static int make_initrd(const struct store *s, const char *kernel, int guest_fd, 
 	return 0;
 }
 
-int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
-		       struct error *err)
+static int find_initrd(const struct store *s, const struct kernel_meta *m, const char *guest_path, const char *runtime,
+		       char **ret, struct error *err)
 {
 	_cleanup_close_ int guest = -EBADF, dir = -EBADF;
 	_cleanup_free_ char *name = NULL;
@@ -375,19 +437,31 @@ int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const
 	if (guest < 0)
 		return error_set_kind(err, ERROR_UNAVAILABLE, errno, "skerry-init: cannot open '%s': %s", guest_path,
 				      strerror(errno));
-	r = initrd_name(guest, &name);
+	r = initrd_name(guest, runtime, &name, err);
 	if (r < 0)
-		return error_set_errno(err, -r, "skerry-init: '%s'", guest_path);
+		return r;
 	dir = kernel_open_dir(s, m->name, err);
 	if (dir < 0)
 		return dir;
 	if (!is_there(dir, name)) {
-		r = make_initrd(s, m->name, guest, name, err);
+		r = make_initrd(s, m->name, guest, runtime, name, err);
 		if (r < 0)
 			return r;
 	}
 	*ret = xasprintf("%s/kernels/%s/%s", s->home_path, m->name, name);
 	return 0;
+}
+
+int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
+		       struct error *err)
+{
+	return find_initrd(s, m, guest_path, NULL, ret, err);
+}
+
+int kernel_container_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path,
+				 const char *runtime, char **ret, struct error *err)
+{
+	return find_initrd(s, m, guest_path, runtime, ret, err);
 }
 
 int kernel_delete(const struct store *s, const char *name, int (*in_use)(const char *kernel, char **ret_by, void *data),

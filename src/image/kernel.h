@@ -31,16 +31,21 @@ int kernel_names(const struct store *s, struct strv *ret, struct error *err);
 char *kernel_file_path(const struct store *s, const struct kernel_meta *m);
 int kernel_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path, char **ret,
 		       struct error *err);
+/* The initrd of VMs that run containers: it also holds the OCI runtime (crun of the host, @runtime) with its libraries, as KERNEL_RUNTIME. */
+#define KERNEL_RUNTIME "usr/bin/crun"
+int kernel_container_initrd_path(const struct store *s, const struct kernel_meta *m, const char *guest_path,
+				 const char *runtime, char **ret, struct error *err);
 
 int kernel_delete(const struct store *s, const char *name, int (*in_use)(const char *kernel, char **ret_by, void *data),
 		  void *data, struct error *err);
 
 /* For whoever writes kernels: the lock of kernels/ (as lock_acquire()), one kernel's directory, its record, and the initrd's bytes: skerry-init
- * (@guest_fd) as /init, /dev/console and, where @modular, /modules/load with the modules that it lists. */
+ * (@guest_fd) as /init, /dev/console and, where @modular, /modules/load with the modules that it lists; @runtime as for containers, NULL = none. */
 int kernels_lock(const struct store *s, struct error *err);
 int kernel_open_dir(const struct store *s, const char *name, struct error *err);
 int kernel_meta_write(int kernel_fd, const struct kernel_meta *m, struct error *err);
-int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, struct buf *out, struct error *err);
+int kernel_initrd_render(int kernel_fd, bool modular, int guest_fd, const char *runtime, struct buf *out,
+			 struct error *err);
 
 /* Imports a vmlinux (ELF64 x86-64), a bzImage (unpacked to vmlinux when it has the PVH note, else kept), or a Debian kernel package (.deb, with
  * the modules that a guest needs). Errors: kind DATA for what is none of these; EXISTS unless @replace. Heavy: linked into skerry-image only. */

@@ -110,6 +110,7 @@ int engine_launch(const struct engine_launch *l, const struct engine_fds *h, uin
 	sp.n_fds = h->n;
 	sp.cwd = "/";
 	sp.new_session = true;
+	sp.death_signal = l->death_signal;
 	sp.on_pid = l->on_pid;
 	sp.on_pid_data = l->data;
 	choose_user(l, &sp, &kvm_group);

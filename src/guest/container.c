@@ -1,0 +1,824 @@
+/* How this works. A container is a directory, /run/skerry/containers/ID, with its config.json, and what crun knows of it. Each call that crun
+ * answers is a job: a process of crun with a log file of its own, and what is to be done when it has ended. Several may run at once, also for one
+ * container.
+ *
+ * `crun create` and `crun exec --detach` leave a process behind that becomes our child. Its pid is known when crun has ended and not before, so the
+ * process may have been reaped by then: while such a job runs, strangers that end are remembered (t->ended). */
+#include "guest/container.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fdpass.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/parse.h"
+#include "base/spawn.h"
+#include "guest/cgroup.h"
+#include "guest/container_mount.h"
+
+#define DIRECTORY "/run/skerry/containers"
+#define CRUN      "/usr/bin/crun"
+
+enum { ID_MAX = 128, CONTAINERS_MAX = 512, ENDED_MAX = 256, LOG_LIMIT = 64 << 10, FILE_LIMIT = 64 << 10 };
+
+struct container {
+	char *id;      /* owned */
+	char *session; /* of its first process */
+	struct strv mounts;
+	int events; /* inotify on its memory.events */
+	struct loop_source *events_source;
+	uint64_t oom_kills;
+	bool deleting;
+	struct container *next;
+};
+
+struct job {
+	struct containers *table;
+	pid_t pid;
+	char *container; /* its id */
+	char *session;   /* what is left running becomes this, NULL = nothing is */
+	char *stem;      /* of its files: DIRECTORY/ID/NAME */
+	uint32_t stream_id;
+	bool forgotten; /* nobody waits for the answer any more */
+	int in, out[2]; /* owned: our ends of the process's streams */
+	int console;    /* owned: where crun sends the terminal */
+	uint16_t rows, cols;
+	void (*done)(struct job *j, int status);
+	struct job *next;
+};
+
+struct ended {
+	pid_t pid;
+	int status;
+};
+
+struct event {
+	char *id;
+	struct event *next;
+};
+
+struct containers {
+	struct loop *loop;
+	struct sessions *sessions;
+	struct link *link;
+	struct container *first;
+	unsigned n;
+	struct job *jobs;
+	unsigned last_job;
+	struct ended ended[ENDED_MAX];
+	unsigned n_ended;
+	struct event *events;
+	uint32_t event_waiter;
+};
+
+/* ---- The table ---- */
+
+static bool id_valid(const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > ID_MAX || s[0] == '.' || s[0] == '-')
+		return false;
+	return strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
+}
+
+static struct container *find(struct containers *t, const char *id, struct error *err)
+{
+	for (struct container *k = t->first; k; k = k->next)
+		if (streq(k->id, id))
+			return k;
+	error_set(err, ENOENT, "no container '%.*s'", ID_MAX, id);
+	return NULL;
+}
+
+static char *file_of(const char *id, const char *name)
+{
+	return xasprintf(DIRECTORY "/%s/%s", id, name);
+}
+
+static void stop_watching(struct container *k)
+{
+	k->events_source = loop_source_free(k->events_source);
+	k->events = safe_close(k->events);
+}
+
+/* What is mounted for it and its directory: everything but the processes. */
+static void dissolve(struct containers *t, struct container *k)
+{
+	_cleanup_close_ int dir = -EBADF;
+
+	for (size_t i = k->mounts.n; i-- > 0;)
+		if (umount2(k->mounts.items[i], UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+			(void)umount2(k->mounts.items[i], MNT_DETACH | UMOUNT_NOFOLLOW);
+	dir = open(DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir >= 0)
+		(void)remove_tree_at(dir, k->id);
+	stop_watching(k);
+	for (struct container **p = &t->first; *p; p = &(*p)->next)
+		if (*p == k) {
+			*p = k->next;
+			t->n--;
+			break;
+		}
+	strv_done(&k->mounts);
+	free(k->session);
+	free(k->id);
+	free(k);
+}
+
+/* ---- Out of memory ---- */
+
+static void answer_event(struct containers *t)
+{
+	Skerry__Agent__V1__ContainerEvent m = SKERRY__AGENT__V1__CONTAINER_EVENT__INIT;
+	struct event *e = t->events;
+
+	if (!e || !t->event_waiter)
+		return;
+	m.id = e->id;
+	m.kind = SKERRY__AGENT__V1__CONTAINER_EVENT__KIND__OOM;
+	link_reply(t->link, t->event_waiter, &m.base);
+	t->event_waiter = 0;
+	t->events = e->next;
+	free(e->id);
+	free(e);
+}
+
+static void check_oom(struct containers *t, struct container *k)
+{
+	uint64_t now = cgroup_number(k->id, "memory.events", "oom_kill");
+	struct event *e;
+
+	if (now <= k->oom_kills)
+		return;
+	k->oom_kills = now;
+	e = xnew(struct event);
+	e->id = xstrdup(k->id);
+	e->next = t->events;
+	t->events = e;
+	answer_event(t);
+}
+
+static int on_memory_event(struct loop_source *s, int fd, uint32_t events, void *data)
+{
+	struct containers *t = data;
+	char raw[4096];
+
+	(void)s;
+	(void)events;
+	while (read(fd, raw, sizeof(raw)) > 0)
+		;
+	for (struct container *k = t->first; k; k = k->next)
+		if (k->events == fd)
+			check_oom(t, k);
+	return 0;
+}
+
+static void watch_memory(struct containers *t, struct container *k)
+{
+	_cleanup_free_ char *path = xasprintf(CGROUP_PARENT "/%s/memory.events", k->id);
+
+	k->events = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (k->events < 0 || inotify_add_watch(k->events, path, IN_MODIFY) < 0 ||
+	    loop_add_fd(t->loop, &k->events_source, k->events, EPOLLIN, on_memory_event, t) < 0)
+		stop_watching(k);
+}
+
+int container_next_event(struct containers *t, uint32_t stream_id, struct error *err)
+{
+	if (t->event_waiter)
+		return error_set(err, EBUSY, "somebody waits already");
+	t->event_waiter = stream_id;
+	answer_event(t);
+	return 0;
+}
+
+/* ---- Jobs ---- */
+
+static void job_free(struct job *j)
+{
+	for (struct job **p = &j->table->jobs; *p; p = &(*p)->next)
+		if (*p == j) {
+			*p = j->next;
+			break;
+		}
+	for (unsigned i = 0; i < 4; i++) {
+		static const char *const suffixes[] = { "log", "pid", "sock", "json" };
+		_cleanup_free_ char *path = xasprintf("%s.%s", j->stem, suffixes[i]);
+
+		(void)unlink(path);
+	}
+	safe_close(j->in);
+	safe_close(j->out[0]);
+	safe_close(j->out[1]);
+	safe_close(j->console);
+	free(j->container);
+	free(j->session);
+	free(j->stem);
+	free(j);
+}
+
+static struct job *job_new(struct containers *t, const char *container, const char *session, uint32_t stream_id,
+			   void (*done)(struct job *j, int status))
+{
+	struct job *j = xnew(struct job);
+
+	*j = (struct job){ .table = t,
+			   .container = xstrdup(container),
+			   .session = xstrdup(session),
+			   .stem = xasprintf(DIRECTORY "/%s/job-%u", container, ++t->last_job),
+			   .stream_id = stream_id,
+			   .in = -EBADF,
+			   .out = { -EBADF, -EBADF },
+			   .console = -EBADF,
+			   .done = done,
+			   .next = t->jobs };
+	t->jobs = j;
+	return j;
+}
+
+static char *job_file(const struct job *j, const char *suffix)
+{
+	return xasprintf("%s.%s", j->stem, suffix);
+}
+
+/* The last line that crun wrote about what went wrong: "2026-…: error …", or the text alone. Owned by the caller. */
+static char *last_words(const struct job *j)
+{
+	_cleanup_free_ char *path = job_file(j, "log");
+	_cleanup_buf_ struct buf text = { 0 };
+	char *line;
+
+	if (file_read_at(AT_FDCWD, path, LOG_LIMIT, &text) < 0 || !text.p)
+		return NULL;
+	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
+		buf_truncate(&text, text.len - 1);
+	if (!text.len)
+		return NULL;
+	line = strrchr(text.p, '\n');
+	line = line ? line + 1 : text.p;
+	/* The time is the log's own affair. */
+	if (line[0] >= '0' && line[0] <= '9' && strstr(line, "Z: "))
+		line = strstr(line, "Z: ") + 3;
+	return xstrdup(line);
+}
+
+static void answer(struct job *j, const ProtobufCMessage *m)
+{
+	if (!j->forgotten)
+		link_reply(j->table->link, j->stream_id, m);
+}
+
+static void answer_error(struct job *j, int num, const char *what)
+{
+	_cleanup_free_ char *words = last_words(j);
+
+	if (!j->forgotten)
+		link_error(j->table->link, j->stream_id, num, "%s", words ? words : what);
+}
+
+/* Starts crun with @args (NULL-terminated) after its own options; its streams as @stdio, -1 = /dev/null. */
+static int job_run(struct job *j, const char *const *args, const int stdio[3], struct error *err)
+{
+	static const char *const env[] = { "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/", NULL };
+	_cleanup_free_ char *log = job_file(j, "log"), *log_option = xasprintf("--log=file:%s", log);
+	_cleanup_strv_ struct strv argv = { 0 };
+	struct spawn s = SPAWN_INIT;
+	int r;
+
+	strv_add(&argv, CRUN);
+	strv_add(&argv, "--cgroup-manager=cgroupfs");
+	strv_add(&argv, log_option);
+	for (; *args; args++)
+		strv_add(&argv, *args);
+	s.argv = (const char *const *)argv.items;
+	s.env = env;
+	for (int i = 0; i < 3; i++)
+		s.stdio[i] = stdio ? stdio[i] : -1;
+	s.cwd = "/";
+	r = spawn_start(&s, &j->pid, NULL, err);
+	return r < 0 ? r : 0;
+}
+
+/* The process that crun left running, from its pid file. */
+static int left_running(struct job *j, pid_t *ret)
+{
+	_cleanup_free_ char *path = job_file(j, "pid");
+	_cleanup_buf_ struct buf text = { 0 };
+	uint64_t pid;
+	int r = file_read_at(AT_FDCWD, path, 64, &text);
+
+	if (r < 0 || !text.p)
+		return r < 0 ? r : -ENODATA;
+	text.p[strcspn(text.p, "\n")] = '\0';
+	r = parse_u64(text.p, 2, INT32_MAX, &pid);
+	*ret = (pid_t)pid;
+	return r;
+}
+
+/* The terminal's other end, which crun has sent by now. */
+static int take_terminal(struct job *j)
+{
+	_cleanup_close_ int conn = accept4(j->console, NULL, NULL, SOCK_CLOEXEC);
+	struct winsize size = { .ws_row = j->rows, .ws_col = j->cols };
+	char name[256];
+	size_t n = 0;
+	int fd = -EBADF;
+	ssize_t got;
+
+	if (conn < 0)
+		return -errno;
+	got = fdpass_recv(conn, name, sizeof(name), &fd, 1, &n);
+	if (got < 0 || n != 1)
+		return got < 0 ? (int)got : -EPROTO;
+	if (fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0) {
+		safe_close(fd);
+		return -errno;
+	}
+	if (j->rows && j->cols)
+		(void)ioctl(fd, TIOCSWINSZ, &size);
+	j->in = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	j->out[0] = fd;
+	return j->in < 0 ? -errno : 0;
+}
+
+/* Makes the process that is left a session. It may be over already. */
+static int adopt(struct job *j, pid_t *ret_pid, struct error *err)
+{
+	struct containers *t = j->table;
+	struct launched p;
+	int r = left_running(j, ret_pid);
+
+	if (r >= 0 && j->console >= 0)
+		r = take_terminal(j);
+	if (r < 0)
+		return error_set_errno(err, -r, "the process cannot be taken over");
+	p = (struct launched){ .pid = *ret_pid, .in = j->in, .out = { j->out[0], j->out[1] } };
+	j->in = j->out[0] = j->out[1] = -EBADF;
+	r = session_adopt(t->sessions, j->session, &p, j->console >= 0, err);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < t->n_ended; i++)
+		if (t->ended[i].pid == *ret_pid) {
+			(void)sessions_reaped(t->sessions, *ret_pid, t->ended[i].status);
+			break;
+		}
+	return 0;
+}
+
+static bool leaves_process(const struct containers *t)
+{
+	for (const struct job *j = t->jobs; j; j = j->next)
+		if (j->session)
+			return true;
+	return false;
+}
+
+bool containers_reaped(struct containers *t, pid_t pid, int wait_status)
+{
+	for (struct job *j = t->jobs; j; j = j->next) {
+		if (j->pid != pid)
+			continue;
+		j->done(j, wait_status);
+		job_free(j);
+		if (!leaves_process(t))
+			t->n_ended = 0;
+		return true;
+	}
+	if (leaves_process(t) && t->n_ended < ENDED_MAX)
+		t->ended[t->n_ended++] = (struct ended){ pid, wait_status };
+	/* Before anybody hears of the end: it may be the kernel's doing. */
+	for (struct container *k = t->first; k; k = k->next)
+		check_oom(t, k);
+	return false;
+}
+
+/* ---- Streams for crun ---- */
+
+static int make_pipe(int *ret_read, int *ret_write, int *ours)
+{
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	*ret_read = p[0];
+	*ret_write = p[1];
+	return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static int listen_console(struct job *j)
+{
+	_cleanup_free_ char *name = xasprintf("%s.sock", strrchr(j->stem, '/') + 1);
+	_cleanup_free_ char *path = file_of(j->container, "");
+	_cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0)
+		return -errno;
+	j->console = unix_listen_at(dir, name, 1);
+	return j->console < 0 ? j->console : 0;
+}
+
+/* What crun is given as its three streams, which the container's process inherits; ours stay in @j. */
+static int make_streams(struct job *j, bool terminal, bool open_stdin, int stdio[3])
+{
+	int r = 0;
+
+	stdio[0] = stdio[1] = stdio[2] = -EBADF;
+	if (terminal)
+		return listen_console(j);
+	if (open_stdin)
+		r = make_pipe(&stdio[0], &j->in, &j->in);
+	if (r >= 0)
+		r = make_pipe(&j->out[0], &stdio[1], &j->out[0]);
+	if (r >= 0)
+		r = make_pipe(&j->out[1], &stdio[2], &j->out[1]);
+	return r;
+}
+
+static void close_streams(int stdio[3])
+{
+	for (int i = 0; i < 3; i++)
+		safe_close(stdio[i]);
+}
+
+/* ---- Making one ---- */
+
+static void on_created(struct job *j, int status)
+{
+	Skerry__Agent__V1__CreateContainerResponse m = SKERRY__AGENT__V1__CREATE_CONTAINER_RESPONSE__INIT;
+	struct container *k = find(j->table, j->container, NULL);
+	_cleanup_error_ struct error err = { 0 };
+	pid_t pid = 0;
+
+	if (status != 0) {
+		answer_error(j, EINVAL, "crun create failed");
+		if (k)
+			dissolve(j->table, k);
+		return;
+	}
+	if (adopt(j, &pid, &err) < 0) {
+		if (!j->forgotten)
+			link_error(j->table->link, j->stream_id, err.num, "%s", err.msg);
+		return;
+	}
+	if (k)
+		watch_memory(j->table, k);
+	m.pid = (uint32_t)pid;
+	answer(j, &m.base);
+}
+
+static int prepare(struct container *k, const Skerry__Agent__V1__CreateContainerRequest *q, struct error *err)
+{
+	_cleanup_free_ char *dir = file_of(k->id, "");
+	_cleanup_close_ int fd = -EBADF;
+	int r = mkdir_parents_at(AT_FDCWD, dir, 0700);
+
+	if (r >= 0) {
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = fd < 0 ? -errno : file_write_at(fd, "config.json", q->spec.data, q->spec.len, 0600, 0);
+	}
+	if (r < 0)
+		return error_set_errno(err, -r, "container '%s': cannot write its configuration", k->id);
+	for (size_t i = 0; i < q->n_mounts; i++) {
+		r = container_mount(q->mounts[i], err);
+		if (r < 0)
+			return r;
+		strv_add(&k->mounts, q->mounts[i]->target);
+	}
+	return 0;
+}
+
+static int run_create(struct containers *t, const Skerry__Agent__V1__CreateContainerRequest *q, uint32_t stream_id,
+		      struct error *err)
+{
+	struct job *j = job_new(t, q->id, q->session, stream_id, on_created);
+	_cleanup_free_ char *pid_file = job_file(j, "pid"), *bundle = file_of(q->id, ""), *sock = job_file(j, "sock");
+	int stdio[3], r;
+
+	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
+	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
+	r = make_streams(j, q->terminal, q->open_stdin, stdio);
+	if (r < 0)
+		error_set_errno(err, -r, "container '%s': cannot make its streams", q->id);
+	if (r >= 0) {
+		const char *args[] = { "create",
+				       "--bundle",
+				       bundle,
+				       "--pid-file",
+				       pid_file,
+				       q->terminal ? "--console-socket" : q->id,
+				       q->terminal ? sock : NULL,
+				       q->terminal ? q->id : NULL,
+				       NULL };
+
+		r = job_run(j, args, stdio, err);
+	}
+	close_streams(stdio);
+	if (r < 0)
+		job_free(j);
+	return r;
+}
+
+int container_create(struct containers *t, const Skerry__Agent__V1__CreateContainerRequest *q, uint32_t stream_id,
+		     struct error *err)
+{
+	struct container *k;
+	int r;
+
+	if (!id_valid(q->id))
+		return error_set(err, EINVAL, "'%.*s' is no container's name", ID_MAX, q->id);
+	if (find(t, q->id, NULL))
+		return error_set(err, EEXIST, "there is a container '%s' already", q->id);
+	if (t->n >= CONTAINERS_MAX)
+		return error_set(err, EMFILE, "there are %u containers already", t->n);
+	k = xnew(struct container);
+	*k = (struct container){
+		.id = xstrdup(q->id), .session = xstrdup(q->session), .events = -EBADF, .next = t->first
+	};
+	t->first = k;
+	t->n++;
+	r = prepare(k, q, err);
+	if (r >= 0)
+		r = run_create(t, q, stream_id, err);
+	if (r < 0)
+		dissolve(t, k);
+	return r;
+}
+
+static void on_plain(struct job *j, int status)
+{
+	if (status == 0)
+		answer(j, NULL);
+	else
+		answer_error(j, EINVAL, "crun failed");
+}
+
+static int run_plain(struct containers *t, const char *id, const char *const *args, uint32_t stream_id,
+		     struct error *err)
+{
+	struct job *j = job_new(t, id, NULL, stream_id, on_plain);
+	int r = job_run(j, args, NULL, err);
+
+	if (r < 0)
+		job_free(j);
+	return r;
+}
+
+int container_start(struct containers *t, const char *id, uint32_t stream_id, struct error *err)
+{
+	const char *args[] = { "start", id, NULL };
+
+	return find(t, id, err) ? run_plain(t, id, args, stream_id, err) : -ENOENT;
+}
+
+int container_update(struct containers *t, const char *id, const void *resources, size_t n, uint32_t stream_id,
+		     struct error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct job *j;
+	int r;
+
+	if (!find(t, id, err))
+		return -ENOENT;
+	j = job_new(t, id, NULL, stream_id, on_plain);
+	path = job_file(j, "json");
+	r = file_write_at(AT_FDCWD, path, resources, n, 0600, 0);
+	if (r < 0) {
+		error_set_errno(err, -r, "container '%s': cannot write its resources", id);
+	} else {
+		const char *args[] = { "update", "--resources", path, id, NULL };
+
+		r = job_run(j, args, NULL, err);
+	}
+	if (r < 0)
+		job_free(j);
+	return r;
+}
+
+/* ---- Processes that join ---- */
+
+static void on_joined(struct job *j, int status)
+{
+	Skerry__Agent__V1__ExecResponse m = SKERRY__AGENT__V1__EXEC_RESPONSE__INIT;
+	_cleanup_error_ struct error err = { 0 };
+	pid_t pid = 0;
+
+	if (status != 0) {
+		answer_error(j, ENOENT, "crun exec failed");
+	} else if (adopt(j, &pid, &err) < 0) {
+		if (!j->forgotten)
+			link_error(j->table->link, j->stream_id, err.num, "%s", err.msg);
+	} else {
+		m.pid = (uint32_t)pid;
+		answer(j, &m.base);
+	}
+}
+
+int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerRequest *q, uint32_t stream_id,
+		   struct error *err)
+{
+	_cleanup_free_ char *process = NULL, *pid_file = NULL, *sock = NULL;
+	struct job *j;
+	int stdio[3], r;
+
+	if (!find(t, q->id, err))
+		return -ENOENT;
+	j = job_new(t, q->id, q->session, stream_id, on_joined);
+	process = job_file(j, "json");
+	pid_file = job_file(j, "pid");
+	sock = job_file(j, "sock");
+	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
+	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
+	r = file_write_at(AT_FDCWD, process, q->process.data, q->process.len, 0600, 0);
+	if (r >= 0)
+		r = make_streams(j, q->terminal, q->open_stdin, stdio);
+	if (r < 0) {
+		error_set_errno(err, -r, "container '%s': cannot begin a process", q->id);
+	} else {
+		const char *args[] = { "exec",
+				       "--detach",
+				       "--process",
+				       process,
+				       "--pid-file",
+				       pid_file,
+				       q->terminal ? "--console-socket" : q->id,
+				       q->terminal ? sock : NULL,
+				       q->terminal ? q->id : NULL,
+				       NULL };
+
+		r = job_run(j, args, stdio, err);
+		close_streams(stdio);
+	}
+	if (r < 0)
+		job_free(j);
+	return r;
+}
+
+int container_kill(struct containers *t, const Skerry__Agent__V1__KillContainerRequest *q, struct error *err)
+{
+	struct container *k = find(t, q->id, err);
+	_cleanup_free_ uint32_t *pids = NULL;
+	size_t n = 0;
+
+	if (!k)
+		return -ENOENT;
+	if (q->signal < 1 || q->signal > 64)
+		return error_set(err, EINVAL, "there is no signal %d", q->signal);
+	if (!q->all)
+		return session_kill(t->sessions, q->session[0] ? q->session : k->session, q->signal, err);
+	if (cgroup_pids(k->id, &pids, &n) < 0 || n == 0)
+		return error_set(err, ESRCH, "the process has ended");
+	for (size_t i = 0; i < n; i++)
+		(void)kill((pid_t)pids[i], q->signal);
+	return 0;
+}
+
+/* ---- The end of one ---- */
+
+static void on_deleted(struct job *j, int status)
+{
+	struct containers *t = j->table;
+	struct container *k = find(t, j->container, NULL);
+
+	(void)status; /* what crun never knew it cannot delete */
+	(void)cgroup_remove(j->container);
+	/* The job's own files go with the directory. */
+	if (k)
+		dissolve(t, k);
+	answer(j, NULL);
+}
+
+int container_delete(struct containers *t, const char *id, uint32_t stream_id, struct error *err)
+{
+	struct container *k;
+	const char *args[] = { "delete", "--force", id, NULL };
+	struct job *j;
+	int r;
+
+	if (!id_valid(id))
+		return error_set(err, EINVAL, "'%.*s' is no container's name", ID_MAX, id);
+	k = find(t, id, NULL);
+	if (!k) {
+		link_reply(t->link, stream_id, NULL);
+		return 0;
+	}
+	if (k->deleting)
+		return error_set(err, EBUSY, "container '%s' is being deleted", id);
+	j = job_new(t, id, NULL, stream_id, on_deleted);
+	r = job_run(j, args, NULL, err);
+	if (r < 0)
+		job_free(j);
+	else
+		k->deleting = true;
+	return r;
+}
+
+int container_freeze(struct containers *t, const char *id, bool frozen, struct error *err)
+{
+	int r;
+
+	if (!find(t, id, err))
+		return -ENOENT;
+	r = cgroup_write(id, "cgroup.freeze", frozen ? "1" : "0");
+	return r < 0 ? error_set_errno(err, -r, "container '%s': cannot %s", id, frozen ? "pause" : "resume") : 0;
+}
+
+/* ---- Looking ---- */
+
+int container_pids(struct containers *t, const char *id, uint32_t **ret, size_t *ret_n, struct error *err)
+{
+	int r;
+
+	if (!find(t, id, err))
+		return -ENOENT;
+	r = cgroup_pids(id, ret, ret_n);
+	return r < 0 ? error_set_errno(err, -r, "container '%s': its cgroup", id) : 0;
+}
+
+int container_stats(struct containers *t, const char *id, uint32_t stream_id, struct error *err)
+{
+	static const char *const names[] = { "memory.current", "memory.max",    "memory.swap.current",
+					     "memory.stat",    "memory.events", "cpu.stat",
+					     "pids.current",   "pids.max",      "io.stat" };
+	Skerry__Agent__V1__ContainerStatsResponse m = SKERRY__AGENT__V1__CONTAINER_STATS_RESPONSE__INIT;
+	Skerry__Agent__V1__CgroupFile files[ARRAY_SIZE(names)], *list[ARRAY_SIZE(names)];
+	struct buf texts[ARRAY_SIZE(names)] = { { 0 } };
+	char *copies[ARRAY_SIZE(names)] = { NULL };
+	_cleanup_close_ int dir = -EBADF;
+
+	if (!find(t, id, err))
+		return -ENOENT;
+	dir = cgroup_open(id);
+	if (dir < 0)
+		return error_set_errno(err, -dir, "container '%s': its cgroup", id);
+	m.files = list;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		Skerry__Agent__V1__CgroupFile *f = &files[m.n_files];
+
+		if (file_read_at(dir, names[i], FILE_LIMIT, &texts[i]) < 0 || !texts[i].len)
+			continue;
+		skerry__agent__v1__cgroup_file__init(f);
+		f->name = copies[i] = xstrdup(names[i]);
+		f->content = (ProtobufCBinaryData){ texts[i].len, (uint8_t *)texts[i].p };
+		list[m.n_files++] = f;
+	}
+	link_reply(t->link, stream_id, &m.base);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		buf_done(&texts[i]);
+		free(copies[i]);
+	}
+	return 0;
+}
+
+/* ---- The room itself ---- */
+
+struct containers *containers_new(struct loop *l, struct sessions *sessions)
+{
+	struct containers *t = xnew(struct containers);
+
+	t->loop = l;
+	t->sessions = sessions;
+	return t;
+}
+
+void containers_set_link(struct containers *t, struct link *k)
+{
+	t->link = k;
+}
+
+void containers_forget_requests(struct containers *t)
+{
+	for (struct job *j = t->jobs; j; j = j->next)
+		j->forgotten = true;
+	t->event_waiter = 0;
+}
+
+struct containers *containers_free(struct containers *t)
+{
+	if (!t)
+		return NULL;
+	while (t->jobs)
+		job_free(t->jobs);
+	while (t->first)
+		dissolve(t, t->first);
+	while (t->events) {
+		struct event *e = t->events;
+
+		t->events = e->next;
+		free(e->id);
+		free(e);
+	}
+	free(t);
+	return NULL;
+}

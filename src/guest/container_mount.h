@@ -1,0 +1,8 @@
+/* Mounts that a container's root file system is made of. */
+#pragma once
+
+#include "agent.pb-c.h"
+#include "base/error.h"
+
+/* Makes the target when it is missing, and mounts. "serial:NAME" is waited for a few seconds. */
+int container_mount(const Skerry__Agent__V1__ContainerMount *m, struct error *err);

@@ -1,0 +1,381 @@
+#include "agent.pb-c.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "machine/client.h"
+#include "shim/shim.h"
+#include "wire/message.h"
+
+enum { STATUS_KILLED = 137, STATUS_UNKNOWN = 255 };
+
+int guest_call(struct shim *s, const char *method, const struct ProtobufCMessage *m, rpc_done_fn done, void *data,
+	       struct error *err)
+{
+	struct rpc *agent = vm_agent(s->vm);
+	_cleanup_buf_ struct buf packed = {};
+	int r;
+
+	if (!agent)
+		return error_set(err, ENOTCONN, "the virtual machine %s", s->vm_ended ? s->vm_reason : "is not ready");
+	if (m)
+		message_pack(&packed, m);
+	r = rpc_call(agent, AGENT_SERVICE, method, packed.p, packed.len, UINT64_MAX, done, data, err);
+	return r;
+}
+
+Containerd__Timestamp *process_timestamp(uint64_t ns, Containerd__Timestamp *t)
+{
+	containerd__timestamp__init(t);
+	t->seconds = (int64_t)(ns / NS_PER_SEC);
+	t->nanos = (int32_t)(ns % NS_PER_SEC);
+	return ns ? t : NULL;
+}
+
+struct process *process_new(struct container *k, const char *exec_id, bool terminal, const char *in, const char *out,
+			    const char *err_)
+{
+	struct process *p = xnew(struct process);
+
+	*p = (struct process){ .container = k,
+			       .exec_id = xstrdup(exec_id),
+			       .session = xasprintf("p%u", ++k->shim->last_session),
+			       .stdin_path = xstrdup(in),
+			       .stdout_path = xstrdup(out),
+			       .stderr_path = xstrdup(err_),
+			       .terminal = terminal,
+			       .status = CONTAINERD__STATUS__CREATED,
+			       .next = k->processes };
+	k->processes = p;
+	return p;
+}
+
+static void answer_waiter(struct process *p, struct call *c)
+{
+	Containerd__WaitResponse r = CONTAINERD__WAIT_RESPONSE__INIT;
+	Containerd__Timestamp t;
+
+	r.exit_status = p->exit_status;
+	r.exited_at = process_timestamp(p->exited_ns, &t);
+	call_reply(c, &r.base);
+}
+
+static bool others_live(const struct process *init)
+{
+	for (const struct process *p = init->container->processes; p; p = p->next)
+		if (p != init && p->started && !p->published)
+			return true;
+	return false;
+}
+
+/* Its end is told when everything before it was: its start, its output, and, for the container's first, the end of those that joined it. */
+static void publish_exit(struct process *p)
+{
+	struct container *k = p->container;
+	Containerd__TaskExit e = CONTAINERD__TASK_EXIT__INIT;
+	Containerd__Timestamp t;
+	struct waiter *w;
+
+	if (p->published || !p->exited || (p->io && !p->drained) || p->start || (!*p->exec_id && others_live(p)))
+		return;
+	p->published = true;
+	p->status = CONTAINERD__STATUS__STOPPED;
+	e.container_id = k->id;
+	e.id = *p->exec_id ? p->exec_id : k->id;
+	e.pid = p->pid;
+	e.exit_status = p->exit_status;
+	e.exited_at = process_timestamp(p->exited_ns, &t);
+	events_publish(k->shim->events, "/tasks/exit", "containerd.events.TaskExit", &e.base);
+	while ((w = p->waiters)) {
+		p->waiters = w->next;
+		answer_waiter(p, w->call);
+		free(w);
+	}
+	if (*p->exec_id) {
+		struct process *init = container_init(k);
+
+		if (init)
+			publish_exit(init);
+	}
+}
+
+static void on_drained(void *data)
+{
+	struct process *p = data;
+
+	/* The streams stay until the process is freed: this is called by one of them. */
+	p->drained = true;
+	publish_exit(p);
+}
+
+static void on_killed_rest(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	(void)err;
+	(void)payload;
+	(void)len;
+	(void)data;
+}
+
+void process_exited(struct process *p, uint32_t status)
+{
+	struct container *k = p->container;
+
+	if (p->exited)
+		return;
+	p->exited = true;
+	p->exit_status = status;
+	p->exited_ns = clock_realtime_ns();
+	if (p->io)
+		streams_process_gone(p->io);
+	if (!*p->exec_id && others_live(p) && k->made && vm_agent(k->shim->vm)) {
+		/* Without a PID namespace of its own the others would live on. */
+		Skerry__Agent__V1__KillContainerRequest q = SKERRY__AGENT__V1__KILL_CONTAINER_REQUEST__INIT;
+
+		q.id = k->id;
+		q.signal = SIGKILL;
+		q.all = true;
+		(void)guest_call(k->shim, "KillContainer", &q.base, on_killed_rest, NULL, NULL);
+	}
+	publish_exit(p);
+}
+
+static void on_wait(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	struct process *p = data;
+	_cleanup_message_ Skerry__Agent__V1__WaitResponse *r = NULL;
+
+	p->wait_call = 0;
+	if (err && p->container->shim->vm_ended)
+		return;
+	if (!err)
+		r = message_unpack(&skerry__agent__v1__wait_response__descriptor, payload, len);
+	if (!r && !vm_agent(p->container->shim->vm))
+		return; /* the VM's end tells */
+	process_exited(p, r ? (uint32_t)r->status & 0xff : STATUS_UNKNOWN);
+}
+
+int process_watch(struct process *p, struct error *err)
+{
+	Skerry__Agent__V1__IdRequest q = SKERRY__AGENT__V1__ID_REQUEST__INIT;
+	struct shim *s = p->container->shim;
+
+	q.id = p->session;
+	if (p->io)
+		streams_start(p->io, vm_agent(s->vm), on_drained, p);
+	p->wait_call = guest_call(s, "Wait", &q.base, on_wait, p, err);
+	return p->wait_call < 0 ? p->wait_call : 0;
+}
+
+static void started(struct process *p)
+{
+	struct container *k = p->container;
+	struct call *c = p->start;
+	Containerd__StartResponse r = CONTAINERD__START_RESPONSE__INIT;
+
+	p->status = CONTAINERD__STATUS__RUNNING;
+	p->started = true;
+	if (*p->exec_id) {
+		Containerd__TaskExecStarted e = CONTAINERD__TASK_EXEC_STARTED__INIT;
+
+		e.container_id = k->id;
+		e.exec_id = p->exec_id;
+		e.pid = p->pid;
+		events_publish(k->shim->events, "/tasks/exec-started", "containerd.events.TaskExecStarted", &e.base);
+	} else {
+		Containerd__TaskStart e = CONTAINERD__TASK_START__INIT;
+
+		e.container_id = k->id;
+		e.pid = p->pid;
+		events_publish(k->shim->events, "/tasks/start", "containerd.events.TaskStart", &e.base);
+	}
+	p->start = NULL;
+	p->start_call = 0;
+	r.pid = p->pid;
+	call_reply(c, &r.base);
+	publish_exit(p);
+}
+
+static void start_failed(struct process *p, const struct error *err)
+{
+	struct call *c = p->start;
+
+	p->start = NULL;
+	p->start_call = 0;
+	call_fail(c, err);
+	if (*p->exec_id) {
+		/* There never was such a process. */
+		p->io = streams_free(p->io);
+		p->exited = p->published = true;
+		p->exit_status = STATUS_UNKNOWN;
+		p->exited_ns = clock_realtime_ns();
+		p->status = CONTAINERD__STATUS__STOPPED;
+	} else {
+		publish_exit(p);
+	}
+}
+
+static void on_started(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	struct process *p = data;
+	struct container *k = p->container;
+	_cleanup_error_ struct error e = {};
+
+	(void)payload;
+	(void)len;
+	if (err) {
+		start_failed(p, err);
+		return;
+	}
+	if (hooks_run(k->spec, "poststart", k->id, "running", k->holder.pid, k->bundle, &e) < 0)
+		log_warning("%s: %s, ignoring", k->id, e.msg);
+	started(p);
+}
+
+static void on_exec_started(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	struct process *p = data;
+	_cleanup_message_ Skerry__Agent__V1__ExecResponse *r = NULL;
+	_cleanup_error_ struct error e = {};
+
+	if (err) {
+		start_failed(p, err);
+		return;
+	}
+	r = message_unpack(&skerry__agent__v1__exec_response__descriptor, payload, len);
+	p->pid = r ? r->pid : 0;
+	p->made = true;
+	if (process_watch(p, &e) < 0) {
+		start_failed(p, &e);
+		return;
+	}
+	started(p);
+}
+
+static int open_streams(struct process *p, struct error *err)
+{
+	struct streams_request q = {
+		.in = p->stdin_path,
+		.out = p->stdout_path,
+		.err = p->stderr_path,
+		.terminal = p->terminal,
+		.id = p->container->id,
+		.namespace = p->container->shim->namespace,
+		.session = p->session,
+	};
+
+	return streams_open(p->container->shim->loop, &q, &p->io, err);
+}
+
+int process_open_streams(struct process *p, struct error *err)
+{
+	return open_streams(p, err);
+}
+
+static int start_exec(struct process *p, struct error *err)
+{
+	Skerry__Agent__V1__ExecContainerRequest q = SKERRY__AGENT__V1__EXEC_CONTAINER_REQUEST__INIT;
+	int r = open_streams(p, err);
+
+	if (r < 0)
+		return r;
+	q.id = p->container->id;
+	q.session = p->session;
+	q.process = (ProtobufCBinaryData){ p->spec.len, (uint8_t *)p->spec.p };
+	q.open_stdin = streams_has_input(p->io);
+	q.terminal = p->terminal;
+	return guest_call(p->container->shim, "ExecContainer", &q.base, on_exec_started, p, err);
+}
+
+void process_start(struct process *p, struct call *c)
+{
+	struct container *k = p->container;
+	Skerry__Agent__V1__ContainerRequest q = SKERRY__AGENT__V1__CONTAINER_REQUEST__INIT;
+	_cleanup_error_ struct error e = {};
+	int r;
+
+	if (p->status != CONTAINERD__STATUS__CREATED || p->start || p->exited || (!k->made && !k->sandbox)) {
+		call_failf(c, EBUSY, "cannot start: it is not in state created");
+		return;
+	}
+	p->start = c;
+	if (k->sandbox) {
+		started(p);
+		return;
+	}
+	if (*p->exec_id) {
+		r = start_exec(p, &e);
+	} else {
+		q.id = k->id;
+		r = guest_call(k->shim, "StartContainer", &q.base, on_started, p, &e);
+	}
+	if (r < 0)
+		start_failed(p, &e);
+	else
+		p->start_call = r;
+}
+
+void process_wait(struct process *p, struct call *c)
+{
+	struct waiter *w;
+
+	if (p->published) {
+		answer_waiter(p, c);
+		return;
+	}
+	w = xnew(struct waiter);
+	*w = (struct waiter){ .call = c, .next = p->waiters };
+	p->waiters = w;
+}
+
+void process_vm_ended(struct process *p)
+{
+	if (p->io)
+		streams_guest_gone(p->io);
+	if (p->start) {
+		_cleanup_error_ struct error e = {};
+
+		error_set(&e, ENOTCONN, "%s", p->container->shim->vm_reason);
+		start_failed(p, &e);
+	}
+	/* One that was never started has nothing to end. */
+	if (*p->exec_id && !p->started)
+		return;
+	process_exited(p, STATUS_KILLED);
+}
+
+void process_free(struct process *p)
+{
+	struct shim *s = p->container->shim;
+	struct waiter *w;
+
+	for (struct process **q = &p->container->processes; *q; q = &(*q)->next)
+		if (*q == p) {
+			*q = p->next;
+			break;
+		}
+	while ((w = p->waiters)) {
+		p->waiters = w->next;
+		answer_waiter(p, w->call);
+		free(w);
+	}
+	if (vm_agent(s->vm)) {
+		if (p->wait_call > 0)
+			rpc_cancel(vm_agent(s->vm), p->wait_call);
+		if (p->start_call > 0)
+			rpc_cancel(vm_agent(s->vm), p->start_call);
+	}
+	if (p->start)
+		call_failf(p->start, ENOENT, "the process is gone");
+	streams_free(p->io);
+	if (p->made && vm_agent(s->vm)) {
+		Skerry__Agent__V1__IdRequest q = SKERRY__AGENT__V1__ID_REQUEST__INIT;
+
+		q.id = p->session;
+		(void)guest_call(s, "Release", &q.base, NULL, NULL, NULL);
+	}
+	buf_done(&p->spec);
+	free(p->exec_id);
+	free(p->session);
+	free(p->stdin_path);
+	free(p->stdout_path);
+	free(p->stderr_path);
+	free(p);
+}

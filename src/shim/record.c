@@ -1,0 +1,82 @@
+#include "shim/record.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/process.h"
+#include "store/store.h"
+
+#define RELEASE_WAIT_NS (2 * NS_PER_SEC)
+
+#define FIELD(key, type)                                      \
+	{                                                     \
+#key, type, offsetof(struct shim_record, key) \
+	}
+
+static const struct json_field fields[] = {
+	FIELD(boot_id, JSON_STRING),
+	FIELD(shim_pid, JSON_U64),
+	FIELD(shim_start, JSON_U64),
+	FIELD(engine_pid, JSON_U64),
+	FIELD(engine_start, JSON_U64),
+	FIELD(share_pid, JSON_U64),
+	FIELD(share_start, JSON_U64),
+	FIELD(helper_pid, JSON_U64),
+	FIELD(helper_start, JSON_U64),
+	FIELD(socket, JSON_STRING),
+	FIELD(netns, JSON_STRING),
+	FIELD(cgroups, JSON_STRINGS),
+	{},
+};
+
+void shim_record_done(struct shim_record *r)
+{
+	json_fields_done(fields, r);
+	*r = (struct shim_record){};
+}
+
+int shim_record_read(int bundle_fd, struct shim_record *ret, struct error *err)
+{
+	_cleanup_json_ struct json *tree = NULL;
+
+	*ret = (struct shim_record){};
+	return record_read(bundle_fd, SHIM_RECORD, SHIM_RECORD, fields, ret, &tree, err);
+}
+
+int shim_record_write(int bundle_fd, const struct shim_record *r, struct error *err)
+{
+	_cleanup_json_ struct json *tree = NULL;
+
+	/* Not durable: after a power failure nothing of what it names is left. */
+	return record_write(bundle_fd, SHIM_RECORD, SHIM_RECORD, fields, r, &tree, 0, err);
+}
+
+static void end_process(uint64_t pid, uint64_t start, uint64_t deadline_ns)
+{
+	struct process_id id = { .pid = (pid_t)pid, .start_time = start };
+	_cleanup_close_ int fd = pid && (pid_t)pid != getpid() ? process_open(&id) : -EBADF;
+
+	if (fd < 0)
+		return;
+	(void)pidfd_kill(fd, SIGKILL);
+	(void)pidfd_wait_exit(fd, deadline_ns);
+}
+
+void shim_record_release(const struct shim_record *r)
+{
+	uint64_t deadline = clock_monotonic_ns() + RELEASE_WAIT_NS;
+
+	if (r->boot_id && streq(r->boot_id, boot_id())) {
+		end_process(r->shim_pid, r->shim_start, deadline);
+		end_process(r->engine_pid, r->engine_start, deadline);
+		end_process(r->share_pid, r->share_start, deadline);
+		end_process(r->helper_pid, r->helper_start, deadline);
+	}
+	if (r->socket)
+		(void)unlink(r->socket);
+	for (size_t i = r->cgroups.n; i > 0; i--)
+		(void)rmdir(r->cgroups.items[i - 1]);
+}

@@ -1,0 +1,224 @@
+#include <fcntl.h>
+#include <sys/prctl.h>
+
+#include "agent.pb-c.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "machine/client.h"
+#include "shim/sandbox.h"
+#include "shim/shim.h"
+#include "wire/message.h"
+
+#define EXIT_GRACE_NS (5 * NS_PER_SEC)
+#define EXIT_TICK_NS  (10 * NS_PER_MS)
+
+struct container *shim_find(struct shim *s, const char *id)
+{
+	for (struct container *k = s->containers; k; k = k->next)
+		if (streq(k->id, id))
+			return k;
+	return NULL;
+}
+
+/* Its last events reach containerd, which may need them to clean up; then it goes. */
+static int on_exit_tick(struct loop_source *src, void *data)
+{
+	struct shim *s = data;
+	uint64_t now = clock_monotonic_ns();
+
+	if (now < s->exit_deadline_ns && (events_pending(s->events) || server_backlog(s->server)))
+		return loop_set_deadline(src, now + EXIT_TICK_NS);
+	loop_exit(s->loop, 0);
+	return 0;
+}
+
+void shim_shut_down(struct shim *s)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	if (s->shutting_down)
+		return;
+	s->shutting_down = true;
+	s->exit_deadline_ns = now + EXIT_GRACE_NS;
+	if (s->vm)
+		vm_kill(s->vm);
+	if (loop_add_timer(s->loop, &s->exit_timer, now, on_exit_tick, s) < 0)
+		loop_exit(s->loop, 0);
+}
+
+static int on_term(struct loop_source *src, const struct signalfd_siginfo *si, void *data)
+{
+	(void)src;
+	log_info("signal %u: ending", si->ssi_signo);
+	shim_shut_down(data);
+	return 0;
+}
+
+/* ---- The VM ---- */
+
+static void watch_guest(struct shim *s);
+
+static void on_guest_event(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	struct shim *s = data;
+	_cleanup_message_ Skerry__Agent__V1__ContainerEvent *ev = NULL;
+
+	if (err)
+		return;
+	ev = message_unpack(&skerry__agent__v1__container_event__descriptor, payload, len);
+	if (ev && ev->kind == SKERRY__AGENT__V1__CONTAINER_EVENT__KIND__OOM && shim_find(s, ev->id)) {
+		Containerd__TaskContainer e = CONTAINERD__TASK_CONTAINER__INIT;
+
+		e.container_id = ev->id;
+		events_publish(s->events, "/tasks/oom", "containerd.events.TaskOOM", &e.base);
+	}
+	watch_guest(s);
+}
+
+static void watch_guest(struct shim *s)
+{
+	(void)guest_call(s, "NextContainerEvent", NULL, on_guest_event, s, NULL);
+}
+
+static void on_vm_ready(const char *error, void *data)
+{
+	struct shim *s = data;
+	struct container *next;
+
+	if (*error)
+		log_warning("guest: %s", error);
+	watch_guest(s);
+	sandbox_vm_ready(s);
+	for (struct container *k = s->containers; k; k = next) {
+		next = k->next;
+		container_vm_ready(k);
+	}
+}
+
+static void on_vm_ended(const char *reason, void *data)
+{
+	struct shim *s = data;
+	struct container *next;
+
+	s->vm_ended = true;
+	free(s->vm_reason);
+	s->vm_reason = xstrdup(reason);
+	if (!s->shutting_down)
+		log_error("%s", reason);
+	sandbox_vm_ended(s);
+	for (struct container *k = s->containers; k; k = next) {
+		next = k->next;
+		container_vm_ended(k);
+	}
+}
+
+static const struct vm_events vm_events = { .ready = on_vm_ready, .ended = on_vm_ended };
+
+int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, struct error *err)
+{
+	_cleanup_free_ char *name = NULL;
+	struct vm_request q;
+
+	if (s->vm_ended)
+		return error_set(err, ENOTCONN, "%s", s->vm_reason);
+	if (s->vm)
+		return 0;
+	name = xasprintf("%s/%s", s->namespace, s->id);
+	q = (struct vm_request){ .id = s->id,
+				 .name = name,
+				 .bundle_fd = s->bundle_fd,
+				 .bundle = s->bundle,
+				 .share_dir = s->share_dir,
+				 .spec = info,
+				 .netns_fd = netns_fd };
+	return vm_start(s->loop, &q, &s->record, &vm_events, s, &s->vm, err);
+}
+
+/* ---- The process ---- */
+
+static int record_self(struct shim *s, const char *socket_path, struct error *err)
+{
+	struct process_id self;
+	int r = process_identify(getpid(), &self);
+
+	if (r < 0)
+		return error_set_errno(err, r, "cannot identify this process");
+	s->record.boot_id = xstrdup(boot_id());
+	s->record.shim_pid = (uint64_t)self.pid;
+	s->record.shim_start = self.start_time;
+	s->record.socket = xstrdup(socket_path);
+	return shim_record_write(s->bundle_fd, &s->record, err);
+}
+
+static int open_bundle(struct shim *s, struct error *err)
+{
+	s->bundle = getcwd(NULL, 0);
+	s->bundle_fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!s->bundle || s->bundle_fd < 0)
+		return error_set_errno(err, errno, "cannot open the bundle");
+	s->share_dir = xasprintf("%s/share", s->bundle);
+	return share_begin(s->share_dir, err);
+}
+
+static int prepare(struct shim *s, int listen_fd, const char *socket_path, struct error *err)
+{
+	const char *address = getenv("TTRPC_ADDRESS");
+	int r = open_bundle(s, err);
+
+	if (r >= 0)
+		r = record_self(s, socket_path, err);
+	if (r < 0)
+		return r;
+	r = loop_new(&s->loop);
+	if (r >= 0)
+		r = loop_add_signal(s->loop, &s->term_source, SIGTERM, on_term, s);
+	if (r >= 0)
+		r = events_new(s->loop, address ? address : "", s->namespace, &s->events);
+	if (r >= 0)
+		r = server_new(s->loop, listen_fd, shim_methods, s, &s->server);
+	return r < 0 ? error_set_errno(err, r, "cannot serve") : 0;
+}
+
+static void cleanup(struct shim *s)
+{
+	while (s->containers)
+		container_free(s->containers);
+	vm_free(s->vm);
+	server_free(s->server);
+	events_free(s->events);
+	loop_source_free(s->exit_timer);
+	loop_source_free(s->term_source);
+	loop_free(s->loop);
+	shim_record_release(&s->record);
+	if (s->bundle_fd >= 0)
+		(void)unlinkat(s->bundle_fd, SHIM_RECORD, 0);
+	shim_record_done(&s->record);
+	safe_close(s->bundle_fd);
+	free(s->bundle);
+	free(s->share_dir);
+	free(s->vm_reason);
+	free(s->sandbox_id);
+	free(s->namespace);
+	free(s->id);
+}
+
+int shim_serve(const char *namespace, const char *id, int listen_fd, const char *socket_path)
+{
+	struct shim s = { .namespace = xstrdup(namespace), .id = xstrdup(id), .bundle_fd = -EBADF };
+	_cleanup_error_ struct error e = {};
+	int log_fd = open("log", O_WRONLY | O_NONBLOCK | O_CLOEXEC), r;
+
+	/* containerd copies what comes there into its own log. Without it there is nobody to tell. */
+	log_setup(log_fd, getenv("SKERRY_SHIM_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, false);
+	signal(SIGPIPE, SIG_IGN);
+	(void)prctl(PR_SET_NAME, "skerry-shim");
+	r = prepare(&s, listen_fd, socket_path, &e);
+	if (r < 0)
+		log_error("%s", e.msg);
+	else
+		(void)loop_run(s.loop);
+	cleanup(&s);
+	safe_close(log_fd);
+	return r < 0 ? 1 : 0;
+}

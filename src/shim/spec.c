@@ -1,0 +1,362 @@
+#include "shim/spec.h"
+
+#include <sys/stat.h>
+
+#include "base/parse.h"
+
+#define ANNOTATION_GROUP    "io.containerd.runc.v2.group"
+#define ANNOTATION_SANDBOX  "io.kubernetes.cri.sandbox-id"
+#define ANNOTATION_TYPE     "io.kubernetes.cri.container-type"
+#define ANNOTATION_OWN      "io.skerry."
+#define ANNOTATION_NETWORKS "nerdctl/networks"
+#define CPUS_MAX            255
+#define DEFAULT_PERIOD_USEC 100000
+
+void spec_info_done(struct spec_info *i)
+{
+	for (size_t k = 0; k < i->n_binds; k++)
+		free(i->binds[k].source);
+	free(i->binds);
+	free(i->group);
+	free(i->netns);
+	free(i->hostname);
+	free(i->cgroup);
+	free(i->kernel);
+	*i = (struct spec_info){};
+}
+
+static const char *annotation(const struct json *spec, const char *key)
+{
+	return json_string(json_get(json_get(spec, "annotations"), key));
+}
+
+char *spec_group(const struct json *spec, const char *id)
+{
+	const char *s = annotation(spec, ANNOTATION_GROUP);
+
+	if (!s || !*s)
+		s = annotation(spec, ANNOTATION_SANDBOX);
+	return xstrdup(s && *s ? s : id);
+}
+
+static struct json *namespace_of(const struct json *spec, const char *type)
+{
+	struct json *all = json_get(json_get(spec, "linux"), "namespaces");
+
+	for (size_t i = 0; i < json_length(all); i++) {
+		const char *t = json_string(json_get(json_at(all, i), "type"));
+
+		if (t && streq(t, type))
+			return json_at(all, i);
+	}
+	return NULL;
+}
+
+void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_memory_bytes)
+{
+	const struct json *cpu = json_get(resources, "cpu");
+	int64_t quota, limit;
+	uint64_t period;
+
+	*ret_cpus = 0;
+	*ret_memory_bytes = 0;
+	if (json_i64(json_get(cpu, "quota"), &quota) && quota > 0) {
+		uint64_t cpus;
+
+		if (!json_u64(json_get(cpu, "period"), &period) || period == 0)
+			period = DEFAULT_PERIOD_USEC;
+		cpus = ((uint64_t)quota - 1) / period + 1;
+		*ret_cpus = cpus > CPUS_MAX ? CPUS_MAX : (uint32_t)cpus;
+	}
+	if (json_i64(json_get(json_get(resources, "memory"), "limit"), &limit) && limit > 0)
+		*ret_memory_bytes = (uint64_t)limit;
+}
+
+static int read_annotations(const struct json *spec, struct spec_info *i, struct error *err)
+{
+	const char *s = annotation(spec, ANNOTATION_OWN "kernel");
+	uint64_t n;
+
+	i->kernel = xstrdup(s);
+	s = annotation(spec, ANNOTATION_OWN "cpus");
+	if (s) {
+		if (parse_u64(s, 1, CPUS_MAX, &n) < 0)
+			return error_set_kind(err, ERROR_CONFIG, EINVAL,
+					      "annotation io.skerry.cpus: '%s' is not 1 to %d", s, CPUS_MAX);
+		i->cpus = (uint32_t)n;
+	}
+	s = annotation(spec, ANNOTATION_OWN "memory");
+	if (s && parse_bytes(s, UINT64_C(1) << 20, &i->memory_bytes) < 0)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL, "annotation io.skerry.memory: '%s' is not a size", s);
+	s = annotation(spec, ANNOTATION_OWN "shape");
+	i->has_shape = s;
+	if (s && engine_shape_parse(s, &i->shape) < 0)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL,
+				      "annotation io.skerry.shape: '%s' is neither micro nor full", s);
+	s = annotation(spec, ANNOTATION_OWN "accel");
+	if (s && accel_parse(s, &i->accel) < 0)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL,
+				      "annotation io.skerry.accel: '%s' is not auto, kvm or tcg", s);
+	s = annotation(spec, ANNOTATION_NETWORKS);
+	i->no_net = s && strstr(s, "\"none\"");
+	s = annotation(spec, ANNOTATION_OWN "network");
+	if (s && !streq(s, "none") && !streq(s, "user") && !streq(s, "auto"))
+		return error_set_kind(err, ERROR_CONFIG, EINVAL,
+				      "annotation io.skerry.network: '%s' is not auto, user or none", s);
+	if (s)
+		i->no_net = streq(s, "none");
+	return 0;
+}
+
+static bool option_given(const struct json *mount, const char *name)
+{
+	struct json *options = json_get(mount, "options");
+
+	for (size_t i = 0; i < json_length(options); i++) {
+		const char *s = json_string(json_at(options, i));
+
+		if (s && streq(s, name))
+			return true;
+	}
+	return false;
+}
+
+static bool is_bind(const struct json *mount)
+{
+	const char *type = json_string(json_get(mount, "type"));
+
+	return (type && streq(type, "bind")) || option_given(mount, "bind") || option_given(mount, "rbind");
+}
+
+static int read_binds(const struct json *spec, struct spec_info *i, struct error *err)
+{
+	struct json *mounts = json_get(spec, "mounts");
+
+	i->binds = xnew_n(struct spec_bind, json_length(mounts) + 1);
+	for (size_t k = 0; k < json_length(mounts); k++) {
+		struct json *m = json_at(mounts, k);
+		const char *source = json_string(json_get(m, "source"));
+
+		if (!is_bind(m))
+			continue;
+		if (!source || source[0] != '/')
+			return error_set_kind(err, ERROR_DATA, EINVAL,
+					      "config.json: mounts[%zu].source: a bind mount needs an absolute path",
+					      k);
+		i->binds[i->n_binds++] = (struct spec_bind){ .source = xstrdup(source),
+							     .recursive = option_given(m, "rbind"),
+							     .read_only = option_given(m, "ro") };
+	}
+	return 0;
+}
+
+int spec_read(const struct json *spec, const char *id, struct spec_info *ret, struct error *err)
+{
+	_cleanup_spec_ struct spec_info i = {};
+	const char *type = annotation(spec, ANNOTATION_TYPE);
+	const struct json *net = namespace_of(spec, "network");
+	int r;
+
+	if (!json_is_object(spec))
+		return error_set_kind(err, ERROR_DATA, EINVAL, "config.json: expected an object");
+	i.group = spec_group(spec, id);
+	if (type && streq(type, "sandbox"))
+		i.role = SPEC_SANDBOX;
+	else if (!streq(i.group, id))
+		i.role = SPEC_MEMBER;
+	i.netns = xstrdup(json_string(json_get(net, "path")));
+	if (i.netns && !*i.netns) {
+		free(i.netns);
+		i.netns = NULL;
+	}
+	i.host_net = !net;
+	i.hostname = xstrdup(json_string(json_get(spec, "hostname")));
+	i.cgroup = xstrdup(json_string(json_get(json_get(spec, "linux"), "cgroupsPath")));
+	(void)json_bool(json_get(json_get(spec, "process"), "terminal"), &i.terminal);
+	spec_size(json_get(json_get(spec, "linux"), "resources"), &i.cpus, &i.memory_bytes);
+	r = read_annotations(spec, &i, err);
+	if (r >= 0)
+		r = read_binds(spec, &i, err);
+	if (r < 0)
+		return r;
+	*ret = i;
+	i = (struct spec_info){};
+	return 0;
+}
+
+/* The same value, apart from the original. */
+static struct json *copy_of(const struct json *j)
+{
+	_cleanup_buf_ struct buf text = {};
+	struct json *ret = NULL;
+
+	json_render(j, false, &text);
+	if (json_parse(text.p, text.len, "config.json", &ret, NULL) < 0)
+		return json_object();
+	return ret;
+}
+
+/* Namespaces: the network is the VM's, and so is what a pod's containers share (they are given paths on the host). @ret_uts: it has one of its own. */
+static void edit_namespaces(struct json *linux_, bool *ret_uts)
+{
+	struct json *from = json_get(linux_, "namespaces"), *to = json_array();
+
+	*ret_uts = false;
+	for (size_t i = 0; i < json_length(from); i++) {
+		struct json *ns = json_at(from, i);
+		const char *type = json_string(json_get(ns, "type")), *path = json_string(json_get(ns, "path"));
+
+		if (!type || streq(type, "network") || streq(type, "time") || (path && *path))
+			continue;
+		*ret_uts = *ret_uts || streq(type, "uts");
+		json_append(to, json_ref(ns));
+	}
+	json_set(linux_, "namespaces", to);
+}
+
+/* Character devices that every kernel has or that a VM of ours has. */
+static bool device_exists(const struct json *d)
+{
+	static const struct {
+		uint64_t major, minor;
+	} known[] = { { 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 },    { 1, 9 },
+		      { 5, 0 }, { 5, 1 }, { 5, 2 }, { 10, 200 }, { 10, 229 } };
+	const char *type = json_string(json_get(d, "type"));
+	uint64_t major, minor;
+
+	if (!type)
+		return false;
+	if (streq(type, "p"))
+		return true;
+	if ((!streq(type, "c") && !streq(type, "u")) || !json_u64(json_get(d, "major"), &major) ||
+	    !json_u64(json_get(d, "minor"), &minor))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (known[i].major == major && known[i].minor == minor)
+			return true;
+	return false;
+}
+
+static void edit_devices(struct json *linux_)
+{
+	struct json *from = json_get(linux_, "devices"), *to = json_array();
+
+	for (size_t i = 0; i < json_length(from); i++)
+		if (device_exists(json_at(from, i)))
+			json_append(to, json_ref(json_at(from, i)));
+	json_set(linux_, "devices", to);
+}
+
+/* What names CPUs, devices or page sizes of the host means nothing in the guest. */
+static void edit_resources(struct json *resources)
+{
+	struct json *cpu = json_get(resources, "cpu"), *memory = json_get(resources, "memory");
+
+	json_remove(resources, "blockIO");
+	json_remove(resources, "hugepageLimits");
+	json_remove(resources, "network");
+	json_remove(resources, "rdma");
+	if (cpu) {
+		json_remove(cpu, "cpus");
+		json_remove(cpu, "mems");
+		json_remove(cpu, "realtimeRuntime");
+		json_remove(cpu, "realtimePeriod");
+	}
+	if (memory) {
+		/* Of version 1 alone. */
+		json_remove(memory, "kernel");
+		json_remove(memory, "kernelTCP");
+		json_remove(memory, "swappiness");
+		json_remove(memory, "disableOOMKiller");
+		json_remove(memory, "useHierarchy");
+	}
+}
+
+static void edit_process(struct json *process)
+{
+	json_remove(process, "apparmorProfile");
+	json_remove(process, "selinuxLabel");
+	json_remove(process, "ioPriority");
+	json_remove(process, "scheduler");
+}
+
+static void edit_mounts(struct json *spec, const char *share)
+{
+	struct json *mounts = json_get(spec, "mounts");
+	size_t n = 0;
+
+	for (size_t i = 0; i < json_length(mounts); i++) {
+		struct json *m = json_at(mounts, i);
+
+		if (is_bind(m))
+			json_setf(m, "source", "%s/m%zu", share, n++);
+	}
+}
+
+/* Hooks of the runtime's side ran on the host; what runs inside the container has its programs there. */
+static void edit_hooks(struct json *spec)
+{
+	struct json *inside = json_get(json_get(spec, "hooks"), "startContainer");
+
+	if (inside) {
+		struct json *hooks = json_object();
+
+		json_set(hooks, "startContainer", json_ref(inside));
+		json_set(spec, "hooks", hooks);
+	} else {
+		json_remove(spec, "hooks");
+	}
+}
+
+void spec_for_guest(const struct json *spec, const struct spec_info *i, const char *id, const char *share,
+		    struct buf *out)
+{
+	_cleanup_json_ struct json *s = copy_of(spec);
+	struct json *root = json_get(s, "root"), *linux_ = json_get(s, "linux");
+	bool uts;
+
+	(void)i;
+	if (!json_is_object(root)) {
+		root = json_object();
+		json_set(s, "root", root);
+	}
+	json_setf(root, "path", "%s/rootfs", share);
+	edit_mounts(s, share);
+	edit_hooks(s);
+	if (json_get(s, "process"))
+		edit_process(json_get(s, "process"));
+	if (!json_is_object(linux_)) {
+		linux_ = json_object();
+		json_set(s, "linux", linux_);
+	}
+	edit_namespaces(linux_, &uts);
+	edit_devices(linux_);
+	json_setf(linux_, "cgroupsPath", "/skerry/%s", id);
+	json_remove(linux_, "mountLabel");
+	json_remove(linux_, "intelRdt");
+	if (json_get(linux_, "resources"))
+		edit_resources(json_get(linux_, "resources"));
+	if (!uts) {
+		json_remove(s, "hostname");
+		json_remove(s, "domainname");
+	}
+	json_remove(s, "annotations");
+	json_render(s, false, out);
+}
+
+void spec_process_for_guest(const struct json *process, bool terminal, struct buf *out)
+{
+	_cleanup_json_ struct json *p = copy_of(process);
+
+	edit_process(p);
+	json_set_bool(p, "terminal", terminal);
+	json_render(p, false, out);
+}
+
+void spec_resources_for_guest(const struct json *resources, struct buf *out)
+{
+	_cleanup_json_ struct json *r = copy_of(resources);
+
+	edit_resources(r);
+	json_render(r, false, out);
+}

@@ -1,0 +1,62 @@
+/* A container's config.json (OCI runtime specification), as the host reads it and as the guest gets it. Pure. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/engine.h"
+#include "json/json.h"
+
+enum spec_role {
+	SPEC_ALONE,   /* a container with a VM of its own */
+	SPEC_SANDBOX, /* a pod's: the VM, and no process in it */
+	SPEC_MEMBER,  /* one of a pod's containers */
+};
+
+/* A bind mount, whose source the guest sees below the share. */
+struct spec_bind {
+	char *source; /* owned: the host's path */
+	bool recursive, read_only;
+};
+
+struct spec_info {
+	enum spec_role role;
+	char *group;   /* owned: who shares its VM; the container's own id when it is alone */
+	char *netns;   /* owned: path of the network namespace it is given; NULL: it wants one of its own, or */
+	bool host_net; /* the host's */
+	bool no_net;   /* "--network none" */
+	bool terminal;
+	char *hostname; /* owned, may be NULL */
+	char *cgroup;   /* owned, may be NULL: linux.cgroupsPath on the host */
+	/* The VM that it asks for; 0 = not said. */
+	uint32_t cpus;
+	uint64_t memory_bytes;
+	/* Annotations io.skerry.* */
+	char *kernel; /* owned, may be NULL */
+	bool has_shape;
+	enum engine_shape shape;
+	enum accel accel;
+	struct spec_bind *binds; /* owned */
+	size_t n_binds;
+};
+void spec_info_done(struct spec_info *i);
+#define _cleanup_spec_ _cleanup_(spec_info_done)
+
+/* Whose VM: read from annotations alone, for the choice of the shim's address. Owned by the caller. */
+char *spec_group(const struct json *spec, const char *id);
+/* Errors: kind DATA naming what is wrong. */
+int spec_read(const struct json *spec, const char *id, struct spec_info *ret, struct error *err);
+
+/* Appends the guest's config.json: root and bind mounts below @share ("/run/skerry/share/ID"), cgroup /skerry/ID, and without what belongs to the
+ * host (network namespace, hooks of the runtime, security modules, devices of the host, CPUs by number). @i is what spec_read() gave. */
+void spec_for_guest(const struct json *spec, const struct spec_info *i, const char *id, const char *share,
+		    struct buf *out);
+/* The same for a process that joins: what the VM does not have is left out. */
+void spec_process_for_guest(const struct json *process, bool terminal, struct buf *out);
+/* And for linux.resources. */
+void spec_resources_for_guest(const struct json *resources, struct buf *out);
+/* vCPUs and memory that resources ask for, 0 = not said. */
+void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_memory_bytes);

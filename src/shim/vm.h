@@ -1,0 +1,46 @@
+/* The virtual machine behind a shim: engine, shared directory, network and agent, all in the shim's one loop. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "machine/rpc.h"
+#include "shim/record.h"
+#include "shim/spec.h"
+
+#define VM_SHARE_TAG   "share"
+#define VM_SHARE_GUEST "/run/skerry/share" /* where the guest sees the shared directory */
+
+struct vm;
+
+struct vm_request {
+	const char *id;        /* of the shim's group */
+	const char *name;      /* for people: namespace and id */
+	int bundle_fd;         /* borrowed */
+	const char *bundle;    /* its path, absolute */
+	const char *share_dir; /* the shared directory on the host, absolute */
+	const struct spec_info *spec;
+	int netns_fd; /* borrowed: whose interfaces the guest takes over; -1 = none */
+};
+
+struct vm_events {
+	/* The agent answers: calls may be made. @error: what of the boot configuration could not be applied, "" = nothing. */
+	void (*ready)(const char *error, void *data);
+	/* It is gone, for whatever reason; called once, also when it never became ready. Nothing of it is left but vm_free(). */
+	void (*ended)(const char *reason, void *data);
+};
+
+/* Starts it; what it acquires goes into @record first. @events is borrowed. */
+int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *record, const struct vm_events *events,
+	     void *data, struct vm **ret, struct error *err);
+/* For calls to the guest's agent; NULL unless ready. */
+struct rpc *vm_agent(const struct vm *vm);
+pid_t vm_pid(const struct vm *vm);
+/* Ends it at once; nothing on its disks is lost that the guest has unmounted. `ended` is called soon. */
+void vm_kill(struct vm *vm);
+/* Its CPUs stand still or go on; errors are logged. */
+void vm_pause(struct vm *vm, bool paused);
+/* Releases everything, ends what still runs. Accepts NULL; returns NULL. */
+struct vm *vm_free(struct vm *vm);
