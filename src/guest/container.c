@@ -253,6 +253,15 @@ static char *job_file(const struct job *j, const char *suffix)
 	return xasprintf("%s.%s", j->stem, suffix);
 }
 
+/* A file of the job's that crun reads. */
+static int job_write(const struct job *j, const char *suffix, const void *p, size_t n)
+{
+	_cleanup_free_ char *dir_path = file_of(j->container, ""), *path = job_file(j, suffix);
+	_cleanup_close_ int dir = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return dir < 0 ? -errno : file_write_at(dir, strrchr(path, '/') + 1, p, n, 0600, 0);
+}
+
 /* The last line that crun wrote about what went wrong: "2026-…: error …", or the text alone. Owned by the caller. */
 static char *last_words(const struct job *j)
 {
@@ -593,7 +602,7 @@ int container_update(struct containers *t, const char *id, const void *resources
 		return -ENOENT;
 	j = job_new(t, id, NULL, stream_id, on_plain);
 	path = job_file(j, "json");
-	r = file_write_at(AT_FDCWD, path, resources, n, 0600, 0);
+	r = job_write(j, "json", resources, n);
 	if (r < 0) {
 		error_set_errno(err, -r, "container '%s': cannot write its resources", id);
 	} else {
@@ -640,7 +649,7 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 	sock = job_file(j, "sock");
 	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
 	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
-	r = file_write_at(AT_FDCWD, process, q->process.data, q->process.len, 0600, 0);
+	r = job_write(j, "json", q->process.data, q->process.len);
 	if (r >= 0)
 		r = make_streams(j, q->terminal, q->open_stdin, stdio);
 	if (r < 0) {

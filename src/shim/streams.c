@@ -214,7 +214,8 @@ static void feed(struct streams *io)
 {
 	ssize_t n = -1;
 
-	if (io->in_call || io->in_closed || io->in < 0)
+	/* Without a source it has not begun to flow. */
+	if (io->in_call || io->in_closed || io->in < 0 || !io->in_source)
 		return;
 	if (!io->in_pending.len) {
 		n = read(io->in, buf_reserve(&io->in_pending, READ_MAX), READ_MAX);
