@@ -19,11 +19,23 @@ static const void *part(const struct buf *f, uint64_t at, uint64_t n)
 	return at <= f->len && n <= f->len - at ? f->p + at : NULL;
 }
 
-static const Elf64_Phdr *header(const struct buf *f, size_t i)
+/* Copied out: nothing in a damaged file is where it should be. */
+static bool header(const struct buf *f, size_t i, Elf64_Phdr *ret)
 {
 	const Elf64_Ehdr *e = part(f, 0, sizeof(*e));
+	const void *p = part(f, e->e_phoff + i * sizeof(*ret), sizeof(*ret));
 
-	return part(f, e->e_phoff + i * sizeof(Elf64_Phdr), sizeof(Elf64_Phdr));
+	if (p)
+		memcpy(ret, p, sizeof(*ret));
+	return p;
+}
+
+static Elf64_Dyn dynamic_at(const char *p, size_t i)
+{
+	Elf64_Dyn d;
+
+	memcpy(&d, p + i * sizeof(d), sizeof(d));
+	return d;
 }
 
 /* A string at an address, as the segments map the file. */
@@ -32,12 +44,13 @@ static const char *string_at(const struct buf *f, uint64_t address)
 	const Elf64_Ehdr *e = part(f, 0, sizeof(*e));
 
 	for (size_t i = 0; i < e->e_phnum; i++) {
-		const Elf64_Phdr *h = header(f, i);
+		Elf64_Phdr h;
 		const char *s;
 
-		if (!h || h->p_type != PT_LOAD || address < h->p_vaddr || address - h->p_vaddr >= h->p_filesz)
+		if (!header(f, i, &h) || h.p_type != PT_LOAD || address < h.p_vaddr ||
+		    address - h.p_vaddr >= h.p_filesz)
 			continue;
-		s = part(f, h->p_offset + (address - h->p_vaddr), 1);
+		s = part(f, h.p_offset + (address - h.p_vaddr), 1);
 		if (s && strnlen(s, f->len - (size_t)(s - f->p)) < f->len - (size_t)(s - f->p))
 			return s;
 	}
@@ -72,7 +85,7 @@ static int read_one(const char *path, struct strv *ret, struct error *err)
 {
 	_cleanup_buf_ struct buf f = {};
 	const Elf64_Ehdr *e;
-	const Elf64_Dyn *dynamic = NULL;
+	const char *dynamic = NULL;
 	size_t n_dynamic = 0;
 	uint64_t strings = 0;
 	int r = file_read_at(AT_FDCWD, path, FILE_LIMIT, &f);
@@ -84,18 +97,18 @@ static int read_one(const char *path, struct strv *ret, struct error *err)
 	    e->e_machine != EM_X86_64 || e->e_phentsize != sizeof(Elf64_Phdr))
 		return error_set_kind(err, ERROR_DATA, EINVAL, "%s: no program for x86-64", path);
 	for (size_t i = 0; i < e->e_phnum; i++) {
-		const Elf64_Phdr *h = header(&f, i);
+		Elf64_Phdr h;
 
-		if (!h)
+		if (!header(&f, i, &h))
 			return error_set_kind(err, ERROR_DATA, EINVAL, "%s: cut short", path);
-		if (h->p_type == PT_DYNAMIC) {
-			n_dynamic = h->p_filesz / sizeof(*dynamic);
-			dynamic = part(&f, h->p_offset, h->p_filesz);
+		if (h.p_type == PT_DYNAMIC) {
+			n_dynamic = h.p_filesz / sizeof(Elf64_Dyn);
+			dynamic = part(&f, h.p_offset, h.p_filesz);
 		}
-		if (h->p_type == PT_INTERP) {
-			const char *s = part(&f, h->p_offset, h->p_filesz);
+		if (h.p_type == PT_INTERP) {
+			const char *s = part(&f, h.p_offset, h.p_filesz);
 
-			if (!s || !h->p_filesz || s[h->p_filesz - 1] || s[0] != '/')
+			if (!s || !h.p_filesz || s[h.p_filesz - 1] || s[0] != '/')
 				return error_set_kind(err, ERROR_DATA, EINVAL, "%s: its loader has no name", path);
 			r = add_once(ret, s, path, err);
 			if (r < 0)
@@ -103,11 +116,11 @@ static int read_one(const char *path, struct strv *ret, struct error *err)
 		}
 	}
 	for (size_t i = 0; dynamic && i < n_dynamic; i++)
-		if (dynamic[i].d_tag == DT_STRTAB)
-			strings = dynamic[i].d_un.d_ptr;
-	for (size_t i = 0; dynamic && i < n_dynamic && dynamic[i].d_tag != DT_NULL; i++)
-		if (dynamic[i].d_tag == DT_NEEDED) {
-			r = add_library(string_at(&f, strings + dynamic[i].d_un.d_val), path, ret, err);
+		if (dynamic_at(dynamic, i).d_tag == DT_STRTAB)
+			strings = dynamic_at(dynamic, i).d_un.d_ptr;
+	for (size_t i = 0; dynamic && i < n_dynamic && dynamic_at(dynamic, i).d_tag != DT_NULL; i++)
+		if (dynamic_at(dynamic, i).d_tag == DT_NEEDED) {
+			r = add_library(string_at(&f, strings + dynamic_at(dynamic, i).d_un.d_val), path, ret, err);
 			if (r < 0)
 				return r;
 		}

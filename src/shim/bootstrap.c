@@ -163,7 +163,7 @@ static int spawn_server(const struct shim_args *a, int fd, const char *path, str
 
 static int print_result(const Containerd__BootstrapParams *params, char *address, struct error *err)
 {
-	static char ttrpc[] = "ttrpc";
+	char ttrpc[] = "ttrpc";
 	_cleanup_buf_ struct buf out = {};
 	int r;
 
@@ -248,7 +248,7 @@ int shim_delete(const struct shim_args *a, struct error *err)
 
 int shim_info(struct error *err)
 {
-	static char name[] = "io.containerd.skerry.v1", version[] = SKERRY_VERSION;
+	char name[] = "io.containerd.skerry.v1", version[] = SKERRY_VERSION;
 	Containerd__RuntimeInfo info = CONTAINERD__RUNTIME_INFO__INIT;
 	Containerd__RuntimeVersion v = CONTAINERD__RUNTIME_VERSION__INIT;
 	_cleanup_buf_ struct buf out = {};

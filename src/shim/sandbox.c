@@ -107,7 +107,7 @@ void sandbox_vm_ready(struct shim *s)
 
 void sandbox_platform(void *shim, struct call *c, const void *request)
 {
-	static char os[] = "linux", arch[] = "amd64";
+	char os[] = "linux", arch[] = "amd64";
 	Containerd__PlatformResponse r = CONTAINERD__PLATFORM_RESPONSE__INIT;
 	Containerd__Platform p = CONTAINERD__PLATFORM__INIT;
 
@@ -176,7 +176,7 @@ void sandbox_vm_ended(struct shim *s)
 
 void sandbox_status(void *shim, struct call *c, const void *request)
 {
-	static char ready[] = "SANDBOX_READY", not_ready[] = "SANDBOX_NOTREADY";
+	char ready[] = "SANDBOX_READY", not_ready[] = "SANDBOX_NOTREADY";
 	struct shim *s = shim;
 	Containerd__SandboxStatusResponse r = CONTAINERD__SANDBOX_STATUS_RESPONSE__INIT;
 	Containerd__Timestamp created, exited;

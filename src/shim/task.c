@@ -316,7 +316,7 @@ static void handle_wait(void *data, struct call *c, const void *request)
 
 static void on_stats(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
-	static char type[] = "io.containerd.cgroups.v2.Metrics";
+	char type[] = "io.containerd.cgroups.v2.Metrics";
 	Containerd__StatsResponse r = CONTAINERD__STATS_RESPONSE__INIT;
 	Containerd__Any any = CONTAINERD__ANY__INIT;
 	_cleanup_buf_ struct buf packed = {};

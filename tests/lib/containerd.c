@@ -1,0 +1,208 @@
+#include "containerd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+#define RUNTIME "io.containerd.skerry.v1"
+
+enum { WORDS_MAX = 64, START_S = 30, GONE_S = 20 };
+
+static int daemon_pid;
+
+void ctd_sh(const char *script)
+{
+	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
+	const char *argv[] = { CLI_SHELL, text, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
+
+	ASSERT_STATUS(r, 0);
+}
+
+static char *at(const char *name)
+{
+	return xasprintf("%s/%s", test_tmpdir(), name);
+}
+
+static void need(const char *program)
+{
+	_cleanup_free_ char *text = xasprintf("command -v %s", program);
+	const char *argv[] = { CLI_SHELL, text, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+
+	if (r.status != 0)
+		test_skip("%s is not installed", program);
+}
+
+static struct cli ctr_words(const char *const *words, const char *input)
+{
+	_cleanup_free_ char *socket = at("c.sock");
+	const char *argv[WORDS_MAX] = { "ctr", "--address", socket };
+
+	for (size_t n = 3; (argv[n] = *words) && n < WORDS_MAX - 1; n++)
+		words++;
+	return cli_argv(argv, input, 120);
+}
+
+struct cli ctr(const char *first, ...)
+{
+	const char *words[WORDS_MAX] = { first };
+	va_list ap;
+
+	va_start(ap, first);
+	for (size_t n = 1; n < WORDS_MAX && (words[n] = va_arg(ap, const char *)); n++)
+		;
+	va_end(ap);
+	return ctr_words(words, NULL);
+}
+
+struct cli ctr_run(const char *input, const char *first, ...)
+{
+	const char *words[WORDS_MAX] = { "run", "--runtime", RUNTIME, first };
+	va_list ap;
+
+	va_start(ap, first);
+	for (size_t n = 4; n < WORDS_MAX && (words[n] = va_arg(ap, const char *)); n++)
+		;
+	va_end(ap);
+	return ctr_words(words, input);
+}
+
+void ctd_stop(int sig)
+{
+	if (daemon_pid > 0) {
+		(void)kill(daemon_pid, sig);
+		(void)waitpid(daemon_pid, NULL, 0);
+	}
+	daemon_pid = 0;
+}
+
+static void stop_at_exit(void)
+{
+	ctd_stop(SIGKILL);
+}
+
+void ctd_restart(void)
+{
+	_cleanup_free_ char *config = at("config.toml");
+	uint64_t deadline = clock_monotonic_ns() + START_S * NS_PER_SEC;
+	const char *argv[] = { "containerd", "--config", config, "--log-level", "error", NULL };
+
+	daemon_pid = cli_spawn(argv);
+	for (;;) {
+		_cleanup_cli_ struct cli r = ctr("version", NULL);
+
+		if (r.status == 0)
+			return;
+		if (clock_monotonic_ns() > deadline)
+			test_fail(__FILE__, __LINE__, "containerd does not answer: %s", r.err);
+		(void)usleep(100000); /* lint: it has no other way to say that it is there */
+	}
+}
+
+static void write_config(void)
+{
+	_cleanup_buf_ struct buf b = {};
+	_cleanup_close_ int dir = open(test_tmpdir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *d = test_tmpdir();
+
+	buf_addf(&b,
+		 "version = 2\nroot = '%s/ctd-root'\nstate = '%s/ctd-state'\n"
+		 "disabled_plugins = ['io.containerd.grpc.v1.cri']\n"
+		 "[grpc]\naddress = '%s/c.sock'\n[ttrpc]\naddress = '%s/c.sock.ttrpc'\n",
+		 d, d, d, d);
+	ASSERT_OK(file_write_at(dir, "config.toml", b.p, b.len, 0600, 0));
+}
+
+static void make_image(void)
+{
+	_cleanup_free_ char *archive = at("bb.tar");
+	_cleanup_cli_ struct cli r = {};
+
+	ctd_sh("mkdir -p r/bin r/etc r/tmp r/root && cp /bin/busybox r/bin/busybox && for a in $(r/bin/busybox "
+	       "--list); do "
+	       "[ $a = busybox ] || ln -sf busybox r/bin/$a; done && echo root:x:0:0:root:/root:/bin/sh >r/etc/passwd "
+	       "&& "
+	       "echo root:x:0: >r/etc/group && tar -C r -cf root.tar . && umoci init --layout l && "
+	       "umoci new --image l:bb && umoci raw add-layer --image l:bb root.tar && "
+	       "umoci config --image l:bb --config.cmd /bin/sh --config.env PATH=/bin && "
+	       "skopeo copy -q oci:l:bb oci-archive:bb.tar:" CTD_IMAGE);
+	r = ctr("image", "import", archive, NULL);
+	ASSERT_STATUS(r, 0);
+}
+
+void ctd_start(void)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (geteuid() != 0)
+		test_skip("containerd wants root");
+	need("containerd");
+	need("crun");
+	need("umoci");
+	need("skopeo");
+	cli_home(true);
+	path = xasprintf("PATH=%s:%s", SHIM_DIR, getenv("PATH"));
+	cli_setenv(path);
+	write_config();
+	atexit(stop_at_exit);
+	ctd_restart();
+	make_image();
+}
+
+/* ---- What is left ---- */
+
+int ctd_process(const char *name)
+{
+	char all[16384];
+
+	if (cli_processes(all, sizeof(all)) == 0)
+		return 0;
+	for (char *line = all, *next; *line; line = next) {
+		char *end = line + strcspn(line, "\n"), *space;
+
+		next = end + (*end == '\n');
+		*end = '\0';
+		space = strchr(line, ' ');
+		if (space && streq(space + 1, name))
+			return atoi(line); /* lint: "PID NAME", ours */
+	}
+	return 0;
+}
+
+static bool mounted_below(const char *directory)
+{
+	_cleanup_buf_ struct buf text = {};
+
+	ASSERT_OK(file_read_at(AT_FDCWD, "/proc/self/mounts", 4 << 20, &text));
+	return strstr(text.p, directory);
+}
+
+static bool others(char *names, size_t n)
+{
+	unsigned all = cli_processes(names, n);
+
+	/* containerd itself, threads not counted. */
+	return all > (daemon_pid > 0 ? 1u : 0u);
+}
+
+void ctd_nothing_left(void)
+{
+	_cleanup_free_ char *state = at("ctd-state");
+	uint64_t deadline = clock_monotonic_ns() + GONE_S * NS_PER_SEC;
+	char names[4096] = "";
+
+	while (others(names, sizeof(names)) || mounted_below(state)) {
+		if (clock_monotonic_ns() > deadline)
+			test_fail(__FILE__, __LINE__, "left: %s%s", names, mounted_below(state) ? " and mounts" : "");
+		(void)usleep(50000); /* lint: processes of others end without telling us */
+	}
+}

@@ -1,0 +1,23 @@
+/* A containerd of the test's own: root, state and sockets in the test's directory, with the shim of the build tree and the test's SKERRY_HOME. */
+#pragma once
+
+#include "cli.h"
+
+/* The image that the tests run: busybox, `bb:latest` for ctr. */
+#define CTD_IMAGE "docker.io/library/bb:latest"
+
+/* Starts it, and imports the image. Skips the test where something is missing. It is stopped when the test's process ends; so is what it started. */
+void ctd_start(void);
+/* Stops it, or kills it with @sig, and waits; starts it again with what it had. */
+void ctd_stop(int sig);
+void ctd_restart(void);
+/* ctr with these words (the last one NULL), within two minutes. */
+struct cli ctr(const char *first, ...) __attribute__((sentinel));
+/* ctr run --runtime io.containerd.skerry.v1 with these words; @input may be NULL. */
+struct cli ctr_run(const char *input, const char *first, ...) __attribute__((sentinel));
+/* Waits until what runs of ours besides containerd is gone, and nothing is mounted below its directories. Fails the test otherwise. */
+void ctd_nothing_left(void);
+/* Pid of a process of ours by its name ("qemu-system-x86", "skerry-shim", "virtiofsd"), 0 = none. */
+int ctd_process(const char *name);
+/* A script in the test's directory; fails the test unless it succeeds. */
+void ctd_sh(const char *script);

@@ -1,0 +1,213 @@
+#include "shim/spec.h"
+#include "test.h"
+
+static struct json *parse(const char *text)
+{
+	struct json *j = NULL;
+	struct error e = {};
+
+	if (json_parse(text, strlen(text), "test", &j, &e) < 0)
+		test_fail(__FILE__, __LINE__, "%s", e.msg);
+	return j;
+}
+
+static struct spec_info read_ok(const char *text)
+{
+	_cleanup_json_ struct json *j = parse(text);
+	struct spec_info i = {};
+
+	ASSERT_OK(spec_read(j, "c1", &i, NULL));
+	return i;
+}
+
+static struct json *guest(const char *text)
+{
+	_cleanup_json_ struct json *j = parse(text);
+	_cleanup_spec_ struct spec_info i = {};
+	_cleanup_buf_ struct buf out = {};
+
+	ASSERT_OK(spec_read(j, "c1", &i, NULL));
+	spec_for_guest(j, &i, "c1", "/share/c1", &out);
+	return parse(out.p);
+}
+
+static const char *at(const struct json *j, const char *a, const char *b)
+{
+	return json_string(json_get(b ? json_get(j, a) : j, b ? b : a));
+}
+
+TEST(who_shares_a_vm_is_told_by_annotations)
+{
+	static const struct {
+		const char *text, *group;
+		enum spec_role role;
+	} cases[] = {
+		{ "{}", "c1", SPEC_ALONE },
+		{ "{\"annotations\":{\"io.kubernetes.cri.container-type\":\"sandbox\",\"io.kubernetes.cri.sandbox-id\":"
+		  "\"c1\"}}",
+		  "c1", SPEC_SANDBOX },
+		{ "{\"annotations\":{\"io.kubernetes.cri.container-type\":\"container\",\"io.kubernetes.cri.sandbox-"
+		  "id\":\"p\"}}",
+		  "p", SPEC_MEMBER },
+		{ "{\"annotations\":{\"io.containerd.runc.v2.group\":\"g\",\"io.kubernetes.cri.sandbox-id\":\"p\"}}",
+		  "g", SPEC_MEMBER },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_spec_ struct spec_info s = read_ok(cases[i].text);
+
+		ASSERT_STREQ(s.group, cases[i].group);
+		ASSERT_EQ(s.role, cases[i].role);
+	}
+}
+
+TEST(the_vm_is_as_large_as_the_limits_say)
+{
+	static const struct {
+		const char *resources;
+		uint32_t cpus;
+		uint64_t memory;
+	} cases[] = {
+		{ "{}", 0, 0 },
+		{ "{\"cpu\":{\"quota\":50000,\"period\":100000}}", 1, 0 },
+		{ "{\"cpu\":{\"quota\":100000,\"period\":100000}}", 1, 0 },
+		{ "{\"cpu\":{\"quota\":100001,\"period\":100000}}", 2, 0 },
+		{ "{\"cpu\":{\"quota\":400000}}", 4, 0 },
+		{ "{\"cpu\":{\"quota\":-1,\"period\":100000}}", 0, 0 },
+		{ "{\"cpu\":{\"quota\":9223372036854775807,\"period\":1}}", 255, 0 },
+		{ "{\"cpu\":{\"quota\":100000,\"period\":0}}", 1, 0 },
+		{ "{\"memory\":{\"limit\":67108864}}", 0, 67108864 },
+		{ "{\"memory\":{\"limit\":-1}}", 0, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_json_ struct json *j = parse(cases[i].resources);
+		uint32_t cpus;
+		uint64_t memory;
+
+		spec_size(j, &cpus, &memory);
+		ASSERT_EQ(cpus, cases[i].cpus);
+		ASSERT_EQ(memory, cases[i].memory);
+	}
+}
+
+TEST(annotations_of_ours_overrule)
+{
+	_cleanup_spec_ struct spec_info s = read_ok(
+		"{\"annotations\":{\"io.skerry.cpus\":\"3\",\"io.skerry.memory\":\"1G\",\"io.skerry.shape\":\"full\","
+		"\"io.skerry.accel\":\"tcg\",\"io.skerry.kernel\":\"k\",\"io.skerry.network\":\"none\"}}");
+
+	ASSERT_EQ(s.cpus, 3);
+	ASSERT_EQ(s.memory_bytes, UINT64_C(1) << 30);
+	ASSERT(s.has_shape);
+	ASSERT_EQ(s.shape, SHAPE_FULL);
+	ASSERT_EQ(s.accel, ACCEL_TCG);
+	ASSERT_STREQ(s.kernel, "k");
+	ASSERT(s.no_net);
+}
+
+TEST(wrong_annotations_are_named)
+{
+	static const char *const bad[] = { "cpus\":\"0",      "cpus\":\"x",      "memory\":\"much",
+					   "shape\":\"round", "accel\":\"nitro", "network\":\"lan" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_free_ char *text = xasprintf("{\"annotations\":{\"io.skerry.%s\"}}", bad[i]);
+		_cleanup_free_ char *name = xasprintf("io.skerry.%.*s", (int)strcspn(bad[i], "\""), bad[i]);
+		_cleanup_json_ struct json *j = parse(text);
+		_cleanup_error_ struct error e = {};
+		struct spec_info s = {};
+
+		ASSERT_EQ(spec_read(j, "c1", &s, &e), -EINVAL);
+		ASSERT_CONTAINS(e.msg, name);
+	}
+}
+
+TEST(networks_are_given_wanted_or_the_hosts)
+{
+	_cleanup_spec_ struct spec_info given = read_ok(
+		"{\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"network\",\"path\":\"/run/netns/x\"}]}}");
+	_cleanup_spec_ struct spec_info own = read_ok("{\"linux\":{\"namespaces\":[{\"type\":\"network\"}]}}");
+	_cleanup_spec_ struct spec_info host = read_ok("{\"linux\":{\"namespaces\":[{\"type\":\"pid\"}]}}");
+	_cleanup_spec_ struct spec_info none = read_ok("{\"annotations\":{\"nerdctl/networks\":\"[\\\"none\\\"]\"}}");
+
+	ASSERT_STREQ(given.netns, "/run/netns/x");
+	ASSERT(!own.netns && !own.host_net && host.host_net && none.no_net);
+}
+
+TEST(bind_mounts_come_from_the_share)
+{
+	static const char text[] =
+		"{\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"},"
+		"{\"destination\":\"/a\",\"type\":\"bind\",\"source\":\"/host/a\",\"options\":[\"rbind\",\"ro\"]},"
+		"{\"destination\":\"/b\",\"source\":\"/host/b\",\"options\":[\"bind\"]}]}";
+	_cleanup_json_ struct json *g = guest(text);
+	_cleanup_spec_ struct spec_info s = read_ok(text);
+	struct json *mounts = json_get(g, "mounts");
+
+	ASSERT_EQ(s.n_binds, 2);
+	ASSERT_STREQ(s.binds[0].source, "/host/a");
+	ASSERT(s.binds[0].recursive && s.binds[0].read_only);
+	ASSERT(!s.binds[1].recursive && !s.binds[1].read_only);
+	ASSERT_STREQ(at(json_at(mounts, 0), "source", NULL), "proc");
+	ASSERT_STREQ(at(json_at(mounts, 1), "source", NULL), "/share/c1/m0");
+	ASSERT_STREQ(at(json_at(mounts, 2), "source", NULL), "/share/c1/m1");
+	ASSERT_STREQ(at(g, "root", "path"), "/share/c1/rootfs");
+}
+
+TEST(a_bind_mount_of_nothing_is_refused)
+{
+	_cleanup_json_ struct json *j =
+		parse("{\"mounts\":[{\"type\":\"bind\",\"destination\":\"/a\",\"source\":\"a\"}]}");
+	_cleanup_error_ struct error e = {};
+	struct spec_info s = {};
+
+	ASSERT_EQ(spec_read(j, "c1", &s, &e), -EINVAL);
+	ASSERT_CONTAINS(e.msg, "mounts[0]");
+}
+
+TEST(what_belongs_to_the_host_stays_there)
+{
+	_cleanup_json_ struct json *g =
+		guest("{\"hostname\":\"h\",\"annotations\":{\"a\":\"b\"},\"process\":{\"apparmorProfile\":\"p\","
+		      "\"selinuxLabel\":\"l\","
+		      "\"noNewPrivileges\":true,\"capabilities\":{\"bounding\":[\"CAP_KILL\"]}},"
+		      "\"hooks\":{\"prestart\":[{\"path\":\"/x\"}],\"createRuntime\":[{\"path\":\"/"
+		      "y\"}],\"startContainer\":[{\"path\":\"/z\"}]},"
+		      "\"linux\":{\"cgroupsPath\":\"/default/c1\",\"maskedPaths\":[\"/proc/"
+		      "kcore\"],\"seccomp\":{\"defaultAction\":\"SCMP_ACT_ALLOW\"},"
+		      "\"namespaces\":[{\"type\":\"network\"},{\"type\":\"uts\"},{\"type\":\"ipc\",\"path\":\"/proc/1/"
+		      "ns/ipc\"},{\"type\":\"pid\"}],"
+		      "\"devices\":[{\"path\":\"/dev/sda\",\"type\":\"b\",\"major\":8,\"minor\":0},{\"path\":\"/dev/"
+		      "fuse\",\"type\":\"c\",\"major\":10,\"minor\":229}],"
+		      "\"resources\":{\"cpu\":{\"cpus\":\"3\",\"quota\":1000},\"pids\":{\"limit\":9},\"blockIO\":{"
+		      "\"weight\":10}}}}");
+	struct json *linux_ = json_get(g, "linux"), *namespaces = json_get(linux_, "namespaces");
+
+	ASSERT_STREQ(at(g, "hostname", NULL), "h");
+	ASSERT(!json_get(g, "annotations"));
+	ASSERT(!json_get(json_get(g, "process"), "apparmorProfile") &&
+	       !json_get(json_get(g, "process"), "selinuxLabel"));
+	ASSERT(json_get(json_get(g, "process"), "capabilities") && json_get(json_get(g, "process"), "noNewPrivileges"));
+	ASSERT(!json_get(json_get(g, "hooks"), "prestart") && !json_get(json_get(g, "hooks"), "createRuntime"));
+	ASSERT_EQ(json_length(json_get(json_get(g, "hooks"), "startContainer")), 1);
+	ASSERT_STREQ(at(linux_, "cgroupsPath", NULL), "/skerry/c1");
+	ASSERT_EQ(json_length(json_get(linux_, "maskedPaths")), 1);
+	ASSERT(json_get(linux_, "seccomp"));
+	ASSERT_EQ(json_length(namespaces), 2);
+	ASSERT_STREQ(at(json_at(namespaces, 0), "type", NULL), "uts");
+	ASSERT_STREQ(at(json_at(namespaces, 1), "type", NULL), "pid");
+	ASSERT_EQ(json_length(json_get(linux_, "devices")), 1);
+	ASSERT_STREQ(at(json_at(json_get(linux_, "devices"), 0), "path", NULL), "/dev/fuse");
+	ASSERT(!json_get(json_get(json_get(linux_, "resources"), "cpu"), "cpus"));
+	ASSERT(json_get(json_get(json_get(linux_, "resources"), "cpu"), "quota"));
+	ASSERT(json_get(json_get(linux_, "resources"), "pids") && !json_get(json_get(linux_, "resources"), "blockIO"));
+}
+
+TEST(a_shared_host_name_is_the_pods)
+{
+	_cleanup_json_ struct json *g = guest(
+		"{\"hostname\":\"h\",\"linux\":{\"namespaces\":[{\"type\":\"uts\",\"path\":\"/proc/1/ns/uts\"}]}}");
+
+	ASSERT(!json_get(g, "hostname"));
+}
