@@ -17,6 +17,10 @@ install: all
 	meson configure build -Dprefix=$(PREFIX)
 	DESTDIR=$(DESTDIR) meson install -C build --strip
 
+# containerd's runtime: installed beside skerry, with a kernel to boot when there is none.
+install-shim: install
+	$(DESTDIR)$(PREFIX)/bin/skerry kernel list --quiet | grep -q . || $(DESTDIR)$(PREFIX)/bin/skerry kernel import debian
+
 check:
 	./check
 
@@ -42,4 +46,4 @@ build-asan/build.ninja:
 clean:
 	rm -rf build build-asan build-faults build-clang build-fuzz
 
-.PHONY: all install check bench fmt lint fuzz asan clean
+.PHONY: all install install-shim check bench fmt lint fuzz asan clean

@@ -6,11 +6,11 @@ set -eu
 run_packages='
 gcc libc6-dev make meson ninja-build pkg-config musl-tools scdoc
 protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libisal-dev libcurl4-openssl-dev libssl-dev libext2fs-dev libseccomp-dev libyaml-dev zlib1g-dev
-qemu-system-x86 qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
+crun qemu-system-x86 qemu-system-common qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
 '
 check_packages='
 bc bison flex libelf-dev lz4 patch perl bzip2 xz-utils zstd
-genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
+containerd genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
 apache2-utils buildah containernetworking-plugins docker-registry erofs-utils iproute2 openssl skopeo umoci
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '

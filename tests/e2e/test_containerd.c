@@ -41,7 +41,7 @@ TEST(exit_codes_and_streams_are_the_containers)
 	for (int i = 0; i < 4; i++) {
 		static const int codes[] = { 0, 1, 42, 255 };
 		_cleanup_free_ char *script = xasprintf("echo out; echo err >&2; exit %d", codes[i]);
-		_cleanup_cli_ struct cli r = ctr_run(NULL, "--rm", CTD_IMAGE, "c1", "sh", "-c", script, NULL);
+		_cleanup_cli_ struct cli r = ctr_run(NULL, "--rm", CTD_IMAGE, "c1", CLI_SHELL, script, NULL);
 
 		ASSERT_STATUS(r, codes[i]);
 		ASSERT_STREQ(r.out, "out\n");
@@ -96,9 +96,14 @@ TEST(processes_join_are_looked_at_paused_and_killed)
 	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", "sleep", "1000", NULL);
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
-	r = ctr("task", "exec", "--exec-id", "e1", "c1", "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; exit 7", NULL);
+	r = ctr("task", "exec", "--exec-id", "e1", "c1", CLI_SHELL, "tr '\\0' ' ' </proc/1/cmdline; exit 7", NULL);
 	ASSERT_STATUS(r, 7);
 	ASSERT_CONTAINS(r.out, "sleep 1000");
+	cli_done(&r);
+	r = ctr("task", "exec", "--exec-id", "e3", "--user", "7:8", "--cwd", "/tmp", "c1", CLI_SHELL,
+		"id -u; id -g; pwd", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "7\n8\n/tmp\n");
 	cli_done(&r);
 	r = ctr("task", "exec", "--exec-id", "e2", "c1", "/nonexistent", NULL);
 	ASSERT_STATUS(r, 1);
@@ -129,7 +134,7 @@ TEST(limits_hold_and_out_of_memory_is_told)
 	_cleanup_buf_ struct buf events = {};
 
 	ctd_start();
-	ctd_sh("ctr -a c.sock events >events & echo $! >events.pid");
+	ctd_sh("(ctr -a c.sock events >events 2>&1 & echo $! >events.pid)");
 	r = ctr_run(NULL, "--rm", "--memory-limit", "33554432", CTD_IMAGE, "c1", "tail", "/dev/zero", NULL);
 	ASSERT_STATUS(r, 137);
 	cli_done(&r);
@@ -158,7 +163,7 @@ TEST(the_specification_is_kept_whole)
 	ASSERT_STATUS(r, 1);
 	ASSERT_CONTAINS(r.err, "Read-only");
 	cli_done(&r);
-	r = ctr_run(NULL, "--rm", "--seccomp", CTD_IMAGE, "c1", "sh", "-c",
+	r = ctr_run(NULL, "--rm", "--seccomp", CTD_IMAGE, "c1", CLI_SHELL,
 		    "grep Seccomp: /proc/self/status; unshare -m true", NULL);
 	ASSERT_STATUS(r, 1);
 	ASSERT_CONTAINS(r.out, "2");
@@ -169,10 +174,10 @@ TEST(the_specification_is_kept_whole)
 	r = ctr_run(NULL, "--rm", "--privileged", CTD_IMAGE, "c1", "mount", "-t", "tmpfs", "x", "/tmp", NULL);
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
-	r = ctr_run(NULL, "--rm", "--env", "A=b", "--cwd", "/root", "--user", "7:8", CTD_IMAGE, "c1", "sh", "-c",
-		    "echo $A; pwd; id -u; id -g", NULL);
+	r = ctr_run(NULL, "--rm", "--env", "A=b", "--cwd", "/root", CTD_IMAGE, "c1", CLI_SHELL, "echo $A; pwd; id -u",
+		    NULL);
 	ASSERT_STATUS(r, 0);
-	ASSERT_STREQ(r.out, "b\n/root\n7\n8\n");
+	ASSERT_STREQ(r.out, "b\n/root\n0\n");
 	ctd_nothing_left();
 }
 
@@ -184,7 +189,7 @@ TEST(directories_and_files_of_the_host_are_seen_live)
 
 	ctd_start();
 	ctd_sh("mkdir b && echo one >b/f");
-	r = ctr_run(NULL, "--rm", "--mount", dir, "--mount", file, CTD_IMAGE, "c1", "sh", "-c",
+	r = ctr_run(NULL, "--rm", "--mount", dir, "--mount", file, CTD_IMAGE, "c1", CLI_SHELL,
 		    "cat /mnt/f; touch /mnt/x && exit 9; echo two >/etc/f", NULL);
 	ASSERT_STATUS(r, 0);
 	ASSERT_STREQ(r.out, "one\n");
