@@ -29,8 +29,10 @@ static void remove_container(const char *id)
 {
 	_cleanup_cli_ struct cli a = ctr("task", "kill", "-s", "SIGKILL", id, NULL), b = {}, c = {};
 
+	ASSERT_STATUS(a, 0);
 	wait_status(id, "STOPPED");
 	b = ctr("task", "rm", id, NULL);
+	ASSERT(b.status >= 0);
 	c = ctr("container", "rm", id, NULL);
 	ASSERT_STATUS(c, 0);
 }
@@ -213,7 +215,9 @@ TEST(whoever_is_killed_nothing_is_left)
 		ASSERT_OK(kill(pid, SIGKILL));
 		if (!streq(victims[i], "skerry-shim"))
 			wait_status("c1", "STOPPED");
+		/* Of a shim that was killed containerd has forgotten the task already. */
 		d = ctr("task", "rm", "-f", "c1", NULL);
+		ASSERT(d.status >= 0);
 		e = ctr("container", "rm", "c1", NULL);
 		ASSERT_STATUS(e, 0);
 		ctd_nothing_left();
