@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +25,8 @@ struct host {
 	char *path; /* of the container's namespace */
 };
 
-/* This process is in the namespace from then on: plugins take the one that they are started in for the host's. */
+/* This process is in the namespace from then on: plugins take the one that they are started in for the host's. Mounts are its own too, so that
+ * none is left when a test fails. */
 static struct host make_host(void)
 {
 	struct host h = { .ns = netns_new(),
@@ -35,6 +35,8 @@ static struct host make_host(void)
 	if (access("/usr/lib/cni/bridge", X_OK) < 0)
 		test_skip("needs containernetworking-plugins");
 	(void)netns_enter(h.ns);
+	ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+	ASSERT_EQ(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	h.path = xasprintf("%s/container", test_tmpdir());
 	return h;
 }
