@@ -19,7 +19,8 @@ static const struct option import_table[] = {
 	TEXT(0, "platform", "OS/ARCH", import_options, platform, "Which one of an image for several platforms"),
 	BYTES(0, "disk", "SIZE", import_options, disk_bytes, "Size of its disk"),
 	CHOICE(0, "format", "FORMAT", import_options, format,
-	       "File system of its disk: ext4 (auto), or a read-only erofs", .words = "auto|ext4|erofs"),
+	       "File system of its disk: ext4, or a read-only erofs (as before, else ext4, unless given)",
+	       .words = "auto|ext4|erofs"),
 	TEXT(0, "user", "USER", import_options, user, "A disk image's user, whom cloud-init makes (dev unless given)"),
 	FLAG('q', "quiet", import_options, quiet, "No progress"),
 };

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "disk/disk_file.h"
 #include "disk/ext4.h"
+#include "image/image.h"
 
 int image_disk_entry(const struct tree_entry *e, struct fs_xattr xattrs[IMAGE_DISK_XATTRS], struct fs_entry *ret,
 		     struct error *err)
@@ -136,6 +137,16 @@ int image_disk_format(const char *name, tree_create_fn *ret, struct error *err)
 			return 0;
 		}
 	return error_set_kind(err, ERROR_USAGE, EINVAL, "no format '%.40s': images become ext4 or erofs disks", name);
+}
+
+const char *image_disk_usual(const struct store *s, const char *digest, const char *name)
+{
+	_cleanup_(image_meta_done) struct image_meta meta = {};
+	int r = image_meta_read(s, digest, &meta, NULL);
+
+	if (r < 0)
+		r = image_find(s, name, &meta, NULL);
+	return r >= 0 && meta.fstype && streq(meta.fstype, "erofs") ? "erofs" : NULL;
 }
 
 /* A disk without a partition table is refused like anything else that is none: there is nothing to boot on it. */

@@ -3,12 +3,16 @@
 
 #include "disk/fs_entry.h"
 #include "image/tree.h"
+#include "store/store.h"
 
 int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
 /* As long as its content; f->bytes is only its limit. */
 int erofs_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
 /* By the format's name; NULL is "ext4". Errors: kind USAGE. */
 int image_disk_format(const char *name, tree_create_fn *ret, struct error *err);
+/* The format of an image's disk when nobody asked for one: that of the image as it is there already, by digest, else by the @name that it is to
+ * take the place of. A static string; NULL = any. */
+const char *image_disk_usual(const struct store *s, const char *digest, const char *name);
 /* An entry of a tree as the builders of file systems take it; what it points at is borrowed from @e, and @xattrs. */
 enum { IMAGE_DISK_XATTRS = 256 };
 int image_disk_entry(const struct tree_entry *e, struct fs_xattr xattrs[IMAGE_DISK_XATTRS], struct fs_entry *ret,

@@ -165,9 +165,12 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 		return r;
 	u.manifest = &manifest;
 	u.name = name;
-	u.source = xasprintf("%s %s", source->scheme, q.operand);
-	u.format = o.format;
+	u.format = o.format ? o.format : image_disk_usual(s, manifest.digest, name);
 	u.disk_bytes = o.disk_bytes;
+	r = image_disk_format(u.format, &u.create_tree, err);
+	if (r < 0)
+		return r;
+	u.source = xasprintf("%s %s", source->scheme, q.operand);
 	r = image_unpack(s, &u, &digest, err);
 	free((void *)(uintptr_t)u.source);
 	if (r >= 0)

@@ -322,6 +322,11 @@ static int pull(const struct store *s, const struct options *o, const struct ref
 		printf("%s\n", manifest.digest);
 		return 0;
 	}
+	if (!u.format)
+		u.format = image_disk_usual(s, manifest.digest, name);
+	r = image_disk_format(u.format, &u.create_tree, err);
+	if (r < 0)
+		return r;
 	board = progress_board_new(o->quiet ? -1 : STDERR_FILENO);
 	r = pull_layers(registry, s, &manifest, o->foreign_layers, board, err);
 	board = progress_board_free(board);

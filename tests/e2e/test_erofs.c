@@ -84,6 +84,25 @@ TEST(a_guest_sees_the_same_tree_as_on_an_ext4)
 	ASSERT_STREQ(b.out, a.out);
 }
 
+TEST(what_takes_an_images_place_is_of_its_kind)
+{
+	make_root();
+	import("erofs");
+	/* The same layers under another name: they have their disk already. */
+	ok(cli("image", "import", "root.tar", "--name", "other", NULL));
+	says(cli("image", "inspect", "other", NULL), "\"fstype\": \"erofs\"");
+	ok(shell("echo more > root/srv/more; tar -C root -cf root.tar ."));
+	ok(cli("image", "import", "root.tar", "--name", "erofs", NULL));
+	says(cli("image", "inspect", "erofs", NULL), "\"fstype\": \"erofs\"");
+	says(cli("run", "--rm", "erofs", "cat", "/srv/more", NULL), "more");
+	ok(shell("echo most > root/srv/more; tar -C root -cf root.tar ."));
+	ok(cli("image", "import", "root.tar", "--name", "erofs", "--format", "ext4", NULL));
+	says(cli("image", "inspect", "erofs", NULL), "\"fstype\": \"ext4\"");
+	ok(shell("echo new > root/srv/more; tar -C root -cf root.tar ."));
+	ok(cli("image", "import", "root.tar", "--name", "fresh", NULL));
+	says(cli("image", "inspect", "fresh", NULL), "\"fstype\": \"ext4\"");
+}
+
 TEST(what_is_changed_stays_with_the_machine)
 {
 	make_root();
