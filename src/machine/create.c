@@ -1,6 +1,7 @@
 /* Making machines: built below a temporary name and renamed, so that one exists whole or not at all. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -25,9 +26,10 @@
 #define RENAME_NOREPLACE 1
 #endif
 
-#define MEMORY_DEFAULT     (UINT64_C(512) << 20)
+#define MIB                (UINT64_C(1) << 20)
+#define MEMORY_DEFAULT     (512 * MIB)
 #define ANSWERS_TIMEOUT_NS (600 * NS_PER_SEC)
-#define BLANK_IMAGE        "skerry-blank:latest"
+#define BLANK_NAME         "skerry-blank"
 
 static char *random_hex(size_t bytes)
 {
@@ -77,16 +79,19 @@ static int make_host_key(int dir, const char *dir_path, const char *name, struct
 	return r < 0 ? error_set_errno(err, r, "cannot write %s/known_hosts", ssh_dir) : 0;
 }
 
-/* The blank file system below home disks, and above images that are read-only, is an image like any other; it is built at first need. */
-static int find_blank(const struct store *s, struct image_meta *ret, struct error *err)
+/* The blank file system below home disks, and above images that are read-only, is an image like any other; it is built at first need. @bytes: 0 =
+ * the small one, which guests grow to their disk. */
+static int find_blank(const struct store *s, uint64_t bytes, struct image_meta *ret, struct error *err)
 {
-	_cleanup_free_ char *program = NULL;
-	const char *argv[] = { NULL, "build-image", "blank", "--name", BLANK_IMAGE, NULL };
+	_cleanup_free_ char *name =
+		bytes ? xasprintf(BLANK_NAME ":%" PRIu64 "m", bytes / MIB) : xstrdup(BLANK_NAME ":latest");
+	_cleanup_free_ char *program = NULL, *size = xasprintf("%" PRIu64, bytes);
+	const char *argv[] = { NULL, "build-image", "blank", "--name", name, bytes ? "--disk" : NULL, size, NULL };
 	struct spawn sp = SPAWN_INIT;
-	int r = image_find(s, BLANK_IMAGE, ret, NULL);
+	int r = image_find(s, name, ret, NULL);
 
 	if (r != -ENOENT)
-		return r < 0 ? error_set_errno(err, r, "cannot read image '" BLANK_IMAGE "'") : 0;
+		return r < 0 ? error_set_errno(err, r, "cannot read image '%s'", name) : 0;
 	program = libexec_path("skerry-image");
 	if (!program)
 		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed beside skerry");
@@ -95,7 +100,7 @@ static int find_blank(const struct store *s, struct image_meta *ret, struct erro
 	r = spawn_check(&sp, NULL, NULL, 4096, 120 * NS_PER_SEC, err);
 	if (r < 0)
 		return error_prefix(err, "blank disk");
-	return image_find(s, BLANK_IMAGE, ret, err);
+	return image_find(s, name, ret, err);
 }
 
 static int check_size(const char *file, const struct image_meta *image, uint64_t bytes, struct error *err)
@@ -215,17 +220,19 @@ static int make_installed_home(const struct store *s, int dir, struct machine_sp
 	return r < 0 ? r : 1;
 }
 
-/* What a read-only image is not written to goes into a file system of its own, which the guest puts above it. */
+/* What a read-only image is not written to goes into a file system of its own, which the guest puts above it. One of the image's own size is kept
+ * ready: growing it at its first start is what every machine of the image would have to wait for. */
 static int make_system(const struct store *s, int dir, struct machine_spec *spec, const struct image_meta *image,
 		       bool durable, struct error *err)
 {
 	_cleanup_(image_meta_done) struct image_meta blank = {};
 	uint64_t bytes = spec->disk_bytes ? spec->disk_bytes : image->virtual_bytes;
+	bool own = bytes == image->virtual_bytes && bytes % MIB == 0;
 	int r;
 
 	if (!image->fstype || !streq(image->fstype, "erofs"))
 		return make_disk(s, dir, "system.qcow2", image, spec->disk_bytes, durable, err);
-	r = find_blank(s, &blank, err);
+	r = find_blank(s, own ? bytes : 0, &blank, err);
 	if (r < 0)
 		return r;
 	spec->blank_digest = xstrdup(blank.digest);
@@ -250,7 +257,7 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 		if (r >= 0 && spec->answers_path)
 			r = make_answers(dir, spec, err);
 	} else if (r >= 0 && (r = make_installed_home(s, dir, spec, image, durable, err)) == 0 && spec->home_bytes) {
-		r = find_blank(s, &blank, err);
+		r = find_blank(s, 0, &blank, err);
 		if (r >= 0) {
 			spec->home_digest = xstrdup(blank.digest);
 			r = make_disk(s, dir, "home.qcow2", &blank, spec->home_bytes, durable, err);
