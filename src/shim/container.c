@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "machine/client.h"
+#include "net/takeover.h"
 #include "shim/shim.h"
 #include "wire/message.h"
 
@@ -74,7 +75,30 @@ static int add_files(struct container *k, struct error *err)
 	return share_add(k->shim->share_dir, k->id, mounts, q->n_rootfs, plain, &k->info, err);
 }
 
-/* Everything that the host does for it; the VM is on its way afterwards. */
+/* A namespace of its own that nothing has put an interface into yet: `ctr run --cni` does so between Create and Start. */
+static bool network_may_come(const struct container *k)
+{
+	struct net_takeover t = {};
+	bool empty;
+
+	if (k->sandbox || k->info.host_net || k->info.no_net || k->info.user_net || k->info.netns || k->shim->vm)
+		return false;
+	empty = net_takeover_inspect(k->holder.netns, NULL, &t, NULL) >= 0 && t.n == 0;
+	net_takeover_done(&t);
+	return empty;
+}
+
+int container_need_vm(struct container *k, struct error *err)
+{
+	_cleanup_free_ char *netns = xasprintf("/proc/%d/ns/net", (int)k->holder.pid);
+	int r = shim_need_vm(k->shim, &k->info, k->holder.netns, netns, err);
+
+	if (r >= 0 && vm_agent(k->shim->vm))
+		container_vm_ready(k);
+	return r;
+}
+
+/* Everything that the host does for it. */
 static int prepare(struct container *k, struct error *err)
 {
 	struct shim *s = k->shim;
@@ -93,13 +117,16 @@ static int prepare(struct container *k, struct error *err)
 		r = hooks_run(k->spec, "prestart", k->id, "creating", k->holder.pid, k->bundle, err);
 	if (r >= 0)
 		r = hooks_run(k->spec, "createRuntime", k->id, "creating", k->holder.pid, k->bundle, err);
-	if (r >= 0)
-		r = shim_need_vm(s, &k->info, k->holder.netns, err);
 	if (r < 0)
 		return r;
 	init = process_new(k, "", k->request->terminal, k->request->stdin, k->request->stdout, k->request->stderr);
 	init->pid = container_pid(k);
-	return k->sandbox ? 0 : process_open_streams(init, err);
+	if (!k->sandbox)
+		r = process_open_streams(init, err);
+	if (r < 0)
+		return r;
+	k->deferred = network_may_come(k);
+	return 0;
 }
 
 static void created(struct container *k)
@@ -140,6 +167,17 @@ static void create_failed(struct container *k, const struct error *err)
 	container_free(k);
 }
 
+/* Whoever waits for it, its creation or its start, is told. */
+static void make_failed(struct container *k, const struct error *err)
+{
+	if (k->create) {
+		create_failed(k, err);
+	} else {
+		log_error("%s: %s", k->id, err->msg);
+		process_start_failed(container_init(k), err);
+	}
+}
+
 static void on_made(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
 	struct container *k = data;
@@ -151,15 +189,17 @@ static void on_made(const struct error *err, const uint8_t *payload, size_t len,
 	if (err && k->shim->vm_ended)
 		return; /* container_vm_ended() tells */
 	if (err) {
-		create_failed(k, err);
+		make_failed(k, err);
 		return;
 	}
 	k->made = true;
 	container_init(k)->made = true;
 	if (process_watch(container_init(k), &e) < 0)
-		create_failed(k, &e);
-	else
+		make_failed(k, &e);
+	else if (k->create)
 		created(k);
+	else
+		process_start_made(container_init(k));
 }
 
 void container_vm_ready(struct container *k)
@@ -172,9 +212,9 @@ void container_vm_ready(struct container *k)
 	_cleanup_error_ struct error e = {};
 	uint64_t n;
 
-	if (!k->create || k->made || k->making || k->sandbox)
+	if ((!k->create && !init->start) || k->made || k->making || k->sandbox)
 		return;
-	spec_for_guest(k->spec, &k->info, k->id, share, &spec);
+	spec_for_guest(k->spec, k->id, share, vm_resolves(k->shim->vm), &spec);
 	q.id = k->id;
 	q.session = init->session;
 	q.spec = (ProtobufCBinaryData){ spec.len, (uint8_t *)spec.p };
@@ -187,7 +227,7 @@ void container_vm_ready(struct container *k)
 	k->making = guest_call(k->shim, "CreateContainer", &q.base, on_made, k, &e);
 	if (k->making < 0) {
 		k->making = 0;
-		create_failed(k, &e);
+		make_failed(k, &e);
 	}
 }
 
@@ -226,10 +266,14 @@ void container_create(struct shim *s, const Containerd__CreateTaskRequest *q, st
 		create_failed(k, &e);
 		return;
 	}
-	if (k->sandbox)
+	if (k->deferred) {
 		created(k);
-	else if (vm_agent(s->vm))
-		container_vm_ready(k);
+		return;
+	}
+	if (container_need_vm(k, &e) < 0)
+		create_failed(k, &e);
+	else if (k->sandbox)
+		created(k);
 }
 
 void container_vm_ended(struct container *k)

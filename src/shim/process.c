@@ -193,22 +193,26 @@ static void started(struct process *p)
 	publish_exit(p);
 }
 
-static void start_failed(struct process *p, const struct error *err)
+void process_start_failed(struct process *p, const struct error *err)
 {
 	struct call *c = p->start;
 
 	p->start = NULL;
 	p->start_call = 0;
 	call_fail(c, err);
+	if (p->made) {
+		publish_exit(p);
+		return;
+	}
+	/* There never was such a process: clients delete what has stopped. */
+	p->io = streams_free(p->io);
 	if (*p->exec_id) {
-		/* There never was such a process. */
-		p->io = streams_free(p->io);
 		p->exited = p->published = true;
 		p->exit_status = STATUS_UNKNOWN;
 		p->exited_ns = clock_realtime_ns();
 		p->status = CONTAINERD__STATUS__STOPPED;
 	} else {
-		publish_exit(p);
+		process_exited(p, STATUS_UNKNOWN);
 	}
 }
 
@@ -221,7 +225,7 @@ static void on_started(const struct error *err, const uint8_t *payload, size_t l
 	(void)payload;
 	(void)len;
 	if (err) {
-		start_failed(p, err);
+		process_start_failed(p, err);
 		return;
 	}
 	if (hooks_run(k->spec, "poststart", k->id, "running", k->holder.pid, k->bundle, &e) < 0)
@@ -236,14 +240,14 @@ static void on_exec_started(const struct error *err, const uint8_t *payload, siz
 	_cleanup_error_ struct error e = {};
 
 	if (err) {
-		start_failed(p, err);
+		process_start_failed(p, err);
 		return;
 	}
 	r = message_unpack(&skerry__agent__v1__exec_response__descriptor, payload, len);
 	p->pid = r ? r->pid : 0;
 	p->made = true;
 	if (process_watch(p, &e) < 0) {
-		start_failed(p, &e);
+		process_start_failed(p, &e);
 		return;
 	}
 	started(p);
@@ -284,14 +288,25 @@ static int start_exec(struct process *p, struct error *err)
 	return guest_call(p->container->shim, "ExecContainer", &q.base, on_exec_started, p, err);
 }
 
+void process_start_made(struct process *p)
+{
+	Skerry__Agent__V1__ContainerRequest q = SKERRY__AGENT__V1__CONTAINER_REQUEST__INIT;
+	_cleanup_error_ struct error e = {};
+
+	q.id = p->container->id;
+	p->start_call = guest_call(p->container->shim, "StartContainer", &q.base, on_started, p, &e);
+	if (p->start_call < 0)
+		process_start_failed(p, &e);
+}
+
 void process_start(struct process *p, struct call *c)
 {
 	struct container *k = p->container;
-	Skerry__Agent__V1__ContainerRequest q = SKERRY__AGENT__V1__CONTAINER_REQUEST__INIT;
 	_cleanup_error_ struct error e = {};
 	int r;
 
-	if (p->status != CONTAINERD__STATUS__CREATED || p->start || p->exited || (!k->made && !k->sandbox)) {
+	if (p->status != CONTAINERD__STATUS__CREATED || p->start || p->exited ||
+	    (!k->made && !k->sandbox && (!k->deferred || *p->exec_id))) {
 		call_failf(c, EBUSY, "cannot start: it is not in state created");
 		return;
 	}
@@ -300,15 +315,14 @@ void process_start(struct process *p, struct call *c)
 		started(p);
 		return;
 	}
-	if (*p->exec_id) {
-		r = start_exec(p, &e);
-	} else {
-		q.id = k->id;
-		r = guest_call(k->shim, "StartContainer", &q.base, on_started, p, &e);
+	if (!*p->exec_id && k->made) {
+		process_start_made(p);
+		return;
 	}
+	r = *p->exec_id ? start_exec(p, &e) : container_need_vm(k, &e);
 	if (r < 0)
-		start_failed(p, &e);
-	else
+		process_start_failed(p, &e);
+	else if (*p->exec_id)
 		p->start_call = r;
 }
 
@@ -333,7 +347,7 @@ void process_vm_ended(struct process *p)
 		_cleanup_error_ struct error e = {};
 
 		error_set(&e, ENOTCONN, "%s", p->container->shim->vm_reason);
-		start_failed(p, &e);
+		process_start_failed(p, &e);
 	}
 	/* One that was never started has nothing to end. */
 	if (*p->exec_id && !p->started)

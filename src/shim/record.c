@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/process.h"
+#include "net/cni.h"
+#include "net/takeover.h"
 #include "store/store.h"
 
 #define RELEASE_WAIT_NS (2 * NS_PER_SEC)
@@ -29,6 +31,10 @@ static const struct json_field fields[] = {
 	FIELD(socket, JSON_STRING),
 	FIELD(netns, JSON_STRING),
 	FIELD(cgroups, JSON_STRINGS),
+	FIELD(cni_network, JSON_STRING),
+	FIELD(cni_id, JSON_STRING),
+	FIELD(cni_netns, JSON_STRING),
+	FIELD(cni_result, JSON_STRING),
 	{},
 };
 
@@ -65,6 +71,31 @@ static void end_process(uint64_t pid, uint64_t start, uint64_t deadline_ns)
 	(void)pidfd_wait_exit(fd, deadline_ns);
 }
 
+/* Interfaces go back to their namespace, where that is still there; leases and rules of plugins go in any case. */
+static void release_network(const struct shim_record *r)
+{
+	_cleanup_close_ int netns = r->netns ? open(r->netns, O_RDONLY | O_CLOEXEC) : -EBADF;
+	_cleanup_json_ struct json *network = NULL, *result = NULL;
+
+	if (netns >= 0)
+		(void)net_takeover_release(netns, NULL);
+	if (!r->cni_network || !r->cni_id ||
+	    json_parse(r->cni_network, strlen(r->cni_network), "network", &network, NULL) < 0)
+		return;
+	if (r->cni_result)
+		(void)json_parse(r->cni_result, strlen(r->cni_result), "result", &result, NULL);
+	{
+		struct cni_attachment a = {
+			.network = network,
+			.id = r->cni_id,
+			.netns = r->cni_netns && access(r->cni_netns, F_OK) == 0 ? r->cni_netns : NULL,
+			.interface = "eth0",
+		};
+
+		(void)cni_del(&(struct cni){ .timeout_ns = RELEASE_WAIT_NS }, &a, result, NULL);
+	}
+}
+
 void shim_record_release(const struct shim_record *r)
 {
 	uint64_t deadline = clock_monotonic_ns() + RELEASE_WAIT_NS;
@@ -75,6 +106,7 @@ void shim_record_release(const struct shim_record *r)
 		end_process(r->share_pid, r->share_start, deadline);
 		end_process(r->helper_pid, r->helper_start, deadline);
 	}
+	release_network(r);
 	if (r->socket)
 		(void)unlink(r->socket);
 	for (size_t i = r->cgroups.n; i > 0; i--)

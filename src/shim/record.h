@@ -18,7 +18,9 @@ struct shim_record {
 	uint64_t helper_pid, helper_start; /* the network's */
 	char *socket;                      /* path of the shim's address */
 	char *netns;                       /* path of a namespace whose interfaces were taken over, NULL = none */
-	struct strv cgroups;               /* directories that were made, outermost first */
+	/* A CNI network that was called for it: configuration and result as JSON. */
+	char *cni_network, *cni_id, *cni_netns, *cni_result;
+	struct strv cgroups; /* directories that were made, outermost first */
 };
 void shim_record_done(struct shim_record *r);
 

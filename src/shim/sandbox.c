@@ -53,13 +53,17 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 	}
 	r = read_info(q, &info, &e);
 	if (r >= 0) {
-		path = *path ? path : info.netns;
+		if (*path) {
+			free(info.netns);
+			info.netns = xstrdup(path);
+		}
+		path = info.netns;
 		netns = path ? open(path, O_RDONLY | O_CLOEXEC) : -EBADF;
 		if (path && netns < 0)
 			r = error_set_errno(&e, errno, "network namespace %s", path);
 	}
 	if (r >= 0)
-		r = shim_need_vm(s, &info, netns, &e);
+		r = shim_need_vm(s, &info, netns, NULL, &e);
 	if (r < 0) {
 		call_fail(c, &e);
 		return;

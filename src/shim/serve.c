@@ -115,7 +115,7 @@ static void on_vm_ended(const char *reason, void *data)
 
 static const struct vm_events vm_events = { .ready = on_vm_ready, .ended = on_vm_ended };
 
-int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, struct error *err)
+int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, const char *netns, struct error *err)
 {
 	_cleanup_free_ char *name = NULL;
 	struct vm_request q;
@@ -131,7 +131,10 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, str
 				 .bundle = s->bundle,
 				 .share_dir = s->share_dir,
 				 .spec = info,
-				 .netns_fd = netns_fd };
+				 .netns_fd = netns_fd,
+				 .netns = netns };
+	/* A namespace of the shim's own making goes with it; another's interfaces must be given back. */
+	s->record.netns = xstrdup(info->netns);
 	return vm_start(s->loop, &q, &s->record, &vm_events, s, &s->vm, err);
 }
 

@@ -67,9 +67,10 @@ struct container {
 	char *id, *bundle;
 	struct json *spec; /* config.json as it came */
 	struct spec_info info;
-	bool sandbox; /* stands for a pod: no process in the guest */
-	bool made;    /* the guest has it */
-	bool shared;  /* mounted in the share */
+	bool sandbox;  /* stands for a pod: no process in the guest */
+	bool deferred; /* its VM starts when it is started: its network may come until then */
+	bool made;     /* the guest has it */
+	bool shared;   /* mounted in the share */
 	bool paused;
 	int making;                             /* a call of the agent that makes or deletes it, under way */
 	Containerd__CreateTaskRequest *request; /* owned; until it is made */
@@ -110,7 +111,7 @@ int shim_serve(const char *namespace, const char *id, int listen_fd, const char 
 void shim_shut_down(struct shim *s);
 struct container *shim_find(struct shim *s, const char *id);
 /* Starts the VM for a container of @info when there is none. */
-int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, struct error *err);
+int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, const char *netns, struct error *err);
 
 /* task.c */
 extern const struct server_method shim_methods[];
@@ -118,6 +119,8 @@ extern const struct server_method shim_methods[];
 /* container.c */
 /* Answers @c now or when the guest has made it. */
 void container_create(struct shim *s, const Containerd__CreateTaskRequest *q, struct call *c);
+/* Makes sure of its VM; when the guest answers, it is made there. */
+int container_need_vm(struct container *k, struct error *err);
 /* The guest answers: makes those that wait for it. */
 void container_vm_ready(struct container *k);
 void container_vm_ended(struct container *k);
@@ -138,6 +141,10 @@ void process_start(struct process *p, struct call *c);
 int process_watch(struct process *p, struct error *err);
 void process_exited(struct process *p, uint32_t status);
 void process_wait(struct process *p, struct call *c);
+/* The guest has its container: it is started there, for the call that waits. */
+void process_start_made(struct process *p);
+/* The call that waits for its start is told that there is none. */
+void process_start_failed(struct process *p, const struct error *err);
 int process_open_streams(struct process *p, struct error *err);
 void process_vm_ended(struct process *p);
 void process_free(struct process *p);

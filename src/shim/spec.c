@@ -9,6 +9,7 @@
 #define ANNOTATION_TYPE     "io.kubernetes.cri.container-type"
 #define ANNOTATION_OWN      "io.skerry."
 #define ANNOTATION_NETWORKS "nerdctl/networks"
+#define RESOLVER            "/etc/resolv.conf"
 #define CPUS_MAX            255
 #define DEFAULT_PERIOD_USEC 100000
 
@@ -105,6 +106,7 @@ static int read_annotations(const struct json *spec, struct spec_info *i, struct
 				      "annotation io.skerry.network: '%s' is not auto, user or none", s);
 	if (s)
 		i->no_net = streq(s, "none");
+	i->user_net = s && streq(s, "user");
 	return 0;
 }
 
@@ -280,6 +282,35 @@ static void edit_process(struct json *process)
 	json_remove(process, "scheduler");
 }
 
+static bool mounted(const struct json *mounts, const char *destination)
+{
+	for (size_t i = 0; i < json_length(mounts); i++) {
+		const char *s = json_string(json_get(json_at(mounts, i), "destination"));
+
+		if (s && streq(s, destination))
+			return true;
+	}
+	return false;
+}
+
+/* Name servers are the network's, and nobody else tells the container of them when the network is ours. */
+static void add_resolver(struct json *spec)
+{
+	struct json *mount = json_object(), *options = json_array(), *mounts = json_get(spec, "mounts");
+
+	json_set_string(mount, "destination", RESOLVER);
+	json_set_string(mount, "type", "bind");
+	json_set_string(mount, "source", RESOLVER);
+	json_append_string(options, "bind");
+	json_append_string(options, "ro");
+	json_set(mount, "options", options);
+	if (!json_is_array(mounts)) {
+		mounts = json_array();
+		json_set(spec, "mounts", mounts);
+	}
+	json_append(mounts, mount);
+}
+
 static void edit_mounts(struct json *spec, const char *share)
 {
 	struct json *mounts = json_get(spec, "mounts");
@@ -308,20 +339,20 @@ static void edit_hooks(struct json *spec)
 	}
 }
 
-void spec_for_guest(const struct json *spec, const struct spec_info *i, const char *id, const char *share,
-		    struct buf *out)
+void spec_for_guest(const struct json *spec, const char *id, const char *share, bool resolver, struct buf *out)
 {
 	_cleanup_json_ struct json *s = copy_of(spec);
 	struct json *root = json_get(s, "root"), *linux_ = json_get(s, "linux");
 	bool uts;
 
-	(void)i;
 	if (!json_is_object(root)) {
 		root = json_object();
 		json_set(s, "root", root);
 	}
 	json_setf(root, "path", "%s/rootfs", share);
 	edit_mounts(s, share);
+	if (resolver && !mounted(json_get(s, "mounts"), RESOLVER))
+		add_resolver(s);
 	edit_hooks(s);
 	if (json_get(s, "process"))
 		edit_process(json_get(s, "process"));

@@ -28,6 +28,7 @@ struct spec_info {
 	char *netns;   /* owned: path of the network namespace it is given; NULL: it wants one of its own, or */
 	bool host_net; /* the host's */
 	bool no_net;   /* "--network none" */
+	bool user_net; /* user networking, whatever is configured */
 	bool terminal;
 	char *hostname; /* owned, may be NULL */
 	char *cgroup;   /* owned, may be NULL: linux.cgroupsPath on the host */
@@ -51,9 +52,9 @@ char *spec_group(const struct json *spec, const char *id);
 int spec_read(const struct json *spec, const char *id, struct spec_info *ret, struct error *err);
 
 /* Appends the guest's config.json: root and bind mounts below @share ("/run/skerry/share/ID"), cgroup /skerry/ID, and without what belongs to the
- * host (network namespace, hooks of the runtime, security modules, devices of the host, CPUs by number). @i is what spec_read() gave. */
-void spec_for_guest(const struct json *spec, const struct spec_info *i, const char *id, const char *share,
-		    struct buf *out);
+ * host (network namespace, hooks of the runtime, security modules, devices of the host, CPUs by number). @resolver: the guest's own resolv.conf is
+ * the container's, unless something else is mounted there. */
+void spec_for_guest(const struct json *spec, const char *id, const char *share, bool resolver, struct buf *out);
 /* The same for a process that joins: what the VM does not have is left out. */
 void spec_process_for_guest(const struct json *process, bool terminal, struct buf *out);
 /* And for linux.resources. */

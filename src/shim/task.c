@@ -121,7 +121,8 @@ static void handle_kill(void *data, struct call *c, const void *request)
 		call_failf(c, ESRCH, "process already finished: not found");
 		return;
 	}
-	if (p->container->sandbox) {
+	/* What the guest never saw is over at once. */
+	if (p->container->sandbox || (!*p->exec_id && !p->made && p->container->deferred && !p->start)) {
 		call_reply(c, NULL);
 		process_exited(p, 128 + (q->signal & 0x7f));
 		return;

@@ -21,7 +21,7 @@
 #include "machine/console.h"
 #include "machine/launch.h"
 #include "machine/virtiofs.h"
-#include "net/net.h"
+#include "shim/network.h"
 #include "store/paths.h"
 #include "wire/message.h"
 
@@ -50,10 +50,8 @@ struct vm {
 	uint32_t cpus;
 	uint64_t memory_bytes;
 
-	const struct net_mode *net;
-	struct net_request net_request;
-	struct net_plan net_plan;
-	int helper_pidfd, nic_fd;
+	struct vm_network network;
+	int helper_pidfd;
 
 	int share_pidfd, share_fd, engine_pidfd;
 	struct loop_source *engine_source, *share_source, *helper_source;
@@ -163,24 +161,11 @@ static void choose_size(struct vm *vm, const struct spec_info *spec)
 		vm->cpus = (uint32_t)online;
 }
 
-static int plan_network(struct vm *vm, const struct spec_info *spec, struct error *err)
-{
-	vm->net = net_mode_find(spec->no_net ? "none" : "user");
-	vm->net_request = (struct net_request){ .machine_id = vm->id, .run_dir = "", .log_fd = vm->log_fd };
-	return vm->net->plan(&vm->net_request, &vm->net_plan, err);
-}
-
 static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_dir, struct error *err)
 {
 	static const struct engine_share shares[] = { { VM_SHARE_TAG } };
 	_cleanup_free_ char *uuid =
 		xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", vm->id, vm->id + 8, vm->id + 12, vm->id + 16, vm->id + 20);
-	struct engine_nic nic = {
-		.mac = vm->net_plan.mac,
-		.kind = vm->net_plan.kind == NET_ATTACH_STREAM ? NIC_STREAM
-			: vm->net_plan.kind == NET_ATTACH_TAP  ? NIC_TAP
-							       : NIC_USER,
-	};
 	struct engine_request req = {
 		.name = "skerry",
 		.uuid = uuid,
@@ -196,8 +181,8 @@ static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_
 		.kernel_path = vm->kernel_path,
 		.initrd_path = vm->initrd_path,
 		.kernel_modular = vm->kernel.modular,
-		.nics = &nic,
-		.n_nics = vm->net_plan.kind == NET_ATTACH_NONE ? 0 : 1,
+		.nics = vm->network.nics,
+		.n_nics = vm->network.n,
 		.shares = shares,
 		.n_shares = ARRAY_SIZE(shares),
 		.run_dir = run_dir,
@@ -214,7 +199,6 @@ static void pack_config(struct vm *vm, const struct spec_info *spec, struct buf 
 	uint8_t seed[32] = { 0 };
 	char tag[] = VM_SHARE_TAG, target[] = VM_SHARE_GUEST, hostname[] = "skerry";
 	Skerry__Agent__V1__Share share = SKERRY__AGENT__V1__SHARE__INIT, *shares[] = { &share };
-	Skerry__Agent__V1__Interface nic = SKERRY__AGENT__V1__INTERFACE__INIT, *nics[] = { &nic };
 	Skerry__Agent__V1__BootConfig c = SKERRY__AGENT__V1__BOOT_CONFIG__INIT;
 
 	(void)!getrandom(seed, sizeof(seed), 0);
@@ -229,20 +213,7 @@ static void pack_config(struct vm *vm, const struct spec_info *spec, struct buf 
 	share.target = target;
 	c.shares = shares;
 	c.n_shares = 1;
-	if (vm->net_plan.kind != NET_ATTACH_NONE) {
-		nic.mac = vm->net_plan.mac;
-		nic.addresses = vm->net_plan.addresses.items;
-		nic.n_addresses = vm->net_plan.addresses.n;
-		nic.gateway = vm->net_plan.gateway;
-		nic.gateway6 = vm->net_plan.gateway6;
-		nic.mtu = vm->net_plan.mtu;
-		c.interfaces = nics;
-		c.n_interfaces = 1;
-	}
-	c.dns_servers = vm->net_plan.dns.items;
-	c.n_dns_servers = vm->net_plan.dns.n;
-	c.dns_search = vm->net_plan.search.items;
-	c.n_dns_search = vm->net_plan.search.n;
+	network_tell(&vm->network, &c);
 	message_pack(out, &c.base);
 	explicit_bzero(seed, sizeof(seed));
 }
@@ -406,7 +377,7 @@ static int start_share(struct vm *vm, const char *directory, struct error *err)
 static int start_network(struct vm *vm, struct error *err)
 {
 	pid_t pid = 0;
-	int r = vm->net->prepare(&vm->net_request, &vm->net_plan, &vm->nic_fd, &pid, &vm->helper_pidfd, err);
+	int r = network_start(&vm->network, &pid, &vm->helper_pidfd, err);
 
 	if (r < 0)
 		return r;
@@ -432,8 +403,8 @@ static int start_engine(struct vm *vm, const struct spec_info *spec, struct erro
 		.run_fd = vm->dir_fd,
 		.log_fd = vm->log_fd,
 		.boot_fd = boot_fd,
-		.nic_fds = &vm->nic_fd,
-		.n_nic_fds = 1,
+		.nic_fds = vm->network.fds,
+		.n_nic_fds = vm->network.n,
 		.share_fds = &vm->share_fd,
 		.n_share_fds = 1,
 		.death_signal = SIGKILL,
@@ -452,7 +423,7 @@ static int start_engine(struct vm *vm, const struct spec_info *spec, struct erro
 		return r;
 	/* Theirs now: it is by the other ends' closing that the helpers learn of the engine's end. */
 	vm->share_fd = safe_close(vm->share_fd);
-	vm->nic_fd = safe_close(vm->nic_fd);
+	network_close_fds(&vm->network);
 	r = loop_add_child(vm->loop, &vm->engine_source, vm->engine_pidfd, on_engine_exit, vm);
 	return r < 0 ? error_set_errno(err, r, "%s: cannot watch its engine", vm->name) : 0;
 }
@@ -520,7 +491,8 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 	struct vm *vm = xnew(struct vm);
 	int r;
 
-	*vm = (struct vm){ .loop = l,
+	*vm = (struct vm){ .network = { .netns_fd = -EBADF },
+			   .loop = l,
 			   .name = xstrdup(q->name),
 			   .id = random_id(),
 			   .events = events,
@@ -530,7 +502,7 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 			   .dir_fd = -EBADF,
 			   .log_fd = -EBADF,
 			   .helper_pidfd = -EBADF,
-			   .nic_fd = -EBADF,
+
 			   .share_pidfd = -EBADF,
 			   .share_fd = -EBADF,
 			   .engine_pidfd = -EBADF };
@@ -539,7 +511,8 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 	if (r >= 0)
 		r = gather(vm, q->spec, err);
 	if (r >= 0)
-		r = plan_network(vm, q->spec, err);
+		r = network_plan(&vm->network, q->spec, q->netns_fd, q->netns, q->id, vm->id, vm->log_fd, q->bundle_fd,
+				 record, err);
 	if (r >= 0)
 		r = make_plan(vm, q, run_dir, err);
 	if (r >= 0)
@@ -566,6 +539,11 @@ struct rpc *vm_agent(const struct vm *vm)
 pid_t vm_pid(const struct vm *vm)
 {
 	return vm ? (pid_t)vm->record->engine_pid : 0;
+}
+
+bool vm_resolves(const struct vm *vm)
+{
+	return vm->network.dns.n > 0;
 }
 
 void vm_kill(struct vm *vm)
@@ -619,13 +597,10 @@ struct vm *vm_free(struct vm *vm)
 	end_child(vm->share_pidfd);
 	end_child(vm->helper_pidfd);
 	console_free(vm->console);
-	if (vm->net)
-		vm->net->release(&vm->net_request, &vm->net_plan);
-	net_plan_done(&vm->net_plan);
+	network_release(&vm->network);
 	engine_plan_done(&vm->plan);
 	kernel_meta_done(&vm->kernel);
 	safe_close(vm->share_fd);
-	safe_close(vm->nic_fd);
 	safe_close(vm->log_fd);
 	safe_close(vm->dir_fd);
 	free(vm->program);

@@ -22,7 +22,8 @@ struct vm_request {
 	const char *bundle;    /* its path, absolute */
 	const char *share_dir; /* the shared directory on the host, absolute */
 	const struct spec_info *spec;
-	int netns_fd; /* borrowed: whose interfaces the guest takes over; -1 = none */
+	int netns_fd;      /* borrowed: whose interfaces the guest takes over; -1 = none */
+	const char *netns; /* its path, for CNI plugins; NULL = none */
 };
 
 struct vm_events {
@@ -38,6 +39,8 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 /* For calls to the guest's agent; NULL unless ready. */
 struct rpc *vm_agent(const struct vm *vm);
 pid_t vm_pid(const struct vm *vm);
+/* Its network brings name servers that nobody tells the container of. */
+bool vm_resolves(const struct vm *vm);
 /* Ends it at once; nothing on its disks is lost that the guest has unmounted. `ended` is called soon. */
 void vm_kill(struct vm *vm);
 /* Its CPUs stand still or go on; errors are logged. */

@@ -241,3 +241,65 @@ TEST(a_restarted_containerd_finds_its_containers)
 	remove_container("c1");
 	ctd_nothing_left();
 }
+
+static int leases(void)
+{
+	_cleanup_free_ char *script = xasprintf("ls '%s/ipam/t' | grep -c '^10[.]'", test_tmpdir());
+	const char *argv[] = { CLI_SHELL, script, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+
+	return atoi(r.out); /* lint: what grep -c prints */
+}
+
+TEST(a_configured_network_is_the_guests)
+{
+	_cleanup_cli_ struct cli r = {};
+
+	ctd_start_with_network();
+	r = ctr_run(NULL, "--rm", CTD_IMAGE, "c1", CLI_SHELL,
+		    "ip -4 a show eth0; ip r; cat /etc/resolv.conf; ping -c1 -w10 10.77.0.1", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_CONTAINS(r.out, "inet 10.77.0.");
+	ASSERT_CONTAINS(r.out, "default via 10.77.0.1");
+	ASSERT_CONTAINS(r.out, "nameserver 10.77.0.1");
+	ASSERT_EQ(leases(), 0);
+	cli_done(&r);
+	r = ctr_run(NULL, "--rm", "--annotation", "io.skerry.network=none", CTD_IMAGE, "c2", "ls", "/sys/class/net",
+		    NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "lo\n");
+	cli_done(&r);
+	r = ctr_run(NULL, "--rm", "--annotation", "io.skerry.network=user", CTD_IMAGE, "c3", "ip", "-4", "a", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_CONTAINS(r.out, "10.0.2.15");
+	ctd_nothing_left();
+}
+
+TEST(a_killed_shims_address_is_given_back)
+{
+	_cleanup_cli_ struct cli r = {}, d = {};
+
+	ctd_start_with_network();
+	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", "sleep", "1000", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_EQ(leases(), 1);
+	ASSERT_OK(kill(ctd_process("skerry-shim"), SIGKILL));
+	ctd_nothing_left();
+	ASSERT_EQ(leases(), 0);
+	d = ctr("container", "rm", "c1", NULL);
+	ASSERT_STATUS(d, 0);
+}
+
+TEST(the_network_may_come_before_the_start)
+{
+	_cleanup_free_ char *script =
+		xasprintf("nsenter -t %s --net --mount ctr -a '%s/c.sock' run --rm --cni --runtime "
+			  "io.containerd.skerry.v1 " CTD_IMAGE " c1 sh -c 'ip -4 a show eth0; ping -c1 -w10 10.77.0.1'",
+			  "$(cat daemon.pid)", test_tmpdir());
+
+	ctd_start_with_network();
+	ctd_sh("ps -eo pid,args | grep '[c]ontainerd --config '$PWD | head -1 | awk '{print $1}' >daemon.pid");
+	ctd_sh(script);
+	ASSERT_EQ(leases(), 0);
+	ctd_nothing_left();
+}

@@ -17,6 +17,7 @@
 enum { WORDS_MAX = 64, START_S = 30, GONE_S = 20 };
 
 static int daemon_pid;
+static bool own_network;
 
 void ctd_sh(const char *script)
 {
@@ -94,9 +95,14 @@ void ctd_restart(void)
 {
 	_cleanup_free_ char *config = at("config.toml");
 	uint64_t deadline = clock_monotonic_ns() + START_S * NS_PER_SEC;
-	const char *argv[] = { "containerd", "--config", config, "--log-level", "error", NULL };
+	_cleanup_free_ char *script = xasprintf(
+		"ip link set lo up && mkdir -p /etc/cni/net.d /opt/cni/bin && mount --bind '%s/cni' /etc/cni/net.d && "
+		"mount --bind /usr/lib/cni /opt/cni/bin && exec containerd --config '%s' --log-level error",
+		test_tmpdir(), config);
+	const char *plain[] = { "containerd", "--config", config, "--log-level", "error", NULL };
+	const char *apart[] = { "unshare", "--net", "--mount", CLI_SHELL, script, NULL };
 
-	daemon_pid = cli_spawn(argv);
+	daemon_pid = cli_spawn(own_network ? apart : plain);
 	for (;;) {
 		_cleanup_cli_ struct cli r = ctr("version", NULL);
 
@@ -156,6 +162,19 @@ void ctd_start(void)
 	atexit(stop_at_exit);
 	ctd_restart();
 	make_image();
+}
+
+void ctd_start_with_network(void)
+{
+	if (access("/usr/lib/cni/bridge", X_OK) < 0)
+		test_skip("containernetworking-plugins is not installed");
+	own_network = true;
+	ctd_sh("mkdir cni && printf '%s' "
+	       "'{\"cniVersion\":\"0.4.0\",\"name\":\"t\",\"plugins\":[{\"type\":\"bridge\",\"bridge\":"
+	       "\"skt0\",\"isGateway\":true,\"ipam\":{\"type\":\"host-local\",\"subnet\":\"10.77.0.0/"
+	       "24\",\"dataDir\":\"'$PWD'/ipam\","
+	       "\"routes\":[{\"dst\":\"0.0.0.0/0\"}]},\"dns\":{\"nameservers\":[\"10.77.0.1\"]}}]}' >cni/t.conflist");
+	ctd_start();
 }
 
 /* ---- What is left ---- */

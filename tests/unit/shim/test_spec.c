@@ -27,7 +27,7 @@ static struct json *guest(const char *text)
 	_cleanup_buf_ struct buf out = {};
 
 	ASSERT_OK(spec_read(j, "c1", &i, NULL));
-	spec_for_guest(j, &i, "c1", "/share/c1", &out);
+	spec_for_guest(j, "c1", "/share/c1", false, &out);
 	return parse(out.p);
 }
 
@@ -202,6 +202,24 @@ TEST(what_belongs_to_the_host_stays_there)
 	ASSERT(!json_get(json_get(json_get(linux_, "resources"), "cpu"), "cpus"));
 	ASSERT(json_get(json_get(json_get(linux_, "resources"), "cpu"), "quota"));
 	ASSERT(json_get(json_get(linux_, "resources"), "pids") && !json_get(json_get(linux_, "resources"), "blockIO"));
+}
+
+TEST(name_servers_are_the_guests_unless_they_are_given)
+{
+	_cleanup_json_ struct json
+		*plain = parse("{}"),
+		*given = parse(
+			"{\"mounts\":[{\"destination\":\"/etc/resolv.conf\",\"type\":\"bind\",\"source\":\"/h\"}]}"),
+		*a = NULL, *b = NULL;
+	_cleanup_buf_ struct buf x = {}, y = {};
+
+	spec_for_guest(plain, "c1", "/s", true, &x);
+	spec_for_guest(given, "c1", "/s", true, &y);
+	a = parse(x.p);
+	b = parse(y.p);
+	ASSERT_STREQ(at(json_at(json_get(a, "mounts"), 0), "source", NULL), "/etc/resolv.conf");
+	ASSERT_EQ(json_length(json_get(b, "mounts")), 1);
+	ASSERT_STREQ(at(json_at(json_get(b, "mounts"), 0), "source", NULL), "/s/m0");
 }
 
 TEST(a_shared_host_name_is_the_pods)
