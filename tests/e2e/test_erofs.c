@@ -174,6 +174,35 @@ TEST(a_distributions_kernel_has_what_it_takes)
 	     "overlay / overlay rw");
 }
 
+/* Its last program makes read-only what the root stands on; nothing is left for a journal to say. */
+static void ends_clean(const char *kernel)
+{
+	ok(cli("create", "d", "--image", "system", "--kernel", kernel, NULL));
+	ok(cli("start", "d", NULL));
+	says(cli("exec", "--user", "root", "d", CLI_SHELL,
+		 "until s=$(systemctl is-system-running --wait 2>/dev/null); [ \"$s\" = running ] || [ \"$s\" = "
+		 "degraded ];"
+		 "do sleep 1; done; echo $s; systemctl --failed --no-legend; echo changed > /etc/motd",
+		 NULL),
+	     "running");
+	ok(cli("stop", "d", NULL));
+	ok(shell("qemu-img convert -O raw \"$SKERRY_HOME\"/machines/d/system.qcow2 d.raw; e2fsck -fn d.raw;"
+		 "! dumpe2fs -h d.raw 2>/dev/null | grep -q needs_recovery; rm d.raw"));
+	ok(cli("commit", "d", "committed:1", NULL));
+	ok(cli("delete", "--force", "d", NULL));
+}
+
+TEST(a_whole_system_ends_clean)
+{
+	cli_home(true);
+	ASSERT_EQ(chdir(test_tmpdir()), 0);
+	ok(cli("image", "save", "debian", "system.tar", NULL));
+	ok(cli("image", "import", "system.tar", "--format", "erofs", "--name", "system", NULL));
+	ends_clean("built");
+	ends_clean("debian");
+	says(cli("run", "--rm", "committed:1", "cat", "/etc/motd", NULL), "changed");
+}
+
 TEST(a_format_that_there_is_not)
 {
 	cli_home(true);

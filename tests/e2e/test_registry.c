@@ -153,6 +153,42 @@ TEST(what_skopeo_put_there_is_pulled_and_pushed_and_is_the_same)
 	ASSERT_STREQ(trusted.out, line);
 }
 
+static void assert_format(const char *image, const char *fstype)
+{
+	_cleanup_cli_ struct cli r = cli("image", "inspect", image, NULL);
+	char line[64];
+
+	ASSERT_STATUS(r, 0);
+	snprintf(line, sizeof(line), "\"fstype\": \"%s\"", fstype);
+	ASSERT_CONTAINS(r.out, line);
+}
+
+/* The kind of disk is this store's affair: what is pushed is the layers. */
+TEST(an_image_is_pulled_into_the_kind_of_file_system_that_is_asked_for)
+{
+	_cleanup_cli_ struct cli pull = {}, again = {}, other = {}, push = {}, bad = {};
+
+	start(false);
+	registry_make_image("one", 50);
+	registry_put(&server, "one", "app:1", false);
+	registry_put(&server, "one", "app:2", false);
+	bad = cli("image", "pull", "--format", "ntfs", name("app:1"), NULL);
+	ASSERT_STATUS(bad, 64);
+	pull = cli("image", "pull", "--quiet", "--format", "erofs", name("app:1"), NULL);
+	ASSERT_STATUS(pull, 0);
+	assert_format(name("app:1"), "erofs");
+	/* Whoever asks for nothing has what is there. */
+	again = cli("image", "pull", name("app:1"), NULL);
+	ASSERT_STATUS(again, 0);
+	ASSERT_CONTAINS(again.err, "is up to date");
+	other = cli("image", "pull", "--quiet", name("app:2"), NULL);
+	ASSERT_STATUS(other, 0);
+	assert_format(name("app:2"), "erofs");
+	push = cli("image", "push", "--quiet", name("app:1"), name("copy:1"), NULL);
+	ASSERT_STATUS(push, 0);
+	ASSERT_STREQ(push.out, pull.out);
+}
+
 TEST(an_image_goes_to_a_registry_that_has_nothing_of_it)
 {
 	_cleanup_cli_ struct cli pull = {}, push = {}, gone = {};
