@@ -25,8 +25,8 @@ static const struct option listing_table[] = {
 static const struct table_column image_columns[] = {
 	{ "name", "NAME", TABLE_TEXT },           { "digest", NULL, TABLE_TEXT },
 	{ "short_digest", "DIGEST", TABLE_TEXT }, { "size_bytes", "SIZE", TABLE_BYTES },
-	{ "generation", "GEN", TABLE_NUMBER },    { "source", "SOURCE", TABLE_TEXT },
-	{ "created", "CREATED", TABLE_TIME },
+	{ "fstype", "FS", TABLE_TEXT },           { "generation", "GEN", TABLE_NUMBER },
+	{ "source", "SOURCE", TABLE_TEXT },       { "created", "CREATED", TABLE_TIME },
 };
 
 static int run_image_list(const struct invocation *inv, struct error *err)
@@ -55,6 +55,7 @@ static int run_image_list(const struct invocation *inv, struct error *err)
 			table_bytes(t, meta.virtual_bytes);
 		else
 			table_none(t);
+		table_text(t, known ? meta.fstype : NULL);
 		table_number(t, ref->generation);
 		table_text(t, known ? meta.source : "damaged");
 		table_time(t, ref->sealed_ns);

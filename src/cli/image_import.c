@@ -165,6 +165,7 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 		return r;
 	u.manifest = &manifest;
 	u.name = name;
+	u.any_format = !o.format;
 	u.format = o.format ? o.format : image_disk_usual(s, manifest.digest, name);
 	u.disk_bytes = o.disk_bytes;
 	r = image_disk_format(u.format, &u.create_tree, err);

@@ -322,6 +322,7 @@ static int pull(const struct store *s, const struct options *o, const struct ref
 		printf("%s\n", manifest.digest);
 		return 0;
 	}
+	u.any_format = !u.format;
 	if (!u.format)
 		u.format = image_disk_usual(s, manifest.digest, name);
 	r = image_disk_format(u.format, &u.create_tree, err);

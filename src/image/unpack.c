@@ -216,7 +216,7 @@ static int take_whole_disk(struct unpack *u, struct workshop *w, struct error *e
 		return error_set_errno(err, errno, "images/disks/%s/given", w->name);
 	if (r == 0)
 		return 0;
-	if (u->request->disk_bytes || u->request->format)
+	if (u->request->disk_bytes || (u->request->format && !u->request->any_format))
 		return error_set_kind(err, ERROR_USAGE, EINVAL,
 				      "it holds a whole disk, whose size and format are its own");
 	r = u->request->make_disk(fd, w->dir_fd, "disk.qcow2", w->scratch_path, &u->meta.virtual_bytes, err);

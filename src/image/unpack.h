@@ -2,6 +2,8 @@
  * disk; the disk is sealed. Every source of images ends here. Linked into skerry-image only. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "image/oci.h"
 #include "image/tree.h"
 #include "store/store.h"
@@ -16,6 +18,7 @@ struct unpack_request {
 	const char *name;                      /* to seal it under; NULL = none */
 	const char *source;                    /* for people: "registry docker.io/library/debian:12" */
 	const char *format;                    /* what create_tree makes: "ext4" (NULL), "erofs" */
+	bool any_format;                       /* nobody asked for it: a whole disk is fine, too */
 	uint64_t disk_bytes;                   /* virtual size; 0 = chosen by the content */
 	tree_create_fn create_tree;
 	unpack_disk_fn
