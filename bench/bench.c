@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "base/spawn.h"
 #include "base/table.h"
+#include "bench/containers.h"
 #include "bench/import.h"
 #include "bench/peers.h"
 #include "json/json.h"
@@ -403,14 +404,54 @@ static char *beside(const struct bench *b, const char *program)
 	return xasprintf("%.*s/../%s", slash ? (int)(slash - b->skerry) : 1, slash ? b->skerry : ".", program);
 }
 
+/* The same root file system in a virtual machine and in a container, by one containerd. */
+static void containers(struct bench *b, const struct peer *ctr, const char *rootfs)
+{
+	static const struct {
+		const char *id, *what, *script;
+	} rows[] = {
+		{ "ctr_run", "ctr run --rm true, our runtime", "true" },
+		{ "ctr_read", "the same, reading 256 MiB of its root", "cat /big >/dev/null" },
+	};
+	_cleanup_error_ struct error e = {};
+	struct figure *memory;
+
+	if (ctr->missing || containers_add_file(rootfs, "big", UINT64_C(256) << 20, &e) < 0)
+		return;
+	for (size_t k = 0; k < ARRAY_SIZE(rows); k++) {
+		struct figure *f = figure(b, rows[k].id, rows[k].what, UNIT_MS, 0);
+
+		for (unsigned i = 0; i <= RUNS && !f->failed; i++) {
+			uint64_t ns;
+			int r = containers_run(ctr, BENCH_RUNTIME, i, rows[k].script, &ns, &e);
+
+			if (i || r < 0)
+				sample(f, r, ns, &e);
+			r = containers_run(ctr, NULL, i, rows[k].script, &ns, &e);
+			if (i || r < 0)
+				peer_sample(f, "ctr run, runc", r, ns, &e);
+		}
+	}
+	memory = figure(b, "ctr_memory", "shim, engine and virtiofsd of a container", UNIT_KIB, 0);
+	for (unsigned i = 0; i < IMPORT_RUNS && !memory->failed; i++) {
+		uint64_t bytes;
+		int r = containers_memory(ctr, BENCH_RUNTIME, &bytes, &e);
+
+		sample(memory, r, bytes, &e);
+		r = containers_memory(ctr, NULL, &bytes, &e);
+		peer_sample(memory, "runc", r, bytes, &e);
+	}
+}
+
 static void measure_all(struct bench *b)
 {
 	_cleanup_free_ char *rootfs = make_rootfs(b), *init = beside(b, "guest/skerry-init"),
-			    *monitor = beside(b, "machine/skerry-monitor");
+			    *monitor = beside(b, "machine/skerry-monitor"), *shim = beside(b, "shim");
 	_cleanup_free_ char *kernel = xasprintf("%s/kernels/built/vmlinux", b->store.home_path);
 	struct peer ctr, docker, virsh;
 	struct figure *f, *g;
 
+	containers_prepare(shim);
 	peer_start_ctr(&ctr, b->scratch, rootfs);
 	peer_start_docker(&docker, b->scratch, rootfs);
 	if (ctr.missing)
@@ -420,6 +461,7 @@ static void measure_all(struct bench *b)
 	run_and_peer(b, figure(b, "run_built", "run --rm tiny true, built kernel", UNIT_MS, 1000), "built", &docker);
 	run_and_peer(b, figure(b, "run_debian_kernel", "run --rm tiny true, Debian's kernel", UNIT_MS, 2000), "debian",
 		     &ctr);
+	containers(b, &ctr, rootfs);
 	peer_stop(&ctr);
 	run_imported(b, figure(b, "run_imported", "run --rm of an imported image", UNIT_MS, 0), rootfs);
 	imports(b, &docker);

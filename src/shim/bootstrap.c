@@ -203,22 +203,39 @@ int shim_start(const struct shim_args *a, struct error *err)
 	if (r < 0)
 		return error_set_errno(err, r, "%s", dir);
 	r = fd = claim(path, err);
-	if (r == -EEXIST) {
-		r = 0;
-	} else if (r >= 0) {
+	if (r < 0 && r != -EEXIST)
+		return r;
+	/* containerd before 2.0 finds shims by it after its own restart. Before there is one: what fails from here on leaves none. */
+	r = file_write_at(AT_FDCWD, "address", address, strlen(address), 0644, 0);
+	if (r < 0)
+		error_set_errno(err, r, "address");
+	if (r >= 0 && fd >= 0) {
 		r = fault_point("shim.start");
-		if (r >= 0)
-			r = spawn_server(a, fd, path, err);
-		if (r < 0)
-			(void)unlink(path);
+		r = r < 0 ? error_set_errno(err, r, "%s", path) : spawn_server(a, fd, path, err);
 	}
-	/* containerd before 2.0 finds shims by it after its own restart. */
-	if (r >= 0) {
-		r = file_write_at(AT_FDCWD, "address", address, strlen(address), 0644, 0);
-		if (r < 0)
-			error_set_errno(err, r, "address");
-	}
+	if (r < 0 && fd >= 0)
+		(void)unlink(path);
 	return r < 0 ? r : print_result(params, address, err);
+}
+
+/* A socket that a "start" bound and nobody listens on: there was no shim yet that could have recorded it. */
+static void remove_dead_socket(const struct shim_args *a, int bundle)
+{
+	_cleanup_close_ int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_free_ char *group = NULL, *path = NULL;
+	struct sockaddr_un address;
+	char name[33];
+
+	if (probe < 0 || fchdir(bundle) < 0)
+		return;
+	group = read_group(a->id);
+	if (!streq(group, a->id))
+		return;
+	hash((const char *const[]){ a->address, a->namespace, group, NULL }, name);
+	path = xasprintf(SOCKET_DIR "/%s", name);
+	if (unix_address(path, &address, NULL) >= 0 &&
+	    connect(probe, (struct sockaddr *)&address, sizeof(address)) < 0 && errno == ECONNREFUSED)
+		(void)unlink(path);
 }
 
 int shim_delete(const struct shim_args *a, struct error *err)
@@ -236,6 +253,8 @@ int shim_delete(const struct shim_args *a, struct error *err)
 		shim_record_release(&record);
 		(void)unlinkat(bundle, SHIM_RECORD, 0);
 	}
+	if (bundle >= 0)
+		remove_dead_socket(a, bundle);
 	t.seconds = (int64_t)(now / NS_PER_SEC);
 	t.nanos = (int32_t)(now % NS_PER_SEC);
 	r.pid = (uint32_t)record.engine_pid;

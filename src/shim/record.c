@@ -92,7 +92,11 @@ static void release_network(const struct shim_record *r)
 			.interface = "eth0",
 		};
 
-		(void)cni_del(&(struct cni){ .timeout_ns = RELEASE_WAIT_NS }, &a, result, NULL);
+		const struct cni c = { .timeout_ns = RELEASE_WAIT_NS };
+
+		/* Nobody comes after us who would know of the lease. */
+		if (cni_del(&c, &a, result, NULL) < 0)
+			(void)cni_del(&c, &a, result, NULL);
 	}
 }
 
