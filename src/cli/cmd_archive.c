@@ -75,7 +75,9 @@ const struct command image_import_command = {
 		"SOURCE is a path, whose content tells what it is, or one of docker-archive:FILE (what docker save "
 		"writes), oci-archive:FILE, oci:DIR[:NAME], tar:FILE (a root file system, packed with gzip, zstd, xz "
 		"or "
-		"bzip2, or not). - is standard input. Nothing is mounted and no root is needed; what is in an archive "
+		"bzip2, or not), docker-daemon:NAME (an image of Docker's) or docker-container:NAME (a container of "
+		"Docker's, running or not). - is standard input. Nothing is mounted and no root is needed; what is in "
+		"an archive "
 		"never gets onto this host's file system but into the image's disk. A whole disk (qcow2, raw, VMDK, "
 		"VHDX or "
 		"VDI, compressed or not; disk:FILE) becomes an image that boots by itself, with UEFI firmware, and is "
@@ -87,7 +89,7 @@ const struct command image_import_command = {
 		      { "skerry image import oci:layout:1.2 --name app:1.2", "One of a layout's images" },
 		      { "skerry image import noble-server-cloudimg-amd64.img --name ubuntu",
 			"A distribution's cloud image" },
-		      { "docker export web | skerry image import - --name web", "A container's file system" } },
+		      { "skerry image import docker-daemon:app:1", "An image that Docker has" } },
 	.options = import_table,
 	.n_options = ARRAY_SIZE(import_table),
 	.options_size = sizeof(struct import_options),
@@ -118,9 +120,10 @@ const struct command image_save_command = {
 	.max_operands = 2,
 	.complete = "image",
 	.summary = "Write an image into an archive or a layout",
-	.description =
-		"DEST is docker-archive:FILE (a plain FILE is one, too), oci-archive:FILE or oci:DIR[:NAME]. docker "
-		"load, podman load and skopeo read them.",
+	.description = "DEST is docker-archive:FILE (a plain FILE is one, too), oci-archive:FILE, oci:DIR[:NAME] or "
+		       "docker-daemon:[NAME], which puts it into Docker itself ($DOCKER_HOST, or "
+		       "/var/run/docker.sock). docker "
+		       "load, podman load and skopeo read them.",
 	.examples = { { "skerry image save app:1 -o app.tar", "For docker load" },
 		      { "skerry image save app:1 oci:layout", "Into an OCI layout" } },
 	.options = save_table,

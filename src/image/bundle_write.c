@@ -261,6 +261,12 @@ int bundle_save_docker(const struct store *s, const struct oci_descriptor *manif
 	return save(s, manifest, name, operand, fill_docker, err);
 }
 
+int bundle_write_docker(const struct store *s, const struct oci_descriptor *manifest, const char *name, int fd,
+			const char *what, struct error *err)
+{
+	return write_to(s, fd, what, fill_docker, manifest, name, err);
+}
+
 int bundle_save_oci(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *operand,
 		    int progress_fd, struct error *err)
 {

@@ -11,7 +11,10 @@
 #include "image/tar.h"
 
 /* In the order in which they are asked whether a file is theirs. */
-static const struct source *const sources[] = { &source_docker_archive, &source_oci_archive, &source_oci, &source_tar };
+static const struct source *const sources[] = {
+	&source_docker_archive, &source_oci_archive,     &source_oci, &source_tar,
+	&source_docker_daemon,  &source_docker_container
+};
 
 enum { HEAD_BYTES = 1 << 16 };
 

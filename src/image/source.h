@@ -43,7 +43,15 @@ const struct source *source_at(size_t i);
 
 /* What several of them need. Opens a file to read, "-" being standard input. Returns the descriptor, owned by the caller. */
 int source_open(const char *path, struct error *err);
+/* What an archive (docker save's, or an OCI layout's, the former first when @docker_first) holds, from a descriptor (borrowed) that @what names in
+ * messages; as fetch otherwise. */
+int source_read_archive(const struct store *s, int fd, const char *what, const struct source_request *q,
+			bool docker_first, struct oci_descriptor *ret, char **ret_name, struct error *err);
+/* The tar of a root file system, likewise. @config: what goes into the image's configuration as "config" (borrowed), NULL = nothing. */
+int source_read_root(const struct store *s, int fd, const char *what, struct json *config, struct oci_descriptor *ret,
+		     struct error *err);
 /* Writes a manifest over @config and @layers as a blob. */
 int source_put_manifest(const struct store *s, struct oci_manifest *m, struct oci_descriptor *ret, struct error *err);
 
-extern const struct source source_docker_archive, source_oci_archive, source_oci, source_tar;
+extern const struct source source_docker_archive, source_docker_daemon, source_docker_container, source_oci_archive,
+	source_oci, source_tar;

@@ -174,18 +174,13 @@ static const struct buf *document(const struct bundle *b, const char *name)
 	return f && f->document.len ? &f->document : NULL;
 }
 
-static int fetch(const struct store *s, const struct source_request *q, bool docker_first, struct oci_descriptor *ret,
-		 char **ret_name, struct error *err)
+int source_read_archive(const struct store *s, int fd, const char *what, const struct source_request *q,
+			bool docker_first, struct oci_descriptor *ret, char **ret_name, struct error *err)
 {
 	_cleanup_(bundle_done) struct bundle b = {};
-	_cleanup_close_ int fd = source_open(q->operand, err);
-	const char *what = streq(q->operand, "-") ? "standard input" : q->operand;
 	const struct buf *index, *list;
-	int r;
+	int r = bundle_read(s, fd, what, &b, err);
 
-	if (fd < 0)
-		return fd;
-	r = bundle_read(s, fd, what, &b, err);
 	if (r < 0)
 		return r;
 	index = document(&b, "index.json");
@@ -196,6 +191,16 @@ static int fetch(const struct store *s, const struct source_request *q, bool doc
 		return error_set(err, EBADMSG, "%s: neither manifest.json nor index.json is in it", what);
 	r = select_manifest(s, index, what, q->select, q->platform, NULL, NULL, ret, ret_name, err);
 	return r < 0 ? r : select_contents(s, ret, NULL, NULL, err);
+}
+
+static int fetch(const struct store *s, const struct source_request *q, bool docker_first, struct oci_descriptor *ret,
+		 char **ret_name, struct error *err)
+{
+	_cleanup_close_ int fd = source_open(q->operand, err);
+
+	return fd < 0 ? fd
+		      : source_read_archive(s, fd, streq(q->operand, "-") ? "standard input" : q->operand, q,
+					    docker_first, ret, ret_name, err);
 }
 
 static int fetch_docker(const struct store *s, const struct source_request *q, struct oci_descriptor *ret,

@@ -34,7 +34,8 @@ static int read_through(void *data, const void **ret, size_t *ret_n, struct erro
 	return blob_writer_write(t->blob, *ret, *ret_n, err);
 }
 
-static int put_config(const struct store *s, const char *diff_id, struct oci_descriptor *ret, struct error *err)
+static int put_config(const struct store *s, struct json *config, const char *diff_id, struct oci_descriptor *ret,
+		      struct error *err)
 {
 	_cleanup_json_ struct json *j = json_object();
 	struct json *rootfs = json_object(), *ids = json_array();
@@ -42,7 +43,7 @@ static int put_config(const struct store *s, const char *diff_id, struct oci_des
 
 	json_set_string(j, "architecture", oci_own_architecture());
 	json_set_string(j, "os", "linux");
-	json_set(j, "config", json_object());
+	json_set(j, "config", config ? json_ref(config) : json_object());
 	json_set_string(rootfs, "type", "layers");
 	json_append_string(ids, diff_id);
 	json_set(rootfs, "diff_ids", ids);
@@ -88,25 +89,32 @@ static int store_layer(const struct store *s, int fd, const char *what, struct o
 	return 0;
 }
 
+int source_read_root(const struct store *s, int fd, const char *what, struct json *config, struct oci_descriptor *ret,
+		     struct error *err)
+{
+	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
+	int r;
+
+	m.layers = xcalloc(1, sizeof(*m.layers));
+	r = store_layer(s, fd, what, m.layers, err);
+	if (r < 0)
+		return r;
+	m.n_layers = 1;
+	r = put_config(s, config, m.layers[0].digest, &m.config, err);
+	return r < 0 ? r : source_put_manifest(s, &m, ret, err);
+}
+
 static int fetch(const struct store *s, const struct source_request *q, struct oci_descriptor *ret, char **ret_name,
 		 struct error *err)
 {
-	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
 	_cleanup_close_ int fd = source_open(q->operand, err);
-	int r;
 
 	(void)ret_name;
 	if (fd < 0)
 		return fd;
 	if (q->select)
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "--select: the tar of a root file system is one image");
-	m.layers = xcalloc(1, sizeof(*m.layers));
-	r = store_layer(s, fd, streq(q->operand, "-") ? "standard input" : q->operand, m.layers, err);
-	if (r < 0)
-		return r;
-	m.n_layers = 1;
-	r = put_config(s, m.layers[0].digest, &m.config, err);
-	return r < 0 ? r : source_put_manifest(s, &m, ret, err);
+	return source_read_root(s, fd, streq(q->operand, "-") ? "standard input" : q->operand, NULL, ret, err);
 }
 
 /* What is packed and cannot be looked into is most likely a damaged one, and reading it tells how. */
