@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "net/cni.h"
 #include "net/takeover.h"
+#include "shim/host_cgroup.h"
 #include "store/store.h"
 
 #define RELEASE_WAIT_NS (2 * NS_PER_SEC)
@@ -113,6 +114,5 @@ void shim_record_release(const struct shim_record *r)
 	release_network(r);
 	if (r->socket)
 		(void)unlink(r->socket);
-	for (size_t i = r->cgroups.n; i > 0; i--)
-		(void)rmdir(r->cgroups.items[i - 1]);
+	host_cgroup_remove(&r->cgroups, deadline);
 }

@@ -21,6 +21,7 @@
 #include "machine/console.h"
 #include "machine/launch.h"
 #include "machine/virtiofs.h"
+#include "shim/host_cgroup.h"
 #include "shim/network.h"
 #include "store/paths.h"
 #include "wire/message.h"
@@ -93,6 +94,8 @@ static int record_share(pid_t pid, void *data)
 	struct vm *vm = data;
 	int r = identify(pid, &vm->record->share_pid, &vm->record->share_start);
 
+	host_cgroup_add(&vm->record->cgroups, pid);
+
 	return r < 0 ? r : record_step(vm, "share", NULL);
 }
 
@@ -100,6 +103,8 @@ static int record_engine(pid_t pid, void *data)
 {
 	struct vm *vm = data;
 	int r = identify(pid, &vm->record->engine_pid, &vm->record->engine_start);
+
+	host_cgroup_add(&vm->record->cgroups, pid);
 
 	return r < 0 ? r : record_step(vm, "engine", NULL);
 }
@@ -357,6 +362,17 @@ static const struct agent_link_events agent_events = {
 
 /* ---- Starting ---- */
 
+static int make_cgroup(struct vm *vm, const struct spec_info *spec, struct error *err)
+{
+	int r = spec->cgroup && *spec->cgroup ? host_cgroup_plan(spec->cgroup, &vm->record->cgroups, err) : 0;
+
+	if (r >= 0)
+		r = record_step(vm, "cgroup", err);
+	if (r >= 0)
+		host_cgroup_make(&vm->record->cgroups);
+	return r;
+}
+
 static int start_share(struct vm *vm, const char *directory, struct error *err)
 {
 	struct virtiofs_request q = {
@@ -515,6 +531,8 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 				 record, err);
 	if (r >= 0)
 		r = make_plan(vm, q, run_dir, err);
+	if (r >= 0)
+		r = make_cgroup(vm, q->spec, err);
 	if (r >= 0)
 		r = start_share(vm, q->share_dir, err);
 	if (r >= 0)

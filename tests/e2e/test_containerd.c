@@ -92,12 +92,16 @@ TEST(what_cannot_be_run_is_said_in_one_line)
 
 TEST(processes_join_are_looked_at_paused_and_killed)
 {
+	_cleanup_free_ char *script = NULL;
 	_cleanup_cli_ struct cli r = {};
 
 	ctd_start();
 	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", "sleep", "1000", NULL);
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
+	/* What it uses on the host is accounted to its own cgroup there. */
+	script = xasprintf("grep -q '/default/c1$' /proc/%d/cgroup", ctd_process("qemu-system-x86"));
+	ctd_sh(script);
 	r = ctr("task", "exec", "--exec-id", "e1", "c1", CLI_SHELL, "tr '\\0' ' ' </proc/1/cmdline; exit 7", NULL);
 	ASSERT_STATUS(r, 7);
 	ASSERT_CONTAINS(r.out, "sleep 1000");
@@ -127,6 +131,7 @@ TEST(processes_join_are_looked_at_paused_and_killed)
 	ASSERT(r.status != 0);
 	remove_container("c1");
 	ctd_nothing_left();
+	ctd_sh("! find /sys/fs/cgroup -type d -path '*/default/c1' | grep -q .");
 }
 
 TEST(limits_hold_and_out_of_memory_is_told)

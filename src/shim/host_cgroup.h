@@ -1,0 +1,19 @@
+/* The container's cgroup on the host, where its engine and file server are put: what it uses is accounted to it, by whichever version of cgroups the
+ * host has. Its limits hold inside the guest. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+/* The directories that @path (linux.cgroupsPath of the OCI specification: "/default/c1", or systemd's "SLICE:PREFIX:NAME") means on this host,
+ * outermost first in each hierarchy; appended. Nothing is made. Errors: kind DATA a path that is none. */
+int host_cgroup_plan(const char *path, struct strv *ret, struct error *err);
+/* Makes them; what is there already is fine, and a hierarchy that refuses is done without. */
+void host_cgroup_make(const struct strv *directories);
+/* Removes those that are empty, innermost first. Processes that have just been killed may take a moment to leave theirs: @deadline_ns. */
+void host_cgroup_remove(const struct strv *directories, uint64_t deadline_ns);
+/* Puts a process into each innermost one. */
+void host_cgroup_add(const struct strv *directories, pid_t pid);
