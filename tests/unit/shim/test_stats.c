@@ -17,8 +17,8 @@ static void add(struct response *r, const char *name, const char *content)
 	Skerry__Agent__V1__CgroupFile *f = &r->files[r->m.n_files];
 
 	skerry__agent__v1__cgroup_file__init(f);
-	f->name = xstrdup(name);
-	f->content = (ProtobufCBinaryData){ strlen(content), (uint8_t *)xstrdup(content) };
+	f->name = (char *)(uintptr_t)name;
+	f->content = (ProtobufCBinaryData){ strlen(content), (uint8_t *)(uintptr_t)content };
 	r->list[r->m.n_files++] = f;
 	r->m.files = r->list;
 }

@@ -6,6 +6,8 @@
 #include "shim/streams.h"
 #include "test.h"
 
+static struct loop *loop; /* one for each test's process */
+
 static char *at(const char *name)
 {
 	return xasprintf("%s/%s", test_tmpdir(), name);
@@ -14,13 +16,13 @@ static char *at(const char *name)
 static int open_with(const char *in, const char *out, const char *err, bool terminal, struct streams **ret,
 		     struct error *e)
 {
-	struct loop *l = NULL;
 	struct streams_request q = {
 		.in = in, .out = out, .err = err, .terminal = terminal, .id = "c1", .namespace = "ns", .session = "p1"
 	};
 
-	ASSERT_OK(loop_new(&l));
-	return streams_open(l, &q, ret, e);
+	if (!loop)
+		ASSERT_OK(loop_new(&loop));
+	return streams_open(loop, &q, ret, e);
 }
 
 TEST(fifos_open_without_a_reader)
