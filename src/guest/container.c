@@ -12,75 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/fdpass.h"
 #include "base/file.h"
-#include "base/log.h"
-#include "base/memory.h"
-#include "base/parse.h"
-#include "base/spawn.h"
 #include "guest/cgroup.h"
 #include "guest/container_mount.h"
+#include "guest/container_parts.h"
 
-#define DIRECTORY "/run/skerry/containers"
-#define CRUN      "/usr/bin/crun"
-
-enum { ID_MAX = 128, CONTAINERS_MAX = 512, ENDED_MAX = 256, LOG_LIMIT = 64 << 10, FILE_LIMIT = 64 << 10 };
-
-struct container {
-	char *id;      /* owned */
-	char *session; /* of its first process */
-	struct strv mounts;
-	int events; /* inotify on its memory.events */
-	struct loop_source *events_source;
-	uint64_t oom_kills;
-	bool deleting;
-	struct container *next;
-};
-
-struct job {
-	struct containers *table;
-	pid_t pid;
-	char *container; /* its id */
-	char *session;   /* what is left running becomes this, NULL = nothing is */
-	char *stem;      /* of its files: DIRECTORY/ID/NAME */
-	uint32_t stream_id;
-	bool forgotten; /* nobody waits for the answer any more */
-	int in, out[2]; /* owned: our ends of the process's streams */
-	int console;    /* owned: where crun sends the terminal */
-	uint16_t rows, cols;
-	void (*done)(struct job *j, int status);
-	struct job *next;
-};
-
-struct ended {
-	pid_t pid;
-	int status;
-};
-
-struct event {
-	char *id;
-	struct event *next;
-};
-
-struct containers {
-	struct loop *loop;
-	struct sessions *sessions;
-	struct link *link;
-	struct container *first;
-	unsigned n;
-	struct job *jobs;
-	unsigned last_job;
-	struct ended ended[ENDED_MAX];
-	unsigned n_ended;
-	struct event *events;
-	uint32_t event_waiter;
-};
+enum { ID_MAX = 128, CONTAINERS_MAX = 512, FILE_LIMIT = 64 << 10 };
 
 /* ---- The table ---- */
 
@@ -104,7 +45,7 @@ static struct container *find(struct containers *t, const char *id, struct error
 
 static char *file_of(const char *id, const char *name)
 {
-	return xasprintf(DIRECTORY "/%s/%s", id, name);
+	return xasprintf(CONTAINER_DIRECTORY "/%s/%s", id, name);
 }
 
 static void stop_watching(struct container *k)
@@ -121,7 +62,7 @@ static void dissolve(struct containers *t, struct container *k)
 	for (size_t i = k->mounts.n; i-- > 0;)
 		if (umount2(k->mounts.items[i], UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
 			(void)umount2(k->mounts.items[i], MNT_DETACH | UMOUNT_NOFOLLOW);
-	dir = open(DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = open(CONTAINER_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir >= 0)
 		(void)remove_tree_at(dir, k->id);
 	stop_watching(k);
@@ -158,15 +99,16 @@ static void answer_event(struct containers *t)
 static void check_oom(struct containers *t, struct container *k)
 {
 	uint64_t now = cgroup_number(k->id, "memory.events", "oom_kill");
-	struct event *e;
+	struct event *e, **last;
 
 	if (now <= k->oom_kills)
 		return;
 	k->oom_kills = now;
 	e = xnew(struct event);
 	e->id = xstrdup(k->id);
-	e->next = t->events;
-	t->events = e;
+	for (last = &t->events; *last; last = &(*last)->next)
+		;
+	*last = e;
 	answer_event(t);
 }
 
@@ -204,188 +146,6 @@ int container_next_event(struct containers *t, uint32_t stream_id, struct error 
 	return 0;
 }
 
-/* ---- Jobs ---- */
-
-static void job_free(struct job *j)
-{
-	for (struct job **p = &j->table->jobs; *p; p = &(*p)->next)
-		if (*p == j) {
-			*p = j->next;
-			break;
-		}
-	for (unsigned i = 0; i < 4; i++) {
-		static const char *const suffixes[] = { "log", "pid", "sock", "json" };
-		_cleanup_free_ char *path = xasprintf("%s.%s", j->stem, suffixes[i]);
-
-		(void)unlink(path);
-	}
-	safe_close(j->in);
-	safe_close(j->out[0]);
-	safe_close(j->out[1]);
-	safe_close(j->console);
-	free(j->container);
-	free(j->session);
-	free(j->stem);
-	free(j);
-}
-
-static struct job *job_new(struct containers *t, const char *container, const char *session, uint32_t stream_id,
-			   void (*done)(struct job *j, int status))
-{
-	struct job *j = xnew(struct job);
-
-	*j = (struct job){ .table = t,
-			   .container = xstrdup(container),
-			   .session = xstrdup(session),
-			   .stem = xasprintf(DIRECTORY "/%s/job-%u", container, ++t->last_job),
-			   .stream_id = stream_id,
-			   .in = -EBADF,
-			   .out = { -EBADF, -EBADF },
-			   .console = -EBADF,
-			   .done = done,
-			   .next = t->jobs };
-	t->jobs = j;
-	return j;
-}
-
-static char *job_file(const struct job *j, const char *suffix)
-{
-	return xasprintf("%s.%s", j->stem, suffix);
-}
-
-/* A file of the job's that crun reads. */
-static int job_write(const struct job *j, const char *suffix, const void *p, size_t n)
-{
-	_cleanup_free_ char *dir_path = file_of(j->container, ""), *path = job_file(j, suffix);
-	_cleanup_close_ int dir = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return dir < 0 ? -errno : file_write_at(dir, strrchr(path, '/') + 1, p, n, 0600, 0);
-}
-
-/* The last line that crun wrote about what went wrong: "2026-…: error …", or the text alone. Owned by the caller. */
-static char *last_words(const struct job *j)
-{
-	_cleanup_free_ char *path = job_file(j, "log");
-	_cleanup_buf_ struct buf text = { 0 };
-	char *line;
-
-	if (file_read_at(AT_FDCWD, path, LOG_LIMIT, &text) < 0 || !text.p)
-		return NULL;
-	while (text.len && (text.p[text.len - 1] == '\n' || text.p[text.len - 1] == '\r'))
-		buf_truncate(&text, text.len - 1);
-	if (!text.len)
-		return NULL;
-	line = strrchr(text.p, '\n');
-	line = line ? line + 1 : text.p;
-	/* The time is the log's own affair. */
-	if (line[0] >= '0' && line[0] <= '9' && strstr(line, "Z: "))
-		line = strstr(line, "Z: ") + 3;
-	return xstrdup(line);
-}
-
-static void answer(struct job *j, const ProtobufCMessage *m)
-{
-	if (!j->forgotten)
-		link_reply(j->table->link, j->stream_id, m);
-}
-
-static void answer_error(struct job *j, int num, const char *what)
-{
-	_cleanup_free_ char *words = last_words(j);
-
-	if (!j->forgotten)
-		link_error(j->table->link, j->stream_id, num, "%s", words ? words : what);
-}
-
-/* Starts crun with @args (NULL-terminated) after its own options; its streams as @stdio, -1 = /dev/null. */
-static int job_run(struct job *j, const char *const *args, const int stdio[3], struct error *err)
-{
-	static const char *const env[] = { "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/", NULL };
-	_cleanup_free_ char *log = job_file(j, "log"), *log_option = xasprintf("--log=file:%s", log);
-	_cleanup_strv_ struct strv argv = { 0 };
-	struct spawn s = SPAWN_INIT;
-	int r;
-
-	strv_add(&argv, CRUN);
-	strv_add(&argv, "--cgroup-manager=cgroupfs");
-	strv_add(&argv, log_option);
-	for (; *args; args++)
-		strv_add(&argv, *args);
-	s.argv = (const char *const *)argv.items;
-	s.env = env;
-	for (int i = 0; i < 3; i++)
-		s.stdio[i] = stdio ? stdio[i] : -1;
-	s.cwd = "/";
-	r = spawn_start(&s, &j->pid, NULL, err);
-	return r < 0 ? r : 0;
-}
-
-/* The process that crun left running, from its pid file. */
-static int left_running(struct job *j, pid_t *ret)
-{
-	_cleanup_free_ char *path = job_file(j, "pid");
-	_cleanup_buf_ struct buf text = { 0 };
-	uint64_t pid;
-	int r = file_read_at(AT_FDCWD, path, 64, &text);
-
-	if (r < 0 || !text.p)
-		return r < 0 ? r : -ENODATA;
-	text.p[strcspn(text.p, "\n")] = '\0';
-	r = parse_u64(text.p, 2, INT32_MAX, &pid);
-	*ret = (pid_t)pid;
-	return r;
-}
-
-/* The terminal's other end, which crun has sent by now. */
-static int take_terminal(struct job *j)
-{
-	_cleanup_close_ int conn = accept4(j->console, NULL, NULL, SOCK_CLOEXEC);
-	struct winsize size = { .ws_row = j->rows, .ws_col = j->cols };
-	char name[256];
-	size_t n = 0;
-	int fd = -EBADF;
-	ssize_t got;
-
-	if (conn < 0)
-		return -errno;
-	got = fdpass_recv(conn, name, sizeof(name), &fd, 1, &n);
-	if (got < 0 || n != 1)
-		return got < 0 ? (int)got : -EPROTO;
-	if (fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0) {
-		safe_close(fd);
-		return -errno;
-	}
-	if (j->rows && j->cols)
-		(void)ioctl(fd, TIOCSWINSZ, &size);
-	j->in = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	j->out[0] = fd;
-	return j->in < 0 ? -errno : 0;
-}
-
-/* Makes the process that is left a session. It may be over already. */
-static int adopt(struct job *j, pid_t *ret_pid, struct error *err)
-{
-	struct containers *t = j->table;
-	struct launched p;
-	int r = left_running(j, ret_pid);
-
-	if (r >= 0 && j->console >= 0)
-		r = take_terminal(j);
-	if (r < 0)
-		return error_set_errno(err, -r, "the process cannot be taken over");
-	p = (struct launched){ .pid = *ret_pid, .in = j->in, .out = { j->out[0], j->out[1] } };
-	j->in = j->out[0] = j->out[1] = -EBADF;
-	r = session_adopt(t->sessions, j->session, &p, j->console >= 0, err);
-	if (r < 0)
-		return r;
-	for (unsigned i = 0; i < t->n_ended; i++)
-		if (t->ended[i].pid == *ret_pid) {
-			(void)sessions_reaped(t->sessions, *ret_pid, t->ended[i].status);
-			break;
-		}
-	return 0;
-}
-
 static bool leaves_process(const struct containers *t)
 {
 	for (const struct job *j = t->jobs; j; j = j->next)
@@ -405,60 +165,12 @@ bool containers_reaped(struct containers *t, pid_t pid, int wait_status)
 			t->n_ended = 0;
 		return true;
 	}
-	if (leaves_process(t) && t->n_ended < ENDED_MAX)
+	if (leaves_process(t) && t->n_ended < CONTAINER_ENDED_MAX)
 		t->ended[t->n_ended++] = (struct ended){ pid, wait_status };
 	/* Before anybody hears of the end: it may be the kernel's doing. */
 	for (struct container *k = t->first; k; k = k->next)
 		check_oom(t, k);
 	return false;
-}
-
-/* ---- Streams for crun ---- */
-
-static int make_pipe(int *ret_read, int *ret_write, int *ours)
-{
-	int p[2];
-
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return -errno;
-	*ret_read = p[0];
-	*ret_write = p[1];
-	return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-static int listen_console(struct job *j)
-{
-	_cleanup_free_ char *name = xasprintf("%s.sock", strrchr(j->stem, '/') + 1);
-	_cleanup_free_ char *path = file_of(j->container, "");
-	_cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (dir < 0)
-		return -errno;
-	j->console = unix_listen_at(dir, name, 1);
-	return j->console < 0 ? j->console : 0;
-}
-
-/* What crun is given as its three streams, which the container's process inherits; ours stay in @j. */
-static int make_streams(struct job *j, bool terminal, bool open_stdin, int stdio[3])
-{
-	int r = 0;
-
-	stdio[0] = stdio[1] = stdio[2] = -EBADF;
-	if (terminal)
-		return listen_console(j);
-	if (open_stdin)
-		r = make_pipe(&stdio[0], &j->in, &j->in);
-	if (r >= 0)
-		r = make_pipe(&j->out[0], &stdio[1], &j->out[0]);
-	if (r >= 0)
-		r = make_pipe(&j->out[1], &stdio[2], &j->out[1]);
-	return r;
-}
-
-static void close_streams(int stdio[3])
-{
-	for (int i = 0; i < 3; i++)
-		safe_close(stdio[i]);
 }
 
 /* ---- Making one ---- */
@@ -471,12 +183,12 @@ static void on_created(struct job *j, int status)
 	pid_t pid = 0;
 
 	if (status != 0) {
-		answer_error(j, EINVAL, "crun create failed");
+		job_answer_error(j, EINVAL, "crun create failed");
 		if (k)
 			dissolve(j->table, k);
 		return;
 	}
-	if (adopt(j, &pid, &err) < 0) {
+	if (job_adopt(j, &pid, &err) < 0) {
 		if (!j->forgotten)
 			link_error(j->table->link, j->stream_id, err.num, "%s", err.msg);
 		return;
@@ -484,7 +196,7 @@ static void on_created(struct job *j, int status)
 	if (k)
 		watch_memory(j->table, k);
 	m.pid = (uint32_t)pid;
-	answer(j, &m.base);
+	job_answer(j, &m.base);
 }
 
 static int prepare(struct container *k, const Skerry__Agent__V1__CreateContainerRequest *q, struct error *err)
@@ -517,7 +229,7 @@ static int run_create(struct containers *t, const Skerry__Agent__V1__CreateConta
 
 	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
 	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
-	r = make_streams(j, q->terminal, q->open_stdin, stdio);
+	r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
 	if (r < 0)
 		error_set_errno(err, -r, "container '%s': cannot make its streams", q->id);
 	if (r >= 0) {
@@ -533,7 +245,7 @@ static int run_create(struct containers *t, const Skerry__Agent__V1__CreateConta
 
 		r = job_run(j, args, stdio, err);
 	}
-	close_streams(stdio);
+	job_close_streams(stdio);
 	if (r < 0)
 		job_free(j);
 	return r;
@@ -568,9 +280,9 @@ int container_create(struct containers *t, const Skerry__Agent__V1__CreateContai
 static void on_plain(struct job *j, int status)
 {
 	if (status == 0)
-		answer(j, NULL);
+		job_answer(j, NULL);
 	else
-		answer_error(j, EINVAL, "crun failed");
+		job_answer_error(j, EINVAL, "crun failed");
 }
 
 static int run_plain(struct containers *t, const char *id, const char *const *args, uint32_t stream_id,
@@ -624,13 +336,13 @@ static void on_joined(struct job *j, int status)
 	pid_t pid = 0;
 
 	if (status != 0) {
-		answer_error(j, ENOENT, "crun exec failed");
-	} else if (adopt(j, &pid, &err) < 0) {
+		job_answer_error(j, ENOENT, "crun exec failed");
+	} else if (job_adopt(j, &pid, &err) < 0) {
 		if (!j->forgotten)
 			link_error(j->table->link, j->stream_id, err.num, "%s", err.msg);
 	} else {
 		m.pid = (uint32_t)pid;
-		answer(j, &m.base);
+		job_answer(j, &m.base);
 	}
 }
 
@@ -651,7 +363,7 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
 	r = job_write(j, "json", q->process.data, q->process.len);
 	if (r >= 0)
-		r = make_streams(j, q->terminal, q->open_stdin, stdio);
+		r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
 	if (r < 0) {
 		error_set_errno(err, -r, "container '%s': cannot begin a process", q->id);
 	} else {
@@ -667,7 +379,7 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 				       NULL };
 
 		r = job_run(j, args, stdio, err);
-		close_streams(stdio);
+		job_close_streams(stdio);
 	}
 	if (r < 0)
 		job_free(j);
@@ -705,7 +417,7 @@ static void on_deleted(struct job *j, int status)
 	/* The job's own files go with the directory. */
 	if (k)
 		dissolve(t, k);
-	answer(j, NULL);
+	job_answer(j, NULL);
 }
 
 int container_delete(struct containers *t, const char *id, uint32_t stream_id, struct error *err)
