@@ -402,3 +402,52 @@ TEST(a_full_disk_ends_in_one_line_without_half_an_image)
 	ASSERT_STREQ(list.out, "");
 	ASSERT_STATUS(room, 0);
 }
+
+/* An index that buildah makes over two images, of which one is for another processor. */
+TEST(of_an_index_the_platform_that_fits_is_pulled)
+{
+	static const char *const platforms[] = { "linux/amd64", "linux/arm64" };
+	_cleanup_cli_ struct cli plain = {}, inspect = {};
+	char script[2048], mine[80];
+
+	start(false);
+	if (access("/usr/bin/buildah", X_OK) < 0)
+		test_skip("buildah is not installed");
+	registry_make_image("amd", 10);
+	snprintf(mine, sizeof(mine), "%s", registry_layout_digest("amd"));
+	snprintf(script, sizeof(script), "cd '%s' && umoci config --image layout:amd --tag arm --architecture arm64",
+		 test_tmpdir());
+	{
+		_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+
+		ASSERT_STATUS(r, 0);
+	}
+	registry_put(&server, "amd", "multi:amd", false);
+	registry_put(&server, "arm", "multi:arm", false);
+	snprintf(script, sizeof(script),
+		 "cd '%s' && b() { buildah --root \"$PWD/bs\" --runroot \"$PWD/br\" --storage-driver vfs manifest "
+		 "\"$@\"; } && "
+		 "b create m && b add --tls-verify=false m docker://%s/multi:amd && b add --tls-verify=false m "
+		 "docker://%s/multi:arm && "
+		 "b push --all --tls-verify=false m docker://%s/multi:1",
+		 test_tmpdir(), server.host, server.host, server.host);
+	{
+		_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 120);
+
+		ASSERT_STATUS(r, 0);
+	}
+	plain = cli("image", "pull", "--plain-http", server.host, name("multi:1"), NULL);
+	ASSERT_STATUS(plain, 0);
+	ASSERT_CONTAINS(plain.out, mine);
+	for (size_t i = 0; i < 2; i++) {
+		_cleanup_cli_ struct cli r = cli("image", "pull", "--plain-http", server.host, "--platform",
+						 platforms[i], name("multi:1"), NULL);
+
+		ASSERT_STATUS(r, 0);
+		ASSERT_EQ(strstr(r.out, mine) != NULL, i == 0);
+	}
+	inspect =
+		cli("image", "pull", "--plain-http", server.host, "--platform", "linux/riscv64", name("multi:1"), NULL);
+	ASSERT(inspect.status != 0);
+	ASSERT_CONTAINS(inspect.err, "riscv64");
+}
