@@ -137,7 +137,7 @@ int agent_link_new(struct loop *l, int fd, const uint8_t token[SYNC_TOKEN_SIZE],
 
 struct rpc *agent_link_rpc(struct agent_link *a)
 {
-	return a && a->ready ? a->rpc : NULL;
+	return a && a->ready && rpc_is_open(a->rpc) ? a->rpc : NULL;
 }
 
 struct agent_link *agent_link_free(struct agent_link *a)

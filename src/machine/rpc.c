@@ -289,6 +289,11 @@ static int on_timer(struct loop_source *s, void *data)
 	return 0;
 }
 
+bool rpc_is_open(const struct rpc *r)
+{
+	return !r->doomed && r->source;
+}
+
 int rpc_call(struct rpc *r, const char *service, const char *method, const void *payload, size_t len,
 	     uint64_t deadline_ns, rpc_done_fn done, void *data, struct error *err)
 {
@@ -296,7 +301,7 @@ int rpc_call(struct rpc *r, const char *service, const char *method, const void 
 	uint32_t id = r->next_stream;
 	int n;
 
-	if (r->doomed || !r->source)
+	if (!rpc_is_open(r))
 		return error_set(err, ECONNRESET, "the connection ended");
 	if (r->n_calls >= CALLS_MAX)
 		return error_set(err, EAGAIN, "too many calls in flight");

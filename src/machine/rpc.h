@@ -24,6 +24,8 @@ int rpc_new(struct loop *l, int fd, rpc_request_fn on_request, rpc_closed_fn on_
 struct rpc *
 rpc_free(struct rpc *r); /* pending calls are answered -ECONNRESET; accepts NULL; may be called in any callback */
 
+/* False once the connection has ended, in the answers that its end gives to pending calls already. */
+bool rpc_is_open(const struct rpc *r);
 /* Returns the stream id, or <0 when it could not be queued (then @done is not called). @deadline_ns CLOCK_MONOTONIC, UINT64_MAX = none:
  * -ETIMEDOUT to @done, a late answer is dropped. */
 int rpc_call(struct rpc *r, const char *service, const char *method, const void *payload, size_t len,

@@ -12,6 +12,7 @@ struct peer {
 	uint32_t held_stream;
 	int answers, closed, last_num;
 	char last[64];
+	bool was_open; /* when the last answer came */
 };
 
 static void serve(struct rpc *r, uint32_t stream, const struct ttrpc_request *req, void *data)
@@ -46,6 +47,7 @@ static void on_done(const struct error *err, const uint8_t *payload, size_t len,
 
 	p->answers++;
 	p->last_num = err ? err->num : 0;
+	p->was_open = rpc_is_open(p->a);
 	snprintf(p->last, sizeof(p->last), "%.*s", err ? (int)strlen(err->msg) : (int)len,
 		 err ? err->msg : (const char *)payload);
 }
@@ -91,6 +93,7 @@ TEST(a_call_gets_its_answer)
 	run_until_answers(&p, 1);
 	ASSERT_EQ(p.last_num, 0);
 	ASSERT_STREQ(p.last, "hello");
+	ASSERT(p.was_open);
 	teardown(&p);
 }
 
@@ -146,6 +149,7 @@ TEST(the_end_of_the_connection_answers_every_pending_call_once)
 	ASSERT_OK(call(&p, "Hang up", "", UINT64_MAX));
 	run_until_answers(&p, 4);
 	ASSERT_EQ(p.last_num, ECONNRESET);
+	ASSERT(!p.was_open);
 	ASSERT_EQ(p.closed, 1);
 	ASSERT(p.a == NULL);
 	teardown(&p);
