@@ -198,21 +198,24 @@ static struct json *copy_of(const struct json *j)
 	return ret;
 }
 
-/* Namespaces: the network is the VM's, and so is what a pod's containers share (they are given paths on the host). @ret_uts: it has one of its own. */
+/* Namespaces: the network is the VM's, and so is what a pod's containers share (they are given paths on the host). @ret_uts: it has one of its own.
+ * On a host with cgroups of version 1 a container sees its own without a namespace, and none is asked for; the guest's cgroups are of version 2. */
 static void edit_namespaces(struct json *linux_, bool *ret_uts)
 {
-	struct json *from = json_get(linux_, "namespaces"), *to = json_array();
+	struct json *from = json_get(linux_, "namespaces"), *to = json_array(), *cgroup = json_object();
 
 	*ret_uts = false;
 	for (size_t i = 0; i < json_length(from); i++) {
 		struct json *ns = json_at(from, i);
 		const char *type = json_string(json_get(ns, "type")), *path = json_string(json_get(ns, "path"));
 
-		if (!type || streq(type, "network") || streq(type, "time") || (path && *path))
+		if (!type || streq(type, "network") || streq(type, "time") || streq(type, "cgroup") || (path && *path))
 			continue;
 		*ret_uts = *ret_uts || streq(type, "uts");
 		json_append(to, json_ref(ns));
 	}
+	json_set_string(cgroup, "type", "cgroup");
+	json_append(to, cgroup);
 	json_set(linux_, "namespaces", to);
 }
 

@@ -194,9 +194,10 @@ TEST(what_belongs_to_the_host_stays_there)
 	ASSERT_STREQ(at(linux_, "cgroupsPath", NULL), "/skerry/c1");
 	ASSERT_EQ(json_length(json_get(linux_, "maskedPaths")), 1);
 	ASSERT(json_get(linux_, "seccomp"));
-	ASSERT_EQ(json_length(namespaces), 2);
+	ASSERT_EQ(json_length(namespaces), 3);
 	ASSERT_STREQ(at(json_at(namespaces, 0), "type", NULL), "uts");
 	ASSERT_STREQ(at(json_at(namespaces, 1), "type", NULL), "pid");
+	ASSERT_STREQ(at(json_at(namespaces, 2), "type", NULL), "cgroup");
 	ASSERT_EQ(json_length(json_get(linux_, "devices")), 1);
 	ASSERT_STREQ(at(json_at(json_get(linux_, "devices"), 0), "path", NULL), "/dev/fuse");
 	ASSERT(!json_get(json_get(json_get(linux_, "resources"), "cpu"), "cpus"));
