@@ -4,10 +4,12 @@
 
 #include "base/parse.h"
 
-#define ANNOTATION_GROUP    "io.containerd.runc.v2.group"
-#define ANNOTATION_SANDBOX  "io.kubernetes.cri.sandbox-id"
-#define ANNOTATION_TYPE     "io.kubernetes.cri.container-type"
-#define ANNOTATION_OWN      "io.skerry."
+#define ANNOTATION_GROUP   "io.containerd.runc.v2.group"
+#define ANNOTATION_SANDBOX "io.kubernetes.cri.sandbox-id"
+#define ANNOTATION_TYPE    "io.kubernetes.cri.container-type"
+#define ANNOTATION_OWN     "io.skerry."
+/* What a pod's containers may use together (containerd, pkg/cri/annotations; from 1.6 on). */
+#define ANNOTATION_POD      "io.kubernetes.cri.sandbox-"
 #define ANNOTATION_NETWORKS "nerdctl/networks"
 #define RESOLVER            "/etc/resolv.conf"
 #define CPUS_MAX            255
@@ -53,6 +55,14 @@ static struct json *namespace_of(const struct json *spec, const char *type)
 	return NULL;
 }
 
+/* @quota > 0; @period 0 = not said. */
+static uint32_t cpus_of(uint64_t quota, uint64_t period)
+{
+	uint64_t cpus = (quota - 1) / (period ? period : DEFAULT_PERIOD_USEC) + 1;
+
+	return cpus > CPUS_MAX ? CPUS_MAX : (uint32_t)cpus;
+}
+
 void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_memory_bytes)
 {
 	const struct json *cpu = json_get(resources, "cpu");
@@ -62,15 +72,33 @@ void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_m
 	*ret_cpus = 0;
 	*ret_memory_bytes = 0;
 	if (json_i64(json_get(cpu, "quota"), &quota) && quota > 0) {
-		uint64_t cpus;
-
-		if (!json_u64(json_get(cpu, "period"), &period) || period == 0)
-			period = DEFAULT_PERIOD_USEC;
-		cpus = ((uint64_t)quota - 1) / period + 1;
-		*ret_cpus = cpus > CPUS_MAX ? CPUS_MAX : (uint32_t)cpus;
+		if (!json_u64(json_get(cpu, "period"), &period))
+			period = 0;
+		*ret_cpus = cpus_of((uint64_t)quota, period);
 	}
 	if (json_i64(json_get(json_get(resources, "memory"), "limit"), &limit) && limit > 0)
 		*ret_memory_bytes = (uint64_t)limit;
+}
+
+static uint64_t pod_number(const struct json *spec, const char *key)
+{
+	const char *s = annotation(spec, key);
+	uint64_t n;
+
+	return s && parse_u64(s, 0, INT64_MAX, &n) >= 0 ? n : 0;
+}
+
+/* What stands for a pod has no limits; the pod has. */
+static void read_pod_size(const struct json *spec, struct spec_info *i)
+{
+	uint64_t quota = pod_number(spec, ANNOTATION_POD "cpu-quota"),
+		 period = pod_number(spec, ANNOTATION_POD "cpu-period"),
+		 memory = pod_number(spec, ANNOTATION_POD "memory");
+
+	if (quota)
+		i->cpus = cpus_of(quota, period);
+	if (memory)
+		i->memory_bytes = memory;
 }
 
 static int read_annotations(const struct json *spec, struct spec_info *i, struct error *err)
@@ -176,6 +204,8 @@ int spec_read(const struct json *spec, const char *id, struct spec_info *ret, st
 	i.cgroup = xstrdup(json_string(json_get(json_get(spec, "linux"), "cgroupsPath")));
 	(void)json_bool(json_get(json_get(spec, "process"), "terminal"), &i.terminal);
 	spec_size(json_get(json_get(spec, "linux"), "resources"), &i.cpus, &i.memory_bytes);
+	if (i.role == SPEC_SANDBOX)
+		read_pod_size(spec, &i);
 	r = read_annotations(spec, &i, err);
 	if (r >= 0)
 		r = read_binds(spec, &i, err);

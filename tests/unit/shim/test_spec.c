@@ -91,6 +91,41 @@ TEST(the_vm_is_as_large_as_the_limits_say)
 	}
 }
 
+TEST(a_pods_vm_is_as_large_as_its_containers_together)
+{
+	static const struct {
+		const char *type, *more;
+		uint32_t cpus;
+		uint64_t memory;
+	} cases[] = {
+		{ "sandbox", "\"\":\"\"", 0, 0 },
+		{ "sandbox",
+		  "\"io.kubernetes.cri.sandbox-cpu-quota\":\"150000\",\"io.kubernetes.cri.sandbox-cpu-period\":"
+		  "\"100000\","
+		  "\"io.kubernetes.cri.sandbox-memory\":\"268435456\"",
+		  2, 268435456 },
+		{ "sandbox", "\"io.kubernetes.cri.sandbox-cpu-quota\":\"50000\"", 1, 0 },
+		{ "sandbox", "\"io.kubernetes.cri.sandbox-cpu-quota\":\"0\",\"io.kubernetes.cri.sandbox-memory\":\"0\"",
+		  0, 0 },
+		{ "sandbox",
+		  "\"io.kubernetes.cri.sandbox-cpu-quota\":\"-1\",\"io.kubernetes.cri.sandbox-memory\":\"much\"", 0,
+		  0 },
+		{ "sandbox", "\"io.kubernetes.cri.sandbox-memory\":\"268435456\",\"io.skerry.memory\":\"1G\"", 0,
+		  UINT64_C(1) << 30 },
+		{ "container", "\"io.kubernetes.cri.sandbox-memory\":\"268435456\"", 0, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *text =
+			xasprintf("{\"annotations\":{\"io.kubernetes.cri.container-type\":\"%s\",%s}}", cases[i].type,
+				  cases[i].more);
+		_cleanup_spec_ struct spec_info s = read_ok(text);
+
+		ASSERT_EQ(s.cpus, cases[i].cpus);
+		ASSERT_EQ(s.memory_bytes, cases[i].memory);
+	}
+}
+
 TEST(annotations_of_ours_overrule)
 {
 	_cleanup_spec_ struct spec_info s = read_ok(
