@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +19,7 @@
 enum { WORDS_MAX = 64, START_S = 30, GONE_S = 20 };
 
 static int daemon_pid;
-static bool own_network;
+static bool with_cri;
 
 void ctd_sh(const char *script)
 {
@@ -86,23 +88,38 @@ void ctd_stop(int sig)
 	daemon_pid = 0;
 }
 
+/* What a failed test leaves mounted, so that its directory can be removed. */
+static void unmount_below(const char *directory)
+{
+	_cleanup_buf_ struct buf text = {};
+	char *save = NULL;
+
+	if (file_read_at(AT_FDCWD, "/proc/self/mounts", 4 << 20, &text) < 0 || !text.len)
+		return;
+	for (char *line = strtok_r(text.p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *path = strchr(line, ' ');
+
+		if (!path || !after_prefix(path + 1, directory))
+			continue;
+		path++;
+		path[strcspn(path, " ")] = '\0';
+		(void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+	}
+}
+
 static void stop_at_exit(void)
 {
 	ctd_stop(SIGKILL);
+	unmount_below(test_tmpdir());
 }
 
 void ctd_restart(void)
 {
 	_cleanup_free_ char *config = at("config.toml");
 	uint64_t deadline = clock_monotonic_ns() + START_S * NS_PER_SEC;
-	_cleanup_free_ char *script = xasprintf(
-		"ip link set lo up && mkdir -p /etc/cni/net.d /opt/cni/bin && mount --bind '%s/cni' /etc/cni/net.d && "
-		"mount --bind /usr/lib/cni /opt/cni/bin && exec containerd --config '%s' --log-level error",
-		test_tmpdir(), config);
-	const char *plain[] = { "containerd", "--config", config, "--log-level", "error", NULL };
-	const char *apart[] = { "unshare", "--net", "--mount", CLI_SHELL, script, NULL };
+	const char *argv[] = { "containerd", "--config", config, "--log-level", "error", NULL };
 
-	daemon_pid = cli_spawn(own_network ? apart : plain);
+	daemon_pid = cli_spawn(argv);
 	for (;;) {
 		_cleanup_cli_ struct cli r = ctr("version", NULL);
 
@@ -114,17 +131,31 @@ void ctd_restart(void)
 	}
 }
 
+/* What a cluster's administrator is told to add, and what keeps it apart from the host's. */
+static void add_cri(struct buf *b)
+{
+	static const char plugin[] = "io.containerd.grpc.v1.cri";
+
+	ASSERT_OK(file_read_at(AT_FDCWD, SOURCE_DIR "/deploy/containerd/config-1.x.toml", 1 << 20, b));
+	buf_addf(b,
+		 "[plugins.'%s']\nsandbox_image = '" CTD_IMAGE "'\nstream_server_address = '127.0.0.1'\n"
+		 "netns_mounts_under_state_dir = true\n"
+		 "[plugins.'%s'.cni]\nbin_dir = '/usr/lib/cni'\nconf_dir = '%s/cni'\n",
+		 plugin, plugin, test_tmpdir());
+}
+
 static void write_config(void)
 {
 	_cleanup_buf_ struct buf b = {};
 	_cleanup_close_ int dir = open(test_tmpdir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const char *d = test_tmpdir();
 
-	buf_addf(&b,
-		 "version = 2\nroot = '%s/ctd-root'\nstate = '%s/ctd-state'\n"
-		 "disabled_plugins = ['io.containerd.grpc.v1.cri']\n"
-		 "[grpc]\naddress = '%s/c.sock'\n[ttrpc]\naddress = '%s/c.sock.ttrpc'\n",
-		 d, d, d, d);
+	buf_addf(&b, "root = '%s/ctd-root'\nstate = '%s/ctd-state'\n", d, d);
+	if (with_cri)
+		add_cri(&b);
+	else
+		buf_adds(&b, "version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n");
+	buf_addf(&b, "[grpc]\naddress = '%s/c.sock'\n[ttrpc]\naddress = '%s/c.sock.ttrpc'\n", d, d);
 	ASSERT_OK(file_write_at(dir, "config.toml", b.p, b.len, 0600, 0));
 }
 
@@ -141,7 +172,7 @@ static void make_image(void)
 	       "umoci new --image l:bb && umoci raw add-layer --image l:bb root.tar && "
 	       "umoci config --image l:bb --config.cmd /bin/sh --config.env PATH=/bin && "
 	       "skopeo copy -q oci:l:bb oci-archive:bb.tar:" CTD_IMAGE);
-	r = ctr("image", "import", archive, NULL);
+	r = ctr("--namespace", with_cri ? "k8s.io" : "default", "image", "import", archive, NULL);
 	ASSERT_STATUS(r, 0);
 }
 
@@ -164,16 +195,36 @@ void ctd_start(void)
 	make_image();
 }
 
-void ctd_start_with_network(void)
+/* The bridge and what is mounted for it are this test's process' alone, and its children's. */
+static void make_network(void)
 {
+	if (geteuid() != 0)
+		test_skip("containerd wants root");
 	if (access("/usr/lib/cni/bridge", X_OK) < 0)
 		test_skip("containernetworking-plugins is not installed");
-	own_network = true;
+	ASSERT_OK(unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ? -errno : 0);
+	/* Apart from the host's, and shared as those are: what is mounted later must be seen by shims that run already. */
+	ASSERT_OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0);
+	ASSERT_OK(mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0 ? -errno : 0);
 	ctd_sh("mkdir cni && printf '%s' "
 	       "'{\"cniVersion\":\"0.4.0\",\"name\":\"t\",\"plugins\":[{\"type\":\"bridge\",\"bridge\":"
 	       "\"skt0\",\"isGateway\":true,\"ipam\":{\"type\":\"host-local\",\"subnet\":\"10.77.0.0/"
 	       "24\",\"dataDir\":\"'$PWD'/ipam\","
-	       "\"routes\":[{\"dst\":\"0.0.0.0/0\"}]},\"dns\":{\"nameservers\":[\"10.77.0.1\"]}}]}' >cni/t.conflist");
+	       "\"routes\":[{\"dst\":\"0.0.0.0/0\"}]},\"dns\":{\"nameservers\":[\"10.77.0.1\"]}}]}' >cni/t.conflist && "
+	       "ip link set lo up && mkdir -p /etc/cni/net.d /opt/cni/bin && mount --bind cni /etc/cni/net.d && "
+	       "mount --bind /usr/lib/cni /opt/cni/bin");
+}
+
+void ctd_start_with_network(void)
+{
+	make_network();
+	ctd_start();
+}
+
+void ctd_start_with_cri(void)
+{
+	make_network();
+	with_cri = true;
 	ctd_start();
 }
 

@@ -8,8 +8,11 @@
 
 /* Starts it, and imports the image. Skips the test where something is missing. It is stopped when the test's process ends; so is what it started. */
 void ctd_start(void);
-/* The same in a network namespace of its own, with a CNI network configured: bridge, 10.77.0.0/24. Leases are files of test_tmpdir()/ipam/t. */
+/* The same in a network and mount namespace of the test's own, with a CNI network configured: bridge, 10.77.0.0/24. Leases are files of
+ * test_tmpdir()/ipam/t. */
 void ctd_start_with_network(void);
+/* And with Kubernetes' way in, the CRI plugin, whose runtime handler is "skerry"; the image is in its namespace, "k8s.io". */
+void ctd_start_with_cri(void);
 /* Stops it, or kills it with @sig, and waits; starts it again with what it had. */
 void ctd_stop(int sig);
 void ctd_restart(void);

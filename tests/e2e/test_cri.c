@@ -1,0 +1,301 @@
+/* Pods of a real containerd's CRI plugin, each in a virtual machine, driven as a kubelet does. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "containerd.h"
+#include "cri.h"
+
+/* The parent of the pods' cgroups is a kubelet's; the test is ours. */
+static void remove_parent(void)
+{
+	_cleanup_free_ char *script = xasprintf(
+		"find /sys/fs/cgroup -depth -type d -path '*/skerry-test-pods-%d*' -exec rmdir {} ';'", (int)getpid());
+
+	(void)cli_wait(cli_spawn((const char *const[]){ CLI_SHELL, script, NULL }), 20);
+}
+
+static void begin(void)
+{
+	/* Before everything else: so it is the last that is done. */
+	atexit(remove_parent);
+	ctd_start_with_cri();
+	cri_wait_ready();
+}
+
+/* No process, mount, address, network namespace or cgroup. */
+static void nothing_left(void)
+{
+	_cleanup_free_ char *script =
+		xasprintf("! find /sys/fs/cgroup -type d -path '*/skerry-test-pods-%d/*' | grep . && "
+			  "! ls ctd-state/io.containerd.grpc.v1.cri/netns | grep . && "
+			  "! ls ipam/t 2>/dev/null | grep '^10[.]' && ! ip -o link show type veth | grep .",
+			  (int)getpid());
+
+	ctd_nothing_left();
+	ctd_sh(script);
+}
+
+static unsigned count(const char *name)
+{
+	_cleanup_free_ char *want = xasprintf(" %s\n", name);
+	char all[16384];
+	unsigned n = 0;
+
+	(void)cli_processes(all, sizeof(all));
+	for (const char *p = strstr(all, want); p; p = strstr(p + 1, want))
+		n++;
+	return n;
+}
+
+static char *log_of(const char *name)
+{
+	_cleanup_free_ char *path = xasprintf("%s/logs/%s.log", test_tmpdir(), name);
+	struct buf text = {};
+
+	ASSERT_OK(file_read_at(AT_FDCWD, path, 1 << 20, &text));
+	return text.p ? buf_take(&text) : xstrdup("");
+}
+
+static void check_exec(const char *container, const char *script, const char *expected)
+{
+	int code;
+	_cleanup_free_ char *out = cri_exec(container, script, &code, NULL);
+
+	ASSERT_EQ(code, 0);
+	ASSERT_STREQ(out, expected);
+}
+
+TEST(a_pods_containers_share_one_machine)
+{
+	static const struct cri_pod pod = { .name = "web" };
+	_cleanup_free_ char *id = NULL, *server = NULL, *client = NULL, *address = NULL, *from_host = NULL, *log = NULL;
+
+	begin();
+	id = cri_run_pod(&pod);
+	address = cri_pod_address(id);
+	ASSERT(after_prefix(address, "10.77.0."));
+	server = cri_start(&pod, id, "server", "hostname; exec nc -ll -p 7000 -e echo from the server", 0);
+	client = cri_start(&pod, id, "client", "echo out; echo err >&2; exec sleep 1000", 0);
+	/* What stands for the pod has no machine, nor a process in it, of its own. */
+	ASSERT_EQ(count("qemu-system-x86"), 1);
+	ASSERT_EQ(count("skerry-shim"), 1);
+	cri_exec_until(client, "nc -w 5 127.0.0.1 7000 </dev/null | grep -q 'from the server'");
+	check_exec(client, "hostname", "web\n");
+	check_exec(server, "hostname", "web\n");
+	/* Each has its own files, processes and cgroup, and the pod's address. */
+	check_exec(server, "touch /tmp/mine; pidof sleep; true", "");
+	check_exec(client, "ls /tmp; pidof nc; true", "");
+	from_host = xasprintf("busybox nc -w 5 %s 7000 </dev/null | grep -q 'from the server' && "
+			      "busybox ping -c 1 -w 10 %s >/dev/null",
+			      address, address);
+	ctd_sh(from_host);
+	log = log_of("client");
+	ASSERT_CONTAINS(log, " stdout F out\n");
+	ASSERT_CONTAINS(log, " stderr F err\n");
+	ASSERT(cri_pod_ready(id));
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(processes_join_with_their_output_and_exit_code)
+{
+	static const struct cri_pod pod = { .name = "exec" };
+	_cleanup_free_ char *id = NULL, *k = NULL, *out = NULL, *err = NULL, *big = NULL;
+	int code;
+
+	begin();
+	id = cri_run_pod(&pod);
+	k = cri_start(&pod, id, "one", "exec sleep 1000", 0);
+	out = cri_exec(k, "echo out; echo err >&2; exit 42", &code, &err);
+	ASSERT_EQ(code, 42);
+	ASSERT_STREQ(out, "out\n");
+	ASSERT_STREQ(err, "err\n");
+	big = cri_exec(k, "head -c 1000000 /dev/zero | tr '\\0' x", &code, NULL);
+	ASSERT_EQ(code, 0);
+	ASSERT_EQ(strlen(big), 1000000);
+	for (int i = 0; i < 10; i++)
+		check_exec(k, "echo again", "again\n");
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(a_pod_may_share_its_processes)
+{
+	static const struct cri_pod pod = { .name = "pids", .shared_pids = true };
+	static const struct cri_pod apart = { .name = "apart" };
+	_cleanup_free_ char *a = NULL, *b = NULL, *one = NULL, *two = NULL, *three = NULL, *four = NULL;
+
+	begin();
+	a = cri_run_pod(&pod);
+	one = cri_start(&pod, a, "one", "exec sleep 1234", 0);
+	two = cri_start(&pod, a, "two", "exec sleep 1000", 0);
+	check_exec(two, "ps | grep -c '[s]leep 1234'", "1\n");
+	b = cri_run_pod(&apart);
+	three = cri_start(&apart, b, "three", "exec sleep 1234", 0);
+	four = cri_start(&apart, b, "four", "exec sleep 1000", 0);
+	check_exec(four, "ps | grep -c '[s]leep 1234'; true", "0\n");
+	ASSERT_EQ(count("qemu-system-x86"), 2);
+	cri_remove_pod(a);
+	cri_remove_pod(b);
+	nothing_left();
+}
+
+TEST(containers_come_and_go_while_the_pod_stays)
+{
+	static const struct cri_pod pod = { .name = "stays" };
+	static const char *const missing[] = { "/nonexistent", NULL };
+	_cleanup_grpc_ struct grpc_answer a = {};
+	_cleanup_free_ char *id = NULL, *k = NULL, *log = NULL;
+	int qemu;
+
+	begin();
+	id = cri_run_pod(&pod);
+	k = cri_start(&pod, id, "main", "exec sleep 1000", 0);
+	qemu = ctd_process("qemu-system-x86");
+	for (int i = 0; i < 3; i++) {
+		_cleanup_free_ char *name = xasprintf("job%d", i), *script = xasprintf("echo job; exit %d", i);
+		_cleanup_free_ char *job = cri_start(&pod, id, name, script, 0);
+
+		ASSERT_EQ(cri_wait_exit(job, NULL), i);
+		cri_remove(job);
+	}
+	log = log_of("job2");
+	ASSERT_CONTAINS(log, " stdout F job\n");
+	a = cri_try_start(&pod, id, "broken", missing);
+	ASSERT(a.status > 0);
+	ASSERT_CONTAINS(a.text, "/nonexistent");
+	/* TERM means nothing to a PID 1 that does not ask for it. */
+	cri_stop(k, 1);
+	ASSERT_EQ(cri_wait_exit(k, NULL), 137);
+	cri_remove(k);
+	ASSERT(cri_pod_ready(id));
+	ASSERT_EQ(ctd_process("qemu-system-x86"), qemu);
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(a_volume_that_was_mounted_after_the_pods_start_is_seen)
+{
+	_cleanup_free_ char *volume = xasprintf("%s/secret", test_tmpdir());
+	struct cri_pod pod = { .name = "volume" };
+	_cleanup_free_ char *id = NULL, *k = NULL;
+
+	begin();
+	id = cri_run_pod(&pod);
+	ctd_sh("mkdir secret && mount -t tmpfs secret secret && echo hidden >secret/key");
+	pod.volume = volume;
+	k = cri_start(&pod, id, "one", "exec sleep 1000", 0);
+	check_exec(k, "cat /volume/key; touch /volume/x 2>/dev/null || echo read-only", "hidden\nread-only\n");
+	/* As a kubelet does when a secret has changed: another file takes the name. */
+	ctd_sh("echo other >secret/new && mv secret/new secret/key");
+	cri_exec_until(k, "grep -q other /volume/key");
+	cri_remove_pod(id);
+	ctd_sh("umount secret");
+	nothing_left();
+}
+
+TEST(limits_hold_and_what_is_used_is_told)
+{
+	static const struct cri_pod pod = { .name = "limits", .memory_bytes = 256 << 20, .cpu_quota = 100000 };
+	_cleanup_free_ char *id = NULL, *k = NULL, *greedy = NULL, *reason = NULL, *big = NULL;
+	uint64_t cpu_ns, memory_bytes, before_ns;
+	int code;
+
+	begin();
+	id = cri_run_pod(&pod);
+	k = cri_start(&pod, id, "modest", "exec sleep 1000", 64 << 20);
+	greedy = cri_start(&pod, id, "greedy", "exec tail /dev/zero", 32 << 20);
+	ASSERT_EQ(cri_wait_exit(greedy, &reason), 137);
+	ASSERT_STREQ(reason, "OOMKilled");
+	/* The machine is what the pod's containers were promised, and what its kernel needs. */
+	big = cri_exec(k, "nproc; awk '/MemTotal/ { print ($2 > 200000 && $2 < 400000) }' /proc/meminfo", &code, NULL);
+	ASSERT_EQ(code, 0);
+	ASSERT_STREQ(big, "1\n1\n");
+	cri_usage(k, &before_ns, &memory_bytes);
+	ASSERT(memory_bytes > 0 && memory_bytes < 64 << 20);
+	free(cri_exec(k, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done", &code, NULL));
+	ASSERT_EQ(code, 0);
+	cri_usage(k, &cpu_ns, &memory_bytes);
+	ASSERT(cpu_ns > before_ns);
+	cri_pod_usage(id, &cpu_ns, &memory_bytes);
+	ASSERT(cpu_ns > 0 && memory_bytes > 0);
+	cri_limit_memory(k, 48 << 20);
+	check_exec(k, "cat /sys/fs/cgroup/memory.max", "50331648\n");
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(a_killed_machine_is_reported)
+{
+	static const char *const victims[] = { "qemu-system-x86", "skerry-shim" };
+
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(victims); i++) {
+		static const struct cri_pod pod = { .name = "victim" };
+		_cleanup_free_ char *id = cri_run_pod(&pod);
+		_cleanup_free_ char *k = cri_start(&pod, id, "one", "exec sleep 1000", 0);
+		uint64_t deadline_ns = clock_monotonic_ns() + 30 * NS_PER_SEC;
+		int pid = ctd_process(victims[i]);
+
+		ASSERT(pid > 0);
+		ASSERT_OK(kill(pid, SIGKILL));
+		/* That of a shim that is gone is not known. */
+		ASSERT_EQ(cri_wait_exit(k, NULL), streq(victims[i], "skerry-shim") ? 255 : 137);
+		while (cri_pod_ready(id)) {
+			ASSERT(clock_monotonic_ns() < deadline_ns);
+			(void)usleep(100000); /* lint: the plugin has no call that waits */
+		}
+		cri_remove_pod(id);
+		nothing_left();
+	}
+}
+
+TEST(a_restarted_containerd_finds_its_pods)
+{
+	static const struct cri_pod pod = { .name = "restart" };
+	_cleanup_free_ char *id = NULL, *k = NULL, *again = NULL;
+
+	begin();
+	id = cri_run_pod(&pod);
+	k = cri_start(&pod, id, "one", "exec sleep 1000", 0);
+	ctd_stop(SIGKILL);
+	ctd_restart();
+	cri_wait_ready();
+	ASSERT(cri_pod_ready(id));
+	ASSERT_EQ(cri_state(k), CRI__CONTAINER_STATE__RUNNING);
+	check_exec(k, "echo still here", "still here\n");
+	again = cri_start(&pod, id, "two", "echo new; exec sleep 1000", 0);
+	check_exec(again, "hostname", "restart\n");
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(a_pod_on_the_hosts_network_has_the_users)
+{
+	static const struct cri_pod pod = { .name = "host", .host_network = true };
+	_cleanup_free_ char *id = NULL, *k = NULL;
+
+	begin();
+	id = cri_run_pod(&pod);
+	k = cri_start(&pod, id, "one", "exec sleep 1000", 0);
+	check_exec(k, "ip -4 -o a show eth0 | grep -c 10.0.2.15", "1\n");
+	cri_remove_pod(id);
+	nothing_left();
+}
+
+TEST(a_pod_that_cannot_run_says_why_and_leaves_nothing)
+{
+	static const struct cri_pod pod = { .name = "wrong", .annotation = "io.skerry.shape", .value = "round" };
+	_cleanup_grpc_ struct grpc_answer a = {};
+
+	begin();
+	a = cri_try_pod(&pod);
+	ASSERT(a.status > 0);
+	ASSERT_CONTAINS(a.text, "io.skerry.shape");
+	nothing_left();
+}
