@@ -46,13 +46,15 @@ static void restart_with(const char *assignment)
 	ctd_restart();
 }
 
-/* containerd tidies up behind the client's back, and now and then leaves the bundle of a shim that died early for its next start to remove. */
+/* containerd tidies up behind the client's back, and now and then leaves the bundle of a shim that died early for its next start to remove. It
+ * renames a bundle before it removes it, and killed between the two it can never remove one of that name again. */
 static void wait_bundle_gone(void)
 {
-	_cleanup_free_ char *bundle = xasprintf("%s/ctd-state/io.containerd.runtime.v2.task/default/c1", test_tmpdir());
+	_cleanup_free_ char *tasks = xasprintf("%s/ctd-state/io.containerd.runtime.v2.task/default", test_tmpdir());
+	_cleanup_free_ char *bundle = xasprintf("%s/c1", tasks), *renamed = xasprintf("%s/.c1", tasks);
 	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
 
-	while (access(bundle, F_OK) == 0 && clock_monotonic_ns() < deadline)
+	while ((access(bundle, F_OK) == 0 || access(renamed, F_OK) == 0) && clock_monotonic_ns() < deadline)
 		(void)usleep(20000); /* lint: it is removed by another process */
 }
 

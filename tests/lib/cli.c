@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -340,8 +341,11 @@ int cli_spawn(const char *const *argv)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t pid = fork();
 
-	if (pid == 0)
+	if (pid == 0) {
+		/* A daemon does not outlive the test that started it, however that ends. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		child(argv, null, null, null);
+	}
 	close(null);
 	return pid;
 }
