@@ -8,6 +8,7 @@
 #include "machine/client.h"
 #include "shim/sandbox.h"
 #include "shim/shim.h"
+#include "store/paths.h"
 #include "wire/message.h"
 
 #define EXIT_GRACE_NS (5 * NS_PER_SEC)
@@ -130,6 +131,7 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, con
 				 .bundle_fd = s->bundle_fd,
 				 .bundle = s->bundle,
 				 .share_dir = s->share_dir,
+				 .guest = s->guest,
 				 .spec = info,
 				 .netns_fd = netns_fd,
 				 .netns = netns };
@@ -161,6 +163,10 @@ static int open_bundle(struct shim *s, struct error *err)
 	if (!s->bundle || s->bundle_fd < 0)
 		return error_set_errno(err, errno, "cannot open the bundle");
 	s->share_dir = xasprintf("%s/share", s->bundle);
+	/* Below a chroot, what /proc/self/exe says is wrong once the mount namespace is another. */
+	s->guest = libexec_path("skerry-init");
+	if (!s->guest)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-init: not installed beside the shim");
 	return share_begin(s->share_dir, err);
 }
 
@@ -200,6 +206,7 @@ static void cleanup(struct shim *s)
 	safe_close(s->bundle_fd);
 	free(s->bundle);
 	free(s->share_dir);
+	free(s->guest);
 	free(s->vm_reason);
 	free(s->sandbox_id);
 	free(s->namespace);

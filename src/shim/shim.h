@@ -83,7 +83,7 @@ struct container {
 
 struct shim {
 	struct loop *loop;
-	char *namespace, *id, *bundle, *share_dir;
+	char *namespace, *id, *bundle, *share_dir, *guest;
 	int bundle_fd;
 	struct server *server;
 	struct events *events;

@@ -23,7 +23,6 @@
 #include "machine/virtiofs.h"
 #include "shim/host_cgroup.h"
 #include "shim/network.h"
-#include "store/paths.h"
 #include "wire/message.h"
 
 #define MIB UINT64_C(1048576)
@@ -111,25 +110,23 @@ static int record_engine(pid_t pid, void *data)
 
 /* ---- What it is made of ---- */
 
-static int find_kernel(struct vm *vm, const struct store *s, const struct spec_info *spec, struct error *err)
+static int find_kernel(struct vm *vm, const struct store *s, const struct vm_request *q, struct error *err)
 {
-	_cleanup_free_ char *guest = libexec_path("skerry-init"), *crun = program_find("crun");
+	_cleanup_free_ char *crun = program_find("crun");
 	int r;
 
-	if (!guest)
-		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-init: not installed beside the shim");
 	if (!crun) {
 		error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "crun: not installed");
 		return error_hint(err, "apt-get install crun");
 	}
-	r = spec->kernel ? kernel_find(s, spec->kernel, &vm->kernel, err) : kernel_default(s, &vm->kernel, err);
+	r = q->spec->kernel ? kernel_find(s, q->spec->kernel, &vm->kernel, err) : kernel_default(s, &vm->kernel, err);
 	if (r < 0)
 		return r;
 	vm->kernel_path = kernel_file_path(s, &vm->kernel);
-	return kernel_container_initrd_path(s, &vm->kernel, guest, crun, &vm->initrd_path, err);
+	return kernel_container_initrd_path(s, &vm->kernel, q->guest, crun, &vm->initrd_path, err);
 }
 
-static int gather(struct vm *vm, const struct spec_info *spec, struct error *err)
+static int gather(struct vm *vm, const struct vm_request *q, struct error *err)
 {
 	_cleanup_store_ struct store s = {};
 	int r = store_open(&s, err);
@@ -139,11 +136,11 @@ static int gather(struct vm *vm, const struct spec_info *spec, struct error *err
 	vm->engine = engine_find("qemu");
 	r = vm->engine->find_program(&vm->program, err);
 	if (r >= 0)
-		r = find_kernel(vm, &s, spec, err);
+		r = find_kernel(vm, &s, q, err);
 	if (r < 0)
 		return r;
 	accel_probe(s.cache_fd, vm->program, &vm->probe);
-	return accel_resolve(spec->accel, &vm->probe, &vm->accel, err);
+	return accel_resolve(q->spec->accel, &vm->probe, &vm->accel, err);
 }
 
 /* A container without limits gets what the host can give without harm; memory is the host's until the guest touches it. */
@@ -525,7 +522,7 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 	choose_size(vm, q->spec);
 	r = open_dir(vm, err);
 	if (r >= 0)
-		r = gather(vm, q->spec, err);
+		r = gather(vm, q, err);
 	if (r >= 0)
 		r = network_plan(&vm->network, q->spec, q->netns_fd, q->netns, q->id, vm->id, vm->log_fd, q->bundle_fd,
 				 record, err);

@@ -21,6 +21,7 @@ struct vm_request {
 	int bundle_fd;         /* borrowed */
 	const char *bundle;    /* its path, absolute */
 	const char *share_dir; /* the shared directory on the host, absolute */
+	const char *guest;     /* the guest's program, absolute */
 	const struct spec_info *spec;
 	int netns_fd;      /* borrowed: whose interfaces the guest takes over; -1 = none */
 	const char *netns; /* its path, for CNI plugins; NULL = none */
