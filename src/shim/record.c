@@ -9,7 +9,7 @@
 #include "base/process.h"
 #include "net/cni.h"
 #include "net/takeover.h"
-#include "shim/host_cgroup.h"
+#include "engine/host_cgroup.h"
 #include "store/store.h"
 
 #define RELEASE_WAIT_NS (2 * NS_PER_SEC)

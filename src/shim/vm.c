@@ -21,7 +21,7 @@
 #include "machine/console.h"
 #include "machine/launch.h"
 #include "machine/virtiofs.h"
-#include "shim/host_cgroup.h"
+#include "engine/host_cgroup.h"
 #include "shim/network.h"
 #include "wire/message.h"
 
@@ -359,12 +359,14 @@ static const struct agent_link_events agent_events = {
 
 /* ---- Starting ---- */
 
+/* Where the engine and the file server are accounted. The container's limits hold inside the guest. */
 static int make_cgroup(struct vm *vm, const struct spec_info *spec, struct error *err)
 {
 	int r = spec->cgroup && *spec->cgroup ? host_cgroup_plan(spec->cgroup, &vm->record->cgroups, err) : 0;
 
-	if (r >= 0)
-		r = record_step(vm, "cgroup", err);
+	if (r < 0)
+		return error_prefix(err, "config.json: linux.cgroupsPath");
+	r = record_step(vm, "cgroup", err);
 	if (r >= 0)
 		host_cgroup_make(&vm->record->cgroups);
 	return r;

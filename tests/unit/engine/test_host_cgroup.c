@@ -1,4 +1,4 @@
-#include "shim/host_cgroup.h"
+#include "engine/host_cgroup.h"
 #include "test.h"
 
 static bool ends_with(const char *s, const char *end)
@@ -33,6 +33,6 @@ TEST(what_leads_elsewhere_is_refused)
 
 		if (host_cgroup_plan(bad[i], &v, &e) != -EINVAL)
 			test_fail(__FILE__, __LINE__, "'%s' was taken", bad[i]);
-		ASSERT_CONTAINS(e.msg, "cgroupsPath");
+		ASSERT_CONTAINS(e.msg, "cgroup path");
 	}
 }

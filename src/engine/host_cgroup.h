@@ -1,5 +1,4 @@
-/* The container's cgroup on the host, where its engine and file server are put: what it uses is accounted to it, by whichever version of cgroups the
- * host has. Its limits hold inside the guest. */
+/* A cgroup of the host's, where an engine and its helpers are put: what they use is accounted there, by whichever version of cgroups the host has. */
 #pragma once
 
 #include <stdint.h>

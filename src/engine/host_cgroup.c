@@ -1,4 +1,4 @@
-#include "shim/host_cgroup.h"
+#include "engine/host_cgroup.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -48,8 +48,7 @@ int host_cgroup_plan(const char *path, struct strv *ret, struct error *err)
 	size_t n = 0;
 
 	if (!plain)
-		return error_set_kind(err, ERROR_DATA, EINVAL,
-				      "config.json: linux.cgroupsPath: '%.200s' cannot be used", path);
+		return error_set_kind(err, ERROR_DATA, EINVAL, "cgroup path '%.200s' cannot be used", path);
 	if (access(ROOT "/cgroup.controllers", F_OK) == 0) {
 		add_all(ROOT, plain, ret);
 		return 0;
