@@ -1,76 +1,7 @@
 /* Images that Docker has and gets, with a real dockerd of the test's own. */
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "base/clock.h"
 #include "base/memory.h"
-#include "cli.h"
+#include "dockerd.h"
 #include "registry.h"
-
-enum { START_S = 40 };
-
-static int daemon_pid;
-
-static struct cli in_directory(const char *script)
-{
-	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
-	const char *argv[] = { CLI_SHELL, text, NULL };
-
-	return cli_argv(argv, NULL, 120);
-}
-
-static void sh(const char *script)
-{
-	_cleanup_cli_ struct cli r = in_directory(script);
-
-	ASSERT_STATUS(r, 0);
-}
-
-static void stop_daemon(void)
-{
-	if (daemon_pid > 0) {
-		(void)kill(daemon_pid, SIGTERM);
-		(void)waitpid(daemon_pid, NULL, 0);
-	}
-	daemon_pid = 0;
-}
-
-/* dockerd with everything in the test's directory, and without a network. */
-static void start_daemon(void)
-{
-	_cleanup_free_ char *root = xasprintf("%s/data", test_tmpdir()), *state = xasprintf("%s/exec", test_tmpdir()),
-			    *host = xasprintf("unix://%s/d.sock", test_tmpdir()),
-			    *pid = xasprintf("%s/pid", test_tmpdir()), *env = xasprintf("DOCKER_HOST=%s", host);
-	const char *argv[] = { "dockerd",    "--data-root",
-			       root,         "--exec-root",
-			       state,        "--host",
-			       host,         "--pidfile",
-			       pid,          "--bridge",
-			       "none",       "--iptables=false",
-			       "--exec-opt", "native.cgroupdriver=cgroupfs",
-			       NULL };
-	uint64_t deadline = clock_monotonic_ns() + START_S * NS_PER_SEC;
-	_cleanup_cli_ struct cli have = in_directory("command -v dockerd docker");
-
-	if (geteuid() != 0)
-		test_skip("dockerd wants root");
-	if (have.status != 0)
-		test_skip("docker is not installed");
-	cli_setenv(env);
-	atexit(stop_daemon);
-	daemon_pid = cli_spawn(argv);
-	for (;;) {
-		_cleanup_cli_ struct cli r = in_directory("docker version");
-
-		if (r.status == 0)
-			return;
-		if (clock_monotonic_ns() > deadline)
-			test_fail(__FILE__, __LINE__, "dockerd does not answer: %s", r.err);
-		(void)usleep(100000); /* lint: it has no other way to say that it is there */
-	}
-}
 
 /* Names, kinds, modes, owners, sizes, times, links and contents: what must be the same wherever the tree has been. */
 #define LISTING                                                                                                   \
@@ -89,16 +20,17 @@ static void same_trees(const char *one, const char *two)
 		"(cd b && %s) >b.txt && test -s a.txt && diff a.txt b.txt",
 		one, two, LISTING, LISTING);
 
-	sh(script);
+	dockerd_sh(script);
 }
 
 static void make_docker_image(void)
 {
-	sh("mkdir -p r/bin r/etc r/srv && cp /bin/busybox r/bin/busybox && ln -s busybox r/bin/sh && echo hello "
-	   ">r/srv/motd && "
-	   "chmod 640 r/srv/motd && chown 7:8 r/srv/motd && ln r/srv/motd r/srv/link && mkfifo r/srv/fifo && "
-	   "touch -d @1000000000 r/srv/motd r/srv && tar -C r -cf r.tar . && "
-	   "docker import --change 'CMD [\"/bin/busybox\",\"cat\",\"/srv/motd\"]' --change 'ENV A=b' r.tar app:1");
+	dockerd_sh(
+		"mkdir -p r/bin r/etc r/srv && cp /bin/busybox r/bin/busybox && ln -s busybox r/bin/sh && echo hello "
+		">r/srv/motd && "
+		"chmod 640 r/srv/motd && chown 7:8 r/srv/motd && ln r/srv/motd r/srv/link && mkfifo r/srv/fifo && "
+		"touch -d @1000000000 r/srv/motd r/srv && tar -C r -cf r.tar . && "
+		"docker import --change 'CMD [\"/bin/busybox\",\"cat\",\"/srv/motd\"]' --change 'ENV A=b' r.tar app:1");
 }
 
 TEST(an_image_of_dockers_goes_in_and_runs)
@@ -106,7 +38,7 @@ TEST(an_image_of_dockers_goes_in_and_runs)
 	_cleanup_cli_ struct cli r = {};
 
 	cli_home(true);
-	start_daemon();
+	dockerd_start();
 	make_docker_image();
 	r = cli("image", "import", "docker-daemon:app:1", NULL);
 	ASSERT_STATUS(r, 0);
@@ -122,7 +54,7 @@ TEST(what_went_in_comes_out_the_same)
 	_cleanup_cli_ struct cli r = {};
 
 	cli_home(false);
-	start_daemon();
+	dockerd_start();
 	make_docker_image();
 	r = cli("image", "import", "docker-daemon:app:1", "--name", "mine:2", NULL);
 	ASSERT_STATUS(r, 0);
@@ -130,8 +62,8 @@ TEST(what_went_in_comes_out_the_same)
 	r = cli("image", "save", "mine:2", "docker-daemon:back:3", NULL);
 	ASSERT_STATUS(r, 0);
 	same_trees("app:1", "back:3");
-	sh("test \"$(docker inspect -f '{{.Config.Cmd}} {{.Config.Env}}' back:3)\" = "
-	   "\"$(docker inspect -f '{{.Config.Cmd}} {{.Config.Env}}' app:1)\"");
+	dockerd_sh("test \"$(docker inspect -f '{{.Config.Cmd}} {{.Config.Env}}' back:3)\" = "
+		   "\"$(docker inspect -f '{{.Config.Cmd}} {{.Config.Env}}' app:1)\"");
 }
 
 TEST(a_containers_files_are_an_image)
@@ -139,9 +71,9 @@ TEST(a_containers_files_are_an_image)
 	_cleanup_cli_ struct cli r = {};
 
 	cli_home(true);
-	start_daemon();
+	dockerd_start();
 	make_docker_image();
-	sh("docker create --name box app:1 && echo changed >motd && docker cp motd box:/srv/motd");
+	dockerd_sh("docker create --name box app:1 && echo changed >motd && docker cp motd box:/srv/motd");
 	r = cli("image", "import", "docker-container:box", "--name", "box:1", NULL);
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
@@ -158,7 +90,7 @@ TEST(what_is_pushed_docker_pulls_and_the_other_way_round)
 	_cleanup_cli_ struct cli r = {};
 
 	cli_home(true);
-	start_daemon();
+	dockerd_start();
 	registry_server_start(&server, false);
 	make_docker_image();
 	plain = xasprintf("127.0.0.1%s", strchr(server.host, ':'));
@@ -171,13 +103,13 @@ TEST(what_is_pushed_docker_pulls_and_the_other_way_round)
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
 	script = xasprintf("docker pull %s", ours);
-	sh(script);
+	dockerd_sh(script);
 	same_trees("app:1", ours);
 	free(script);
 	script = xasprintf(
 		"echo committed >motd && docker cp motd one:/srv/motd && docker commit one %s && docker push %s",
 		theirs, theirs);
-	sh(script);
+	dockerd_sh(script);
 	r = cli("image", "pull", "--plain-http", plain, theirs, NULL);
 	ASSERT_STATUS(r, 0);
 	cli_done(&r);
@@ -195,7 +127,7 @@ TEST(what_docker_has_not_is_said_in_one_line)
 						{ "docker-daemon:a b", "name" } };
 
 	cli_home(false);
-	start_daemon();
+	dockerd_start();
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
 		_cleanup_cli_ struct cli r = cli("image", "import", wrong[i][0], "--name", "x:1", NULL);
 

@@ -1,0 +1,122 @@
+#include "dockerd.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+enum { WORDS_MAX = 64, START_S = 60, LIMIT_S = 120 };
+
+static int daemon_pid;
+static bool with_network;
+
+static struct cli in_directory(const char *script)
+{
+	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
+	const char *argv[] = { CLI_SHELL, text, NULL };
+
+	return cli_argv(argv, NULL, LIMIT_S);
+}
+
+void dockerd_sh(const char *script)
+{
+	_cleanup_cli_ struct cli r = in_directory(script);
+
+	ASSERT_STATUS(r, 0);
+}
+
+struct cli docker(const char *first, ...)
+{
+	const char *argv[WORDS_MAX] = { "docker", first };
+	va_list ap;
+
+	va_start(ap, first);
+	for (size_t n = 2; n < WORDS_MAX && (argv[n] = va_arg(ap, const char *)); n++)
+		;
+	va_end(ap);
+	return cli_argv(argv, NULL, LIMIT_S);
+}
+
+void dockerd_stop(int sig)
+{
+	if (daemon_pid > 0) {
+		(void)kill(daemon_pid, sig);
+		(void)waitpid(daemon_pid, NULL, 0);
+	}
+	daemon_pid = 0;
+}
+
+static void stop_at_exit(void)
+{
+	if (daemon_pid > 0) {
+		/* Containers are not its children: they would outlive it. */
+		_cleanup_cli_ struct cli r = in_directory("docker ps -aq | xargs -r docker rm -f -v");
+	}
+	dockerd_stop(SIGTERM);
+}
+
+void dockerd_restart(void)
+{
+	_cleanup_free_ char *root = xasprintf("%s/data", test_tmpdir()), *state = xasprintf("%s/exec", test_tmpdir()),
+			    *host = xasprintf("unix://%s/d.sock", test_tmpdir()),
+			    *pid = xasprintf("%s/pid", test_tmpdir());
+	const char *argv[] = { "dockerd",
+			       "--data-root",
+			       root,
+			       "--exec-root",
+			       state,
+			       "--host",
+			       host,
+			       "--pidfile",
+			       pid,
+			       "--exec-opt",
+			       "native.cgroupdriver=cgroupfs",
+			       with_network ? NULL : "--bridge=none",
+			       "--iptables=false",
+			       NULL };
+	uint64_t deadline = clock_monotonic_ns() + START_S * NS_PER_SEC;
+
+	daemon_pid = cli_spawn(argv);
+	for (;;) {
+		_cleanup_cli_ struct cli r = in_directory("docker version");
+
+		if (r.status == 0)
+			return;
+		if (clock_monotonic_ns() > deadline)
+			test_fail(__FILE__, __LINE__, "dockerd does not answer: %s", r.err);
+		(void)usleep(100000); /* lint: it has no other way to say that it is there */
+	}
+}
+
+void dockerd_start(void)
+{
+	_cleanup_free_ char *env = xasprintf("DOCKER_HOST=unix://%s/d.sock", test_tmpdir());
+	_cleanup_cli_ struct cli have = in_directory("command -v dockerd docker");
+
+	if (geteuid() != 0)
+		test_skip("dockerd wants root");
+	if (have.status != 0)
+		test_skip("docker is not installed");
+	cli_setenv(env);
+	atexit(stop_at_exit);
+	dockerd_restart();
+}
+
+void dockerd_start_with_network(void)
+{
+	if (geteuid() != 0)
+		test_skip("dockerd wants root");
+	ASSERT_OK(unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ? -errno : 0);
+	/* Apart from the host's, and shared as those are: what is mounted later must be seen by containers' shims that run already. */
+	ASSERT_OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0);
+	ASSERT_OK(mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0 ? -errno : 0);
+	dockerd_sh("ip link set lo up");
+	with_network = true;
+	dockerd_start();
+}

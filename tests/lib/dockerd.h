@@ -1,0 +1,18 @@
+/* A dockerd of the test's own: data, state and socket in the test's directory. DOCKER_HOST names it for every command that follows. */
+#pragma once
+
+#include "cli.h"
+
+/* Starts it without networks: for images, and for containers that are not run. Skips the test where something is missing. It is stopped when the
+ * test's process ends, its containers removed before. Call cli_home() first: what a daemon that was killed leaves running is found by it. */
+void dockerd_start(void);
+/* The same in a network and mount namespace of the test's own, in which bridges, published ports and networks of one's own work; the ports are
+ * published on this process' 127.0.0.1. */
+void dockerd_start_with_network(void);
+/* Stops it, or kills it with @sig, and waits; starts it again with what it had. */
+void dockerd_stop(int sig);
+void dockerd_restart(void);
+/* docker with these words (the last one NULL), within two minutes. */
+struct cli docker(const char *first, ...) __attribute__((sentinel));
+/* A script in the test's directory; fails the test unless it succeeds. */
+void dockerd_sh(const char *script);
