@@ -85,7 +85,7 @@ static int user_paths(struct store *s, struct error *err)
 	return 0;
 }
 
-static int find_paths(struct store *s, struct error *err)
+static int find_home(struct store *s, struct error *err)
 {
 	const char *instance = getenv("SKERRY_HOME");
 
@@ -98,6 +98,19 @@ static int find_paths(struct store *s, struct error *err)
 	s->cache_path = xstrdup("/var/cache/skerry");
 	s->run_path = xstrdup("/run/skerry");
 	return 0;
+}
+
+static int find_paths(struct store *s, struct error *err)
+{
+	const char *run = absolute_env("SKERRY_RUN_DIR");
+	int r = find_home(s, err);
+
+	/* A home on a volume that outlives this system: what belongs to this boot stays out of it. */
+	if (r >= 0 && run) {
+		free(s->run_path);
+		s->run_path = xstrdup(run);
+	}
+	return r;
 }
 
 static int cannot_create(int r, const char *path, struct error *err)

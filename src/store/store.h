@@ -11,7 +11,8 @@
  *   images/index.json, images/blobs/sha256/, images/disks/HEX/{disk.raw,meta.json}
  *   kernels/NAME/{vmlinux,initrd,modules/,meta.json}
  *   machines/NAME/{machine.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/.lock for names
- * config, cache and run directories follow XDG, or are SKERRY_HOME/{config,cache,run}. All are mode 0700. */
+ * config, cache and run directories follow XDG, or are SKERRY_HOME/{config,cache,run}; SKERRY_RUN_DIR (absolute) overrides the
+ * last. All are mode 0700. */
 struct store {
 	char *home_path, *config_path, *cache_path, *run_path; /* owned, absolute */
 	int home_fd, config_fd, cache_fd, run_fd;              /* owned; directories, created when missing */

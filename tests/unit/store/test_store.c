@@ -13,6 +13,7 @@
 static void clear_environment(void)
 {
 	unsetenv("SKERRY_HOME");
+	unsetenv("SKERRY_RUN_DIR");
 	unsetenv("XDG_DATA_HOME");
 	unsetenv("XDG_CONFIG_HOME");
 	unsetenv("XDG_CACHE_HOME");
@@ -68,6 +69,22 @@ TEST(skerry_home_holds_everything)
 	ASSERT(fcntl(s.home_fd, F_GETFD) & FD_CLOEXEC);
 	ASSERT(fcntl(s.kernels_fd, F_GETFD) & FD_CLOEXEC);
 	ASSERT_OK(store_open(&again, NULL));
+}
+
+TEST(what_belongs_to_this_boot_can_be_elsewhere)
+{
+	_cleanup_free_ char *home = xasprintf("%s/home", test_tmpdir()), *run = xasprintf("%s/run", test_tmpdir());
+	_cleanup_store_ struct store s = {}, ignored = {};
+
+	setenv("SKERRY_HOME", home, 1);
+	setenv("SKERRY_RUN_DIR", run, 1);
+	ASSERT_OK(store_open(&s, NULL));
+	ASSERT_STREQ(s.home_path, home);
+	ASSERT_STREQ(s.run_path, run);
+	check_mode(run);
+	setenv("SKERRY_RUN_DIR", "relative/is/ignored", 1);
+	ASSERT_OK(store_open(&ignored, NULL));
+	ASSERT(after_prefix(ignored.run_path, home));
 }
 
 TEST(a_relative_home_is_made_absolute)
