@@ -18,6 +18,7 @@ static const struct json_field interface_fields[] = {
 const struct json_field seed_fields[] = {
 	{ "hostname", JSON_STRING, offsetof(struct seed, hostname), JSON_REQUIRED },
 	{ "user", JSON_STRING, offsetof(struct seed, user), 0 },
+	{ "password", JSON_STRING, offsetof(struct seed, password), 0 },
 	{ "home", JSON_BOOL, offsetof(struct seed, home), 0 },
 	{ "authorized_keys", JSON_STRINGS, offsetof(struct seed, authorized_keys), 0 },
 	{ "host_key", JSON_STRING, offsetof(struct seed, host_key), 0 },
@@ -32,6 +33,8 @@ void seed_done(struct seed *s)
 {
 	if (s->host_key)
 		explicit_bzero(s->host_key, strlen(s->host_key));
+	if (s->password)
+		explicit_bzero(s->password, strlen(s->password));
 	json_fields_done(seed_fields, s);
 	*s = (struct seed){};
 }

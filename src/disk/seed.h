@@ -29,8 +29,9 @@ struct seed_interface {
 /* Everything owned. Holds a private key: seed_done() wipes it. */
 struct seed {
 	char *hostname;
-	char *user; /* default user: made in the image's own way, with sudo; NULL = the image's own */
-	bool home;  /* a second disk, serial "home", belongs on /home */
+	char *user;     /* default user: made in the image's own way, with sudo; NULL = the image's own */
+	char *password; /* of the default user, as crypt(5) has it; NULL = locked */
+	bool home;      /* a second disk, serial "home", belongs on /home */
 	struct strv authorized_keys;
 	char *host_key, *host_key_public; /* ed25519, OpenSSH's text forms; NULL = the guest makes its own */
 	struct seed_interface *interfaces;

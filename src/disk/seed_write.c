@@ -74,6 +74,20 @@ static struct json *home_mount(void)
 	return list;
 }
 
+/* An account that is there already keeps the password that it was made with, unless it is set here; and nobody has to change it at once. */
+static struct json *chpasswd(const struct seed *s)
+{
+	struct json *o = json_object(), *users = json_array(), *user = json_object();
+
+	json_set_bool(o, "expire", false);
+	json_set_string(user, "name", s->user);
+	json_set_string(user, "password", s->password);
+	json_set_string(user, "type", "hash");
+	json_append(users, user);
+	json_set(o, "users", users);
+	return o;
+}
+
 static struct json *cloud_config(const struct seed *s)
 {
 	struct json *o = json_object(), *users = json_array(), *how = json_array();
@@ -90,8 +104,15 @@ static struct json *cloud_config(const struct seed *s)
 
 		json_set_string(user, "name", s->user);
 		json_set_string(user, "sudo", "ALL=(ALL) NOPASSWD:ALL");
-		json_set_bool(user, "lock_passwd", true);
+		json_set_bool(user, "lock_passwd", !s->password);
+		if (s->password)
+			json_set_string(user, "passwd", s->password);
 		json_set(o, "user", user);
+	}
+	if (s->password) {
+		json_set_bool(o, "ssh_pwauth", true);
+		if (s->user)
+			json_set(o, "chpasswd", chpasswd(s));
 	}
 	json_append_string(users, "default");
 	json_set(o, "users", users);

@@ -149,6 +149,51 @@ static int write_keys(const Skerry__Agent__V1__User *u, const struct account *a,
 	return ssh < 0 ? -errno : root_write_at(ssh, "authorized_keys", keys.p, keys.len, 0600, a->uid, a->gid);
 }
 
+/* The password's field of the account's line; the rest of the file as it is. */
+static int set_password(const char *name, const char *password, int root)
+{
+	_cleanup_buf_ struct buf text = { 0 }, out = { 0 };
+	_cleanup_close_ int fd = root_open(root, "/etc/shadow", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	size_t n = strlen(name);
+	bool found = false;
+	struct stat st;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = fstat(fd, &st) < 0 ? -errno : file_read_fd(fd, FILE_BYTES_MAX, &text);
+	if (r < 0)
+		return r;
+	for (const char *line = text.p; line && *line;) {
+		size_t length = strcspn(line, "\n");
+
+		if (!found && length > n && strncmp(line, name, n) == 0 && line[n] == ':') {
+			const char *rest = memchr(line + n + 1, ':', length - n - 1);
+
+			buf_addf(&out, "%s:%s%.*s\n", name, password, rest ? (int)(line + length - rest) : 0,
+				 rest ? rest : "");
+			found = true;
+		} else {
+			buf_add(&out, line, length);
+			buf_addc(&out, '\n');
+		}
+		line += length + (line[length] == '\n');
+	}
+	return found ? root_write(root, "/etc/shadow", out.p, out.len, st.st_mode & 07777, st.st_uid, st.st_gid)
+		     : -ENOENT;
+}
+
+/* sshd takes the first value that it reads, and reads this directory by name before anything else. */
+static int let_passwords_in(int root)
+{
+	static const char text[] = "PasswordAuthentication yes\n";
+	_cleanup_close_ int dir = root_open(root, "/etc/ssh/sshd_config.d", O_PATH | O_DIRECTORY, 0);
+
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir;
+	return root_write_at(dir, "00-skerry-password.conf", text, strlen(text), 0600, 0, 0);
+}
+
 int user_apply(const Skerry__Agent__V1__User *u, int root, struct error *err)
 {
 	_cleanup_account_ struct account a = { 0 };
@@ -168,5 +213,14 @@ int user_apply(const Skerry__Agent__V1__User *u, int root, struct error *err)
 			return error_set_errno(err, -r, "user '%s': cannot allow sudo", u->name);
 	}
 	r = write_keys(u, &a, root);
-	return r < 0 ? error_set_errno(err, -r, "user '%s': cannot write the keys", u->name) : 0;
+	if (r < 0)
+		return error_set_errno(err, -r, "user '%s': cannot write the keys", u->name);
+	if (!*u->password)
+		return 0;
+	if (u->password[strcspn(u->password, ":\n")])
+		return error_set(err, EINVAL, "user '%s': no password as crypt(5) has it", u->name);
+	r = set_password(a.name, u->password, root);
+	if (r == 0)
+		r = let_passwords_in(root);
+	return r < 0 ? error_set_errno(err, -r, "user '%s': cannot set the password", u->name) : 0;
 }

@@ -73,6 +73,19 @@ static int resolve_ports(struct monitor *m, struct error *err)
 	return 0;
 }
 
+static int read_password(struct monitor *m, char **ret, struct error *err)
+{
+	_cleanup_buf_ struct buf b = {};
+	int r = file_read_at(m->machine_fd, MACHINE_PASSWORD, 4096, &b);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return error_set_errno(err, r, "machine '%s': cannot read its password", m->name.s);
+	*ret = buf_take(&b);
+	return 0;
+}
+
 int monitor_read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err)
 {
 	_cleanup_free_ char *private_path = NULL;
@@ -84,6 +97,9 @@ int monitor_read_secrets(struct monitor *m, struct boot_secrets *b, struct error
 	b->realtime_ns = clock_realtime_ns();
 	if (!m->facts.image.ssh)
 		return 0;
+	r = read_password(m, &b->password, err);
+	if (r < 0)
+		return r;
 	r = file_read_at(m->machine_fd, "ssh/ssh_host_ed25519_key", 8192, &b->host_key);
 	if (r >= 0)
 		r = file_read_at(m->machine_fd, "ssh/ssh_host_ed25519_key.pub", 8192, &b->host_key_public);

@@ -140,6 +140,19 @@ static int write_user_data(int dir, const struct machine_spec *spec, bool durabl
 	return r < 0 ? error_set_errno(err, r, "cannot write the user data of machine '%s'", spec->name) : 0;
 }
 
+int machine_password_write(int machine_fd, const struct machine_spec *spec, struct error *err)
+{
+	int r = fault_point("create.password");
+
+	if (r >= 0 && !spec->password) {
+		r = unlinkat(machine_fd, MACHINE_PASSWORD, 0) < 0 && errno != ENOENT ? -errno : 0;
+	} else if (r >= 0) {
+		r = file_write_at(machine_fd, MACHINE_PASSWORD, spec->password, strlen(spec->password), 0600,
+				  FILE_DURABLE);
+	}
+	return r < 0 ? error_set_errno(err, r, "cannot write the password of machine '%s'", spec->name) : 0;
+}
+
 /* By skerry-image, which has the library. */
 static int make_answers(int dir, struct machine_spec *spec, struct error *err)
 {
@@ -267,6 +280,8 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 		r = make_host_key(dir, dir_path, spec->name, err);
 	if (r >= 0 && spec->user_data)
 		r = write_user_data(dir, spec, durable, err);
+	if (r >= 0 && spec->password)
+		r = machine_password_write(dir, spec, err);
 	if (r < 0)
 		return r;
 	r = fault_point("create.lock");

@@ -75,6 +75,11 @@ int machine_info_load(const struct store *s, const struct name *name, struct mac
  * that it exists whole or not at all. Errors: EXISTS; NOT_FOUND image; USAGE (machine_spec_check). @durable false for --rm machines. */
 int machine_create(const struct store *s, struct machine_spec *spec, bool durable, struct error *err);
 
+/* Gives a machine that does not run the settings of @wanted: cpus, memory, ssh keys, user, hostname, password, user data, publish, net, accel, and
+ * a system disk that is larger than the one it has (smaller changes nothing). What makes it the machine that it is - name, id, image,
+ * kernel, shape - stays. Errors: NOT_FOUND; BUSY while it runs; USAGE (machine_spec_check). */
+int machine_update(const struct store *s, const struct machine_spec *wanted, struct error *err);
+
 struct start_options {
 	uint64_t lock_wait_ns; /* 0 = fail at once with BUSY */
 	bool hold_main;        /* the main process waits for a client to attach before it starts */

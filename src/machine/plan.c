@@ -340,6 +340,9 @@ void boot_secrets_done(struct boot_secrets *b)
 	buf_done(&b->host_key);
 	buf_done(&b->host_key_public);
 	free(b->client_key);
+	if (b->password)
+		explicit_bzero(b->password, strlen(b->password));
+	free(b->password);
 	explicit_bzero(b, sizeof(*b));
 }
 
@@ -356,7 +359,8 @@ void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, cons
 	_cleanup_free_ char *account = image_config_account(&f->image, spec);
 
 	*ret = (struct seed){
-		.hostname = xstrdup(spec->name),
+		.hostname = xstrdup(spec->hostname ? spec->hostname : spec->name),
+		.password = xstrdup(secrets->password),
 		/* root is there without being made. */
 		.user = account && !streq(account, "root") ? TAKE_PTR(account) : NULL,
 		/* A system that was installed with its home knows where that is. */
@@ -401,7 +405,7 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 
 	c.token = (ProtobufCBinaryData){ sizeof(secrets->token), xmemdup(secrets->token, sizeof(secrets->token)) };
 	c.random_seed = (ProtobufCBinaryData){ sizeof(secrets->seed), xmemdup(secrets->seed, sizeof(secrets->seed)) };
-	c.hostname = spec->name;
+	c.hostname = spec->hostname ? spec->hostname : spec->name;
 	c.machine_id = spec->id;
 	system.serial = system_id;
 	system.mount = slash;
@@ -435,6 +439,8 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	user.create = user.sudo = spec->user && !streq(account, "root");
 	user.authorized_keys = authorized.items;
 	user.n_authorized_keys = authorized.n;
+	if (secrets->password)
+		user.password = secrets->password;
 	c.users = users;
 	c.n_users = f->image.ssh ? 1 : 0;
 	key.name = key_name;

@@ -51,6 +51,7 @@ struct plan {
 #define MACHINE_NVRAM     "nvram" /* files in machine_dir */
 #define MACHINE_SEED      "seed.iso"
 #define MACHINE_USER_DATA "user-data"
+#define MACHINE_PASSWORD  "password"
 #define MACHINE_ANSWERS   "answers.iso"
 #define MACHINE_HOME      "home.qcow2"
 /* Pure. Everything borrowed must outlive @ret. Errors: kind CONFIG naming the setting. */
@@ -66,6 +67,7 @@ struct boot_secrets {
 	uint64_t realtime_ns;
 	struct buf host_key, host_key_public; /* owned; empty when the image has no ssh server */
 	char *client_key;                     /* owned: authorized_keys line, may be NULL */
+	char *password;                       /* owned: the user's, as crypt(5) has it; NULL = none */
 };
 void boot_secrets_done(struct boot_secrets *b);
 /* What the seed of a machine that boots by firmware is made from. @user_data: the user's, NULL = none. */

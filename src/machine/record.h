@@ -9,6 +9,8 @@ int machine_spec_load(int machine_fd, const char *name, struct machine_spec *ret
 int machine_state_load(const struct store *s, const char *name, struct machine_state *ret, struct error *err);
 struct process_id machine_process(uint64_t pid, uint64_t start);
 bool machine_recorded_alive(uint64_t pid, uint64_t start);
+/* spec->password into a file of its own, or no such file. */
+int machine_password_write(int machine_fd, const struct machine_spec *spec, struct error *err);
 /* Writes how a run ended, durably. */
 int machine_exit_save(int machine_fd, const char *name, const struct machine_exit *e, struct error *err);
 

@@ -32,6 +32,7 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("publish", JSON_STRINGS, publish),
 	FIELD("ssh_keys", JSON_STRINGS, ssh_keys),
 	FIELD("user", JSON_STRING, user),
+	FIELD("hostname", JSON_STRING, hostname),
 	FIELD("workdir", JSON_STRING, workdir),
 	FIELD("stop_signal", JSON_STRING, stop_signal),
 	FIELD("restart", JSON_ENUM, restart, .names = restart_names),
@@ -57,9 +58,12 @@ void machine_spec_init(struct machine_spec *s)
 void machine_spec_done(struct machine_spec *s)
 {
 	json_fields_done(machine_spec_fields, s);
+	if (s->password)
+		explicit_bzero(s->password, strlen(s->password));
+	free(s->password);
 	free(s->user_data);
 	free(s->answers_path);
-	s->user_data = s->answers_path = NULL;
+	s->password = s->user_data = s->answers_path = NULL;
 }
 
 /* The memory that this process may use: the host's, or less in a cgroup; the cgroup is not asked, as limits change. */

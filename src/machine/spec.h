@@ -31,6 +31,7 @@ struct machine_spec {
 	struct strv publish;  /* "[IP:]HOST:GUEST[/udp]" */
 	struct strv ssh_keys; /* authorized_keys lines, besides skerry's own client key */
 	char *user;           /* NULL = the image's */
+	char *hostname;       /* the guest's; NULL = the machine's name */
 	char *workdir;        /* of the main process and of exec; NULL = the image's */
 	char *stop_signal;    /* what ends the main process; NULL = the image's, else the guest decides */
 	int restart;          /* enum restart_policy */
@@ -47,6 +48,7 @@ struct machine_spec {
 	bool answers;    /* draft: answers.iso is there */
 	uint64_t created_ns;
 	char *answers_path; /* a directory; not in the record either: machine_create() makes answers.iso of it */
+	char *password;     /* of @user, as crypt(5) has it; not in the record: a file of its own. NULL = none fits */
 	char *user_data; /* for cloud-init; not in the record: machine_create() writes it to a file of its own, as it may hold secrets */
 };
 

@@ -38,6 +38,31 @@ static const char *string_at(const struct json *j, const char *a, const char *b)
 	return json_string(b ? json_get(json_get(j, a), b) : json_get(j, a));
 }
 
+TEST(a_password_is_set_and_asked_for)
+{
+	_cleanup_(seed_documents_done) struct seed_documents with = {}, without = {};
+	_cleanup_json_ struct json *user = NULL, *none = NULL;
+	_cleanup_seed_ struct seed s = {};
+	const struct json *first;
+	bool on = false;
+
+	make(&s);
+	ASSERT_OK(seed_render(&s, &without, NULL));
+	none = parse(&without.user_data);
+	ASSERT(!json_get(none, "chpasswd") && !json_get(none, "ssh_pwauth"));
+	s.password = xstrdup("$6$salt$hash");
+	ASSERT_OK(seed_render(&s, &with, NULL));
+	user = parse(&with.user_data);
+	ASSERT_STREQ(string_at(user, "user", "passwd"), "$6$salt$hash");
+	ASSERT(json_bool(json_get(user, "ssh_pwauth"), &on) && on);
+	ASSERT(json_bool(json_get(json_get(user, "chpasswd"), "expire"), &on) && !on);
+	first = json_at(json_get(json_get(user, "chpasswd"), "users"), 0);
+	ASSERT_STREQ(json_string(json_get(first, "name")), "dev");
+	ASSERT_STREQ(json_string(json_get(first, "password")), "$6$salt$hash");
+	/* Another password is another instance, so that it is applied. */
+	ASSERT(!streq(with.instance_id, without.instance_id));
+}
+
 TEST(every_setting_is_in_the_documents)
 {
 	_cleanup_(seed_documents_done) struct seed_documents d = {};

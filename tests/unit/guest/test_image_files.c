@@ -92,6 +92,27 @@ TEST(a_missing_user_is_made_with_the_next_free_number)
 	assert_file(root, "etc/group", "root:x:0:\nothers:x:1001:\ndev.x:x:1002:\n", 0644);
 }
 
+TEST(a_password_takes_its_field_and_lets_ssh_ask_for_it)
+{
+	_cleanup_close_ int root = image();
+	char name[] = "dev", first[] = "$6$salt$one", second[] = "$6$salt$two", bad[] = "a:b";
+	Skerry__Agent__V1__User u = user(name, true);
+
+	need_root();
+	ASSERT_OK(mkdirat(root, "etc/ssh", 0755));
+	ASSERT_OK(mkdirat(root, "etc/ssh/sshd_config.d", 0755));
+	u.password = first;
+	ASSERT_OK(user_apply(&u, root, NULL));
+	assert_file(root, "etc/shadow", "root:*:1::::::\ndev:$6$salt$one:19000:0:99999:7:::\n", 0640);
+	assert_file(root, "etc/ssh/sshd_config.d/00-skerry-password.conf", "PasswordAuthentication yes\n", 0600);
+	u.password = second;
+	ASSERT_OK(user_apply(&u, root, NULL));
+	assert_file(root, "etc/shadow", "root:*:1::::::\ndev:$6$salt$two:19000:0:99999:7:::\n", 0640);
+	u.password = bad;
+	ASSERT_EQ(user_apply(&u, root, NULL), -EINVAL);
+	assert_file(root, "etc/shadow", "root:*:1::::::\ndev:$6$salt$two:19000:0:99999:7:::\n", 0640);
+}
+
 TEST(an_unknown_user_is_an_error_without_create)
 {
 	_cleanup_close_ int root = image();

@@ -149,6 +149,8 @@ TEST(the_seed_says_what_the_agent_would_be_told)
 	ASSERT_EQ(seed.interfaces[0].addresses.n, 0);
 	seed_done(&seed);
 	spec.user = xstrdup("ann");
+	spec.hostname = xstrdup("harbour");
+	secrets.password = xstrdup("$6$salt$hash");
 	free(spec.net);
 	spec.net = xstrdup("none");
 	facts.home_base = xstrdup("/i/blank.raw");
@@ -156,6 +158,8 @@ TEST(the_seed_says_what_the_agent_would_be_told)
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	plan_seed(&spec, &facts, &p, &secrets, "#!/bin/sh\n", &seed);
 	ASSERT_STREQ(seed.user, "ann");
+	ASSERT_STREQ(seed.hostname, "harbour");
+	ASSERT_STREQ(seed.password, "$6$salt$hash");
 	ASSERT_STREQ(seed.user_data, "#!/bin/sh\n");
 	ASSERT_EQ(seed.n_interfaces, 0);
 	ASSERT(seed.home);
@@ -245,6 +249,7 @@ TEST(the_guest_is_told_what_it_needs)
 	facts.home_base = xstrdup("/i/blank.raw");
 	c = boot_config(&spec, &facts);
 	ASSERT_STREQ(c->hostname, "web");
+	ASSERT_STREQ(c->users[0]->password, "");
 	ASSERT_STREQ(c->machine_id, spec.id);
 	ASSERT_EQ(c->token.len, 16);
 	ASSERT_EQ(c->n_disks, 2);
