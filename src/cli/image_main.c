@@ -13,6 +13,7 @@
 /* One a line, as others join. */
 /* clang-format off */
 static const struct verb *const families[] = {
+	image_adopt_verbs,
 	image_build_verbs,
 	image_commit_verbs,
 	image_firmware_verbs,

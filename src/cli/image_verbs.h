@@ -15,6 +15,7 @@ struct verb {
 	int (*run)(const struct store *s, int argc, char **argv, struct error *err);
 };
 
+extern const struct verb image_adopt_verbs[];    /* image_adopt.c: adopt-disk */
 extern const struct verb image_build_verbs[];    /* image_build.c: list-recipes, build-image */
 extern const struct verb image_commit_verbs[];   /* image_commit.c: commit-disk */
 extern const struct verb image_firmware_verbs[]; /* image_firmware.c: write-seed, write-answers, seal-image */

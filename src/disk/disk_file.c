@@ -337,6 +337,43 @@ static int readable(int fd, const char *what, const char *scratch_path, struct e
 	return r < 0 ? error_set_errno(err, r, "%s: cannot copy it", what) : TAKE_FD(copy);
 }
 
+int disk_file_peek(int fd, enum disk_file_kind kind, const char *what, const char *scratch_path, void *p, size_t n,
+		   struct error *err)
+{
+	const char *argv[] = { "qemu-img",
+			       "dd",
+			       "-f",
+			       disk_file_name(kind),
+			       "-O",
+			       "raw",
+			       "if=/proc/self/fd/3",
+			       "of=/proc/self/fd/4",
+			       "bs=4096",
+			       "count=1",
+			       NULL };
+	_cleanup_free_ char *path = xasprintf("%s/peek", scratch_path);
+	_cleanup_close_ int in = -EBADF, out = -EBADF;
+	struct limits l = { .file_bytes = 1 << 20, .cpu_s = CPU_BASE_S };
+	int r = disk_file_check(fd, kind, what, err);
+
+	if (r < 0)
+		return r;
+	in = readable(fd, what, scratch_path, err);
+	if (in < 0)
+		return in;
+	out = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void)unlink(path);
+	if (out < 0 || (geteuid() == 0 && fchown(out, NOBODY_UID, NOBODY_UID) < 0))
+		return error_set_errno(err, errno, "%s: cannot look into it", what);
+	r = run(argv, (const struct spawn_fd[]){ { in, IN_FD }, { out, OUT_FD } }, 2, &l, 0, NULL, what, err);
+	if (r < 0)
+		return r;
+	memset(p, 0, n);
+	if (pread(out, p, n, 0) < 0)
+		return error_set_errno(err, errno, "%s: cannot look into it", what);
+	return 0;
+}
+
 static int convert_into(int in, enum disk_file_kind kind, const char *what, int out, uint64_t bytes, uint64_t in_bytes,
 			struct error *err)
 {

@@ -37,6 +37,10 @@ int disk_file_check(int fd, enum disk_file_kind kind, const char *what, struct e
  * have CPU time in proportion to the size. Errors: kind UNAVAILABLE without qemu-img; kind DATA for a damaged file; ENOSPC. */
 int disk_file_convert(int fd, enum disk_file_kind kind, const char *what, int dirfd, const char *name,
 		      const char *scratch_path, uint64_t *ret_bytes, struct error *err);
+/* The first @n bytes (at most 4096) that a machine would see on it; the rest of @p is zeroed where it is shorter. As disk_file_convert()
+ * otherwise. */
+int disk_file_peek(int fd, enum disk_file_kind kind, const char *what, const char *scratch_path, void *p, size_t n,
+		   struct error *err);
 /* What is inside of DISK_FILE_PACKED; DISK_FILE_NONE also for an archive of files. The file's position is where it was. */
 enum disk_file_kind disk_file_recognise_packed(int fd);
 /* Decompresses @fd (DISK_FILE_PACKED) into the empty file @to, holes for zeros. Errors: kind DATA; -EFBIG above @max_bytes. */
