@@ -5,7 +5,7 @@ set -eu
 
 run_packages='
 gcc libc6-dev make meson ninja-build pkg-config musl-tools scdoc
-protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libisal-dev libcurl4-openssl-dev libssl-dev libext2fs-dev libseccomp-dev libyaml-dev zlib1g-dev
+protobuf-c-compiler libprotobuf-c-dev libjson-c-dev libarchive-dev libisal-dev libcurl4-openssl-dev libssl-dev libext2fs-dev libcrypt-dev libseccomp-dev libyaml-dev zlib1g-dev
 crun qemu-system-x86 qemu-system-common qemu-utils ovmf passt openssh-client mmdebstrap uidmap busybox-static e2fsprogs ca-certificates
 '
 check_packages='

@@ -1,0 +1,155 @@
+#include "docker/base.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/spawn.h"
+#include "json/json.h"
+#include "store/paths.h"
+
+#define RECORD           "base.json"
+#define ADOPT_TIMEOUT_NS (600 * NS_PER_SEC)
+
+static const struct json_field base_fields[] = {
+	{ "path", JSON_STRING, offsetof(struct base, path), JSON_REQUIRED },
+	{ "digest", JSON_STRING, offsetof(struct base, digest), JSON_REQUIRED },
+	{ "virtual_bytes", JSON_U64, offsetof(struct base, virtual_bytes), JSON_REQUIRED },
+	{ "file_system", JSON_BOOL, offsetof(struct base, file_system), JSON_REQUIRED },
+	{ "bytes", JSON_U64, offsetof(struct base, bytes), 0 },
+	{ "changed_ns", JSON_U64, offsetof(struct base, changed_ns), 0 },
+	{ "inode", JSON_U64, offsetof(struct base, inode), 0 },
+	{},
+};
+
+static const struct json_field answer_fields[] = {
+	{ "digest", JSON_STRING, offsetof(struct base, digest), JSON_REQUIRED },
+	{ "virtual_bytes", JSON_U64, offsetof(struct base, virtual_bytes), JSON_REQUIRED },
+	{ "file_system", JSON_BOOL, offsetof(struct base, file_system), JSON_REQUIRED },
+	{},
+};
+
+void base_done(struct base *b)
+{
+	json_fields_done(base_fields, b);
+	*b = (struct base){};
+}
+
+static bool is_disk_name(const char *name)
+{
+	static const char *const ends[] = { ".qcow2", ".img", ".raw" };
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		size_t k = strlen(ends[i]);
+
+		if (n > k && name[0] != '.' && streq(name + n - k, ends[i]))
+			return true;
+	}
+	return false;
+}
+
+static void list_disks(const char *dir, struct strv *ret)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (is_disk_name(e->d_name))
+			strv_addf(ret, "%s/%s", dir, e->d_name);
+	if (d)
+		(void)closedir(d);
+}
+
+/* /disk is where images of the containerDisk kind have theirs. */
+static int choose_path(const struct settings *settings, char **ret, struct error *err)
+{
+	static const char *const places[] = { "/image", "/disk" };
+	_cleanup_strv_ struct strv found = {};
+
+	if (settings->boot) {
+		*ret = xstrdup(settings->boot);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(places) && !found.n; i++)
+		list_disks(places[i], &found);
+	if (found.n == 1) {
+		*ret = xstrdup(found.items[0]);
+		return 0;
+	}
+	if (!found.n) {
+		error_set_kind(err, ERROR_CONFIG, ENOENT,
+			       "no base disk: /image and /disk have no file *.qcow2, *.img or *.raw");
+		return error_hint(err, "use an image that brings one (skerry/debian), mount one (-v $PWD/disk.qcow2:"
+				       "/image/disk.qcow2:ro), or name one with BOOT");
+	}
+	error_set_kind(err, ERROR_CONFIG, EEXIST, "more than one base disk: %s and %s", found.items[0], found.items[1]);
+	return error_hint(err, "name the one to boot with BOOT");
+}
+
+static void identify(struct base *b, const struct stat *st)
+{
+	b->bytes = (uint64_t)st->st_size;
+	b->inode = (uint64_t)st->st_ino;
+	b->changed_ns = (uint64_t)st->st_mtim.tv_sec * NS_PER_SEC + (uint64_t)st->st_mtim.tv_nsec;
+}
+
+/* Is what is on record still so? The store must have the image as well. */
+static bool still_known(const struct store *s, const struct base *now, const struct base *then)
+{
+	const char *hex = then->digest ? after_prefix(then->digest, "sha256:") : NULL;
+	_cleanup_free_ char *meta = hex ? xasprintf("disks/%s/meta.json", hex) : NULL;
+
+	return meta && streq(now->path, then->path) && now->bytes == then->bytes && now->inode == then->inode &&
+	       now->changed_ns == then->changed_ns && faccessat(s->images_fd, meta, F_OK, 0) == 0;
+}
+
+static int adopt(struct base *b, struct error *err)
+{
+	_cleanup_free_ char *program = libexec_path("skerry-image");
+	const char *argv[] = { program, "adopt-disk", b->path, NULL };
+	_cleanup_json_ struct json *tree = NULL;
+	_cleanup_buf_ struct buf out = {};
+	struct spawn sp = SPAWN_INIT;
+	int r;
+
+	if (!program)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed");
+	sp.argv = argv;
+	r = spawn_check(&sp, NULL, &out, 65536, ADOPT_TIMEOUT_NS, err);
+	if (r >= 0)
+		r = json_parse(out.p ? out.p : "", out.len, "what skerry-image says", &tree, err);
+	return r < 0 ? r : json_load(tree, answer_fields, b, "what skerry-image says", err);
+}
+
+int base_find(const struct store *s, const struct settings *settings, struct base *ret, struct error *err)
+{
+	_cleanup_base_ struct base b = {}, then = {};
+	_cleanup_json_ struct json *tree = NULL;
+	struct stat st;
+	int r = choose_path(settings, &b.path, err);
+
+	if (r < 0)
+		return r;
+	if (stat(b.path, &st) < 0)
+		return error_set_kind(err, ERROR_CONFIG, errno, "base disk '%s': %s", b.path, strerror(errno));
+	identify(&b, &st);
+	if (record_read(s->home_fd, RECORD, RECORD, base_fields, &then, &tree, NULL) >= 0 &&
+	    still_known(s, &b, &then)) {
+		*ret = then;
+		then = (struct base){};
+		return 0;
+	}
+	r = adopt(&b, err);
+	if (r >= 0)
+		r = record_write(s->home_fd, RECORD, RECORD, base_fields, &b, &tree, RECORD_DURABLE, err);
+	if (r < 0)
+		return r;
+	*ret = b;
+	b = (struct base){};
+	return 0;
+}
