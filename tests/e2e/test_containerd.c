@@ -297,13 +297,13 @@ TEST(a_killed_shims_address_is_given_back)
 
 TEST(the_network_may_come_before_the_start)
 {
-	_cleanup_free_ char *script =
-		xasprintf("nsenter -t %s --net --mount ctr -a '%s/c.sock' run --rm --cni --runtime "
-			  "io.containerd.skerry.v1 " CTD_IMAGE " c1 sh -c 'ip -4 a show eth0; ping -c1 -w10 10.77.0.1'",
-			  "$(cat daemon.pid)", test_tmpdir());
+	_cleanup_free_ char *script = NULL;
 
 	ctd_start_with_network();
-	ctd_sh("ps -eo pid,args | grep '[c]ontainerd --config '$PWD | head -1 | awk '{print $1}' >daemon.pid");
+	script =
+		xasprintf("nsenter -t %d --net --mount ctr -a '%s/c.sock' run --rm --cni --runtime "
+			  "io.containerd.skerry.v1 " CTD_IMAGE " c1 sh -c 'ip -4 a show eth0; ping -c1 -w10 10.77.0.1'",
+			  ctd_pid(), test_tmpdir());
 	ctd_sh(script);
 	ASSERT_EQ(leases(), 0);
 	ctd_nothing_left();

@@ -79,6 +79,11 @@ struct cli ctr_run(const char *input, const char *first, ...)
 	return ctr_words(words, input);
 }
 
+int ctd_pid(void)
+{
+	return daemon_pid;
+}
+
 void ctd_stop(int sig)
 {
 	if (daemon_pid > 0) {

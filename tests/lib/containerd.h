@@ -13,6 +13,8 @@ void ctd_start(void);
 void ctd_start_with_network(void);
 /* And with Kubernetes' way in, the CRI plugin, whose runtime handler is "skerry"; the image is in its namespace, "k8s.io". */
 void ctd_start_with_cri(void);
+/* The pid of the containerd that runs. */
+int ctd_pid(void);
 /* Stops it, or kills it with @sig, and waits; starts it again with what it had. */
 void ctd_stop(int sig);
 void ctd_restart(void);

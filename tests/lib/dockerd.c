@@ -56,7 +56,7 @@ static void stop_at_exit(void)
 {
 	if (daemon_pid > 0) {
 		/* Containers are not its children: they would outlive it. */
-		_cleanup_cli_ struct cli r = in_directory("docker ps -aq | xargs -r docker rm -f -v");
+		_unused_ _cleanup_cli_ struct cli r = in_directory("docker ps -aq | xargs -r docker rm -f -v");
 	}
 	dockerd_stop(SIGTERM);
 }
