@@ -129,10 +129,11 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 {
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
 	_cleanup_free_ char *own = NULL, *name = NULL, *digest = NULL;
+	_cleanup_strv_ struct strv fresh = {};
 	_cleanup_close_ int lock = -EBADF;
 	struct options o = {};
-	struct source_request q = {};
-	struct unpack_request u = { .make_disk = image_disk_make };
+	struct source_request q = { .fresh = &fresh };
+	struct unpack_request u = { .make_disk = image_disk_make, .fresh = &fresh };
 	const struct source *source;
 	struct reference ref;
 	const char *disk;

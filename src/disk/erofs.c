@@ -500,6 +500,7 @@ int erofs_create(int fd, uint64_t limit_bytes, const char *label, const uint8_t 
 	int r;
 
 	x->fd = fd;
+	x->flusher = flusher_new(fd);
 	x->limit_blocks = limit_bytes / EROFS_BLOCK < EROFS_NO_BLOCK ? limit_bytes / EROFS_BLOCK : EROFS_NO_BLOCK - 1;
 	/* Superblock and root. */
 	x->next_block = EROFS_ROOT_END / EROFS_BLOCK;
@@ -540,6 +541,7 @@ struct erofs *erofs_free(struct erofs *x)
 	if (!x)
 		return NULL;
 	forget_file(x);
+	flusher_free(x->flusher);
 	buf_done(&x->xattrs);
 	for (uint32_t i = 0; i < x->n_dirs; i++)
 		free(x->dirs[i].xattrs);

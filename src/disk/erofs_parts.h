@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/flusher.h"
 #include "disk/erofs.h"
 #include "disk/namespace.h"
 
@@ -70,8 +71,8 @@ struct erofs {
 	size_t n_blocks;
 	uint64_t n_inodes;
 	uint32_t next_number;
-	uint64_t written_from; /* bytes: what the kernel was told to write ends here */
-	bool chunked;          /* some file has holes */
+	struct flusher *flusher; /* owned */
+	bool chunked;            /* some file has holes */
 	bool finished;
 	uint16_t layer;
 

@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "disk/erofs_parts.h"
 
-enum { WRITE_AHEAD = 16 << 20, CLEAR_PIECE = 64 << 10, MAP_PIECE = 4096 };
+enum { CLEAR_PIECE = 64 << 10, MAP_PIECE = 4096 };
 enum { XATTR_VALUE_MAX = UINT16_MAX, XATTRS_LIMIT = 256, XATTR_ICOUNT_MAX = UINT16_MAX, ACL_VERSION = 2 };
 
 static uint64_t blocks_of(uint64_t bytes)
@@ -28,15 +28,6 @@ int erofs_take_blocks(struct erofs *x, uint64_t n, uint32_t *ret, struct error *
 	return 0;
 }
 
-/* Writing begins while there is more to come, so that the end does not wait for all of it. A hint: nothing is lost when it fails. */
-static void begin_writing(struct erofs *x, uint64_t end)
-{
-	if (end < x->written_from + WRITE_AHEAD)
-		return;
-	(void)sync_file_range(x->fd, (off_t)x->written_from, (off_t)(end - x->written_from), SYNC_FILE_RANGE_WRITE);
-	x->written_from = end;
-}
-
 static int write_bytes(struct erofs *x, uint64_t at, const void *p, size_t n, struct error *err)
 {
 	int r = pwrite_full(x->fd, p, n, at);
@@ -53,7 +44,7 @@ int erofs_write_blocks(struct erofs *x, uint32_t at, const uint8_t *p, uint64_t 
 		return 0;
 	r = write_bytes(x, from, p, n * EROFS_BLOCK, err);
 	if (r >= 0)
-		begin_writing(x, from + n * EROFS_BLOCK);
+		flusher_note(x->flusher, from, n * EROFS_BLOCK);
 	return r;
 }
 

@@ -556,6 +556,7 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 	if (r < 0)
 		return r;
 	x->fd = fd;
+	x->flusher = flusher_new(fd);
 	x->time_s = time_s;
 	x->next_ino = EXT2_FIRST_INODE(x->fs->super);
 	x->goal = x->fs->super->s_first_data_block;
@@ -596,6 +597,7 @@ struct ext4 *ext4_free(struct ext4 *x)
 	if (!x)
 		return NULL;
 	forget_file(x);
+	flusher_free(x->flusher);
 	if (x->fs)
 		ext2fs_free(x->fs);
 	namespace_free(x->names);

@@ -4,13 +4,10 @@
 
 #include <et/com_err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
-
-enum { WRITE_AHEAD = 16 << 20 };
 
 int ext4_error(struct error *err, long code, const char *what)
 {
@@ -56,21 +53,6 @@ static bool can_stay_hole(const struct ext4 *x, uint64_t at, const uint8_t *p, u
 	return at >= x->unused && p[0] == 0 && memcmp(p, p + 1, n * EXT4_BLOCK - 1) == 0;
 }
 
-/* Writing begins while there is more to come, so that the end does not wait for all of it. A hint: nothing is lost when it fails. */
-static void begin_writing(struct ext4 *x, uint64_t at, uint64_t n)
-{
-	if (!x->written || at < x->written_from)
-		x->written_from = at;
-	if (!x->written || at + n > x->written_to)
-		x->written_to = at + n;
-	x->written += n * EXT4_BLOCK;
-	if (x->written < WRITE_AHEAD)
-		return;
-	(void)sync_file_range(x->fd, (off_t)(x->written_from * EXT4_BLOCK),
-			      (off_t)((x->written_to - x->written_from) * EXT4_BLOCK), SYNC_FILE_RANGE_WRITE);
-	x->written = 0;
-}
-
 /* The library's channel empties its cache before every large write, and would read the inodes in it again after each file. Blocks that were
  * never used cannot be in that cache: they are written past it. */
 static int write_blocks(struct ext4 *x, uint64_t at, const uint8_t *p, uint64_t n, struct error *err)
@@ -86,7 +68,7 @@ static int write_blocks(struct ext4 *x, uint64_t at, const uint8_t *p, uint64_t 
 		if (c)
 			return ext4_error(err, c, "content");
 	}
-	begin_writing(x, at, n);
+	flusher_note(x->flusher, at * EXT4_BLOCK, n * EXT4_BLOCK);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/flusher.h"
 #include "disk/ext4.h"
 #include "disk/namespace.h"
 
@@ -35,10 +36,9 @@ struct ext4 {
 	struct namespace *names;
 	uint64_t time_s;
 	uint32_t next_ino;
-	uint64_t goal;    /* where to look for free blocks */
-	uint64_t unused;  /* from this block on the file has never been written: holes, which read as zeros */
-	uint64_t written; /* bytes since the kernel was last told to write them */
-	uint64_t written_from, written_to; /* blocks */
+	uint64_t goal;           /* where to look for free blocks */
+	uint64_t unused;         /* from this block on the file has never been written: holes, which read as zeros */
+	struct flusher *flusher; /* owned */
 	uint16_t layer;
 	int fd; /* borrowed */
 	bool finished;

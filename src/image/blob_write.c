@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/flusher.h"
 #include "image/blob.h"
 #include "image/oci.h"
 #include "image/reference.h"
@@ -24,7 +25,8 @@ struct blob_writer {
 	char *path;   /* owned; below images/ */
 	char *digest; /* owned; NULL = not known before */
 	uint64_t size, written;
-	EVP_MD_CTX *md; /* owned; over what is written */
+	EVP_MD_CTX *md;          /* owned; over what is written */
+	struct flusher *flusher; /* owned */
 	bool done;
 };
 
@@ -195,6 +197,9 @@ int blob_writer_write(struct blob_writer *w, const void *p, size_t n, struct err
 	r = pwrite_full(w->fd, p, n, w->written);
 	if (r < 0)
 		return file_error(w, r, err);
+	if (!w->flusher)
+		w->flusher = flusher_new(w->fd);
+	flusher_note(w->flusher, w->written, n);
 	add_digest(w, p, n);
 	return 0;
 }
@@ -265,6 +270,7 @@ struct blob_writer *blob_writer_free(struct blob_writer *w)
 		return NULL;
 	if (!w->digest && !w->done && w->fd >= 0)
 		(void)unlinkat(w->store->images_fd, w->path, 0);
+	flusher_free(w->flusher);
 	(void)safe_close(w->fd);
 	EVP_MD_CTX_free(w->md);
 	free(w->path);

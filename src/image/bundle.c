@@ -90,7 +90,7 @@ static int write_zeros(struct blob_writer *w, uint64_t n, struct error *err)
 }
 
 static int read_blob(const struct store *s, struct tar *t, const struct tar_item *item, const char *expected,
-		     char **ret_digest, struct error *err)
+		     struct strv *fresh, char **ret_digest, struct error *err)
 {
 	_cleanup_(blob_writer_freep) struct blob_writer *w = NULL;
 	uint64_t offset, at = 0, size = item->entry.size;
@@ -116,7 +116,11 @@ static int read_blob(const struct store *s, struct tar *t, const struct tar_item
 	}
 	if (r >= 0 && at < size)
 		r = write_zeros(w, size - at, err);
-	return r < 0 ? r : blob_writer_finish(w, ret_digest, err);
+	if (r >= 0)
+		r = blob_writer_finish(w, ret_digest, err);
+	if (r >= 0 && fresh)
+		strv_add(fresh, *ret_digest);
+	return r;
 }
 
 /* What a link says, as a path from the archive's root; NULL when it leaves that. */
@@ -149,7 +153,7 @@ static char *link_target(const char *path, const char *target)
 }
 
 static int take_item(const struct store *s, struct tar *t, const struct tar_item *item, const char *what,
-		     struct bundle *b, struct error *err)
+		     struct strv *fresh, struct bundle *b, struct error *err)
 {
 	const struct tree_entry *e = &item->entry;
 	_cleanup_free_ char *path = xstrdup(e->path), *expected = NULL;
@@ -177,7 +181,7 @@ static int take_item(const struct store *s, struct tar *t, const struct tar_item
 	if (is_useless(path))
 		return 0;
 	expected = expected_digest(path);
-	r = read_blob(s, t, item, expected, &f->digest, err);
+	r = read_blob(s, t, item, expected, fresh, &f->digest, err);
 	return r < 0 ? error_prefix(err, "%s: '%s'", what, path) : 0;
 }
 
@@ -188,7 +192,8 @@ static int compare(const void *a, const void *b)
 	return strcmp(x->path, y->path);
 }
 
-int bundle_read(const struct store *s, int fd, const char *what, struct bundle *ret, struct error *err)
+int bundle_read(const struct store *s, int fd, const char *what, struct strv *fresh, struct bundle *ret,
+		struct error *err)
 {
 	_cleanup_(bundle_done) struct bundle b = {};
 	_cleanup_(stream_freep) struct stream *stream = NULL;
@@ -200,7 +205,7 @@ int bundle_read(const struct store *s, int fd, const char *what, struct bundle *
 		return r;
 	t = tar_new(stream_read, stream);
 	while ((r = tar_next(t, &item, err)) > 0) {
-		r = take_item(s, t, item, what, &b, err);
+		r = take_item(s, t, item, what, fresh, &b, err);
 		if (r < 0)
 			return r;
 	}

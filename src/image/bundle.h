@@ -20,8 +20,10 @@ struct bundle {
 	size_t n;
 };
 
-/* The caller holds blob_lock() shared. @what names the archive in messages. Errors: -EBADMSG (kind DATA) naming the entry. */
-int bundle_read(const struct store *s, int fd, const char *what, struct bundle *ret, struct error *err);
+/* The caller holds blob_lock() shared. @what names the archive in messages. @fresh (may be NULL): the digests of the blobs that were not
+ * there before are added. Errors: -EBADMSG (kind DATA) naming the entry. */
+int bundle_read(const struct store *s, int fd, const char *what, struct strv *fresh, struct bundle *ret,
+		struct error *err);
 void bundle_done(struct bundle *b);
 /* Follows links. NULL: there is none, or a link leads nowhere. */
 const struct bundle_file *bundle_find(const struct bundle *b, const char *path);

@@ -85,7 +85,7 @@ static int pass(struct writing *w, const struct store *s, const struct oci_descr
 	_cleanup_(layer_freep) struct layer *l = NULL;
 	const void *p;
 	size_t n;
-	int r = layer_open(s, d, diff_id, &l, err);
+	int r = layer_open(s, d, diff_id, false, &l, err);
 
 	*ret_size = 0;
 	while (r >= 0 && (r = layer_read(l, &p, &n, err)) >= 0 && n) {

@@ -28,7 +28,7 @@ struct layer {
 
 	/* The thread's, while there is one. */
 	struct unpacker *unpacker; /* owned */
-	struct digest *packed;     /* owned */
+	struct digest *packed;     /* owned; NULL = the blob is known to be what it should be */
 	uint8_t *piece;            /* owned; PIECE bytes of the blob */
 };
 
@@ -47,32 +47,42 @@ static bool is_layer_type(const char *type)
 	return false;
 }
 
-static int read_blob(void *data, const void **ret, size_t *ret_n, struct error *err)
+static int read_some(struct layer *l, void *p, size_t max, size_t *ret_n, struct error *err)
 {
-	struct layer *l = data;
 	ssize_t n;
 
 	do
-		n = read(l->fd, l->piece, PIECE);
+		n = read(l->fd, p, max);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return error_set_errno(err, errno, "cannot read the blob");
-	digest_add(l->packed, l->piece, (size_t)n);
+	if (l->packed)
+		digest_add(l->packed, p, (size_t)n);
 	atomic_fetch_add(&l->progress, (uint64_t)n);
-	*ret = l->piece;
 	*ret_n = (size_t)n;
 	return 0;
+}
+
+static int read_blob(void *data, const void **ret, size_t *ret_n, struct error *err)
+{
+	struct layer *l = data;
+
+	*ret = l->piece;
+	return read_some(l, l->piece, PIECE, ret_n, err);
 }
 
 static int fill(void *data, void *p, size_t n, size_t *ret_n, struct error *err)
 {
 	struct layer *l = data;
 
+	/* What is not packed is read to where it is wanted. */
+	if (unpacker_is_plain(l->unpacker))
+		return read_some(l, p, n, ret_n, err);
 	return unpacker_fill(l->unpacker, p, n, ret_n, err);
 }
 
-int layer_open(const struct store *s, const struct oci_descriptor *d, const char *diff_id, struct layer **ret,
-	       struct error *err)
+int layer_open(const struct store *s, const struct oci_descriptor *d, const char *diff_id, bool fresh,
+	       struct layer **ret, struct error *err)
 {
 	_cleanup_(layer_freep) struct layer *l = NULL;
 	_cleanup_error_ struct error e = {};
@@ -96,7 +106,8 @@ int layer_open(const struct store *s, const struct oci_descriptor *d, const char
 	l->digest = xstrdup(d->digest);
 	l->diff_id = xstrdup(diff_id);
 	l->piece = xcalloc(1, PIECE);
-	l->packed = digest_new();
+	if (!fresh)
+		l->packed = digest_new();
 	l->unpacker = unpacker_new(head, (size_t)n, read_blob, l);
 	if (!unpacker_is_plain(l->unpacker))
 		l->unpacked = digest_new();
@@ -153,7 +164,7 @@ int layer_finish(struct layer *l, struct error *err)
 		if (r < 0)
 			return r;
 	} while (n);
-	packed = digest_text(l->packed);
+	packed = l->packed ? digest_text(l->packed) : xstrdup(l->digest);
 	unpacked = l->unpacked ? digest_text(l->unpacked) : NULL;
 	r = check_digest(packed, l->digest, "the blob", err);
 	return r < 0 ? r : check_digest(unpacked ? unpacked : packed, l->diff_id, "what it unpacks to", err);

@@ -3,6 +3,7 @@
  * configuration's diff_id. Linked into skerry-image only. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,9 +12,9 @@
 #include "store/store.h"
 
 struct layer;
-/* @diff_id: "sha256:…". Errors: -ENOENT, -EBADMSG (kind DATA): another size than the descriptor's, a media type that is no layer's. */
-int layer_open(const struct store *s, const struct oci_descriptor *d, const char *diff_id, struct layer **ret,
-	       struct error *err);
+/* @diff_id: "sha256:…". @fresh: this process has just written and verified the blob, which is not done once more. Errors: -ENOENT, -EBADMSG (kind DATA): another size than the descriptor's, a media type that is no layer's. */
+int layer_open(const struct store *s, const struct oci_descriptor *d, const char *diff_id, bool fresh,
+	       struct layer **ret, struct error *err);
 /* A tar_read_fn. Errors: -EBADMSG (kind DATA) for what is damaged, or unpacks to more than it could honestly hold. */
 int layer_read(void *layer, const void **ret, size_t *ret_n, struct error *err);
 /* How much of the blob has been used. */

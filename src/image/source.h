@@ -12,6 +12,7 @@ struct source_request {
 	const char *select;   /* which image in an archive of several: a name in it; NULL = the only one */
 	const char *platform; /* "linux/amd64"; NULL = this machine's */
 	int progress_fd;      /* -1 = silent */
+	struct strv *fresh;   /* digests of blobs that were written and verified are added; NULL = nobody wants them */
 };
 
 /* How a file begins. */

@@ -179,7 +179,7 @@ int source_read_archive(const struct store *s, int fd, const char *what, const s
 {
 	_cleanup_(bundle_done) struct bundle b = {};
 	const struct buf *index, *list;
-	int r = bundle_read(s, fd, what, &b, err);
+	int r = bundle_read(s, fd, what, q->fresh, &b, err);
 
 	if (r < 0)
 		return r;

@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/flusher.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "image/apply.h"
@@ -137,7 +138,9 @@ static int read_layer(void *data, const void **ret, size_t *ret_n, struct error 
 
 static int open_layer(struct unpack *u, size_t i, struct source_layer *source, struct tar **ret, struct error *err)
 {
-	int r = layer_open(u->store, &u->manifest.layers[i], u->config.diff_ids.items[i], &source->layer, err);
+	const struct oci_descriptor *d = &u->manifest.layers[i];
+	bool fresh = u->request->fresh && strv_has(u->request->fresh, d->digest);
+	int r = layer_open(u->store, d, u->config.diff_ids.items[i], fresh, &source->layer, err);
 
 	if (r >= 0)
 		*ret = tar_new(read_layer, source);
@@ -253,13 +256,25 @@ static int fill_file(struct unpack *u, int fd, struct error *err)
 		if (ftruncate(fd, 0) < 0)
 			return error_set_errno(err, errno, "cannot empty the disk");
 	}
-	r = fault_point("image-disk");
-	if (r >= 0 && fsync(fd) < 0)
-		r = -errno;
-	if (r < 0)
-		return error_set_errno(err, -r, "cannot write the disk");
 	u->meta.virtual_bytes = bytes;
 	return 0;
+}
+
+/* Digested while it goes to the disk. @ret_digest NULL: only synced. */
+static int sync_disk(int fd, char **ret_digest, struct error *err)
+{
+	_cleanup_(flusher_freep) struct flusher *flusher = flusher_new(fd);
+	int digested = 0, r = fault_point("image-disk");
+
+	if (r >= 0) {
+		flusher_sync_begin(flusher);
+		if (ret_digest)
+			digested = digest_disk(fd, "disk.raw", ret_digest, err);
+		r = flusher_sync_end(flusher);
+	}
+	if (digested < 0)
+		return digested;
+	return r < 0 ? error_set_errno(err, -r, "cannot write the disk") : 0;
 }
 
 static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
@@ -267,7 +282,7 @@ static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
 	_cleanup_close_ int fd = openat(w->dir_fd, "disk.raw", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r = fd < 0 ? error_set_errno(err, errno, "cannot create the disk") : fill_file(u, fd, err);
 
-	return r < 0 ? r : digest_disk(fd, "disk.raw", &u->meta.disk, err);
+	return r < 0 ? r : sync_disk(fd, &u->meta.disk, err);
 }
 
 /* What the configuration says of running it. */
@@ -373,6 +388,8 @@ int image_unpack_file(const struct store *s, const struct unpack_request *r, int
 		return k;
 	begin_progress(&u);
 	k = fill_file(&u, fd, err);
+	if (k >= 0)
+		k = sync_disk(fd, NULL, err);
 	u.progress = progress_finish(u.progress, k >= 0);
 	return k;
 }

@@ -24,6 +24,7 @@ struct unpack_request {
 	unpack_disk_fn
 		make_disk; /* for images that hold a whole disk (container_disk.h); NULL = they are taken for trees */
 	int progress_fd;   /* -1 = silent */
+	const struct strv *fresh; /* digests of blobs that this process has just written and verified; NULL = none */
 };
 /* The caller holds blob_lock() shared. *ret_digest (may be NULL) is owned by the caller. Errors: -EBADMSG (kind DATA) naming layer and entry. */
 int image_unpack(const struct store *s, const struct unpack_request *r, char **ret_digest, struct error *err);

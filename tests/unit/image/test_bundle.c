@@ -150,7 +150,7 @@ static void assert_refused(struct buf *archive, const char *why)
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_error_ struct error e = {};
 
-	ASSERT(bundle_read(&store, fd, "archive", &b, &e) < 0);
+	ASSERT(bundle_read(&store, fd, "archive", NULL, &b, &e) < 0);
 	ASSERT_CONTAINS(e.msg, why);
 	ASSERT_EQ(error_exit_status(&e), 65);
 }
@@ -199,7 +199,7 @@ TEST(links_without_end_lead_nowhere)
 	tarball_end(&archive);
 	path = write_file(&archive);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ASSERT_OK(bundle_read(&store, fd, "archive", &b, NULL));
+	ASSERT_OK(bundle_read(&store, fd, "archive", NULL, &b, NULL));
 	ASSERT(!bundle_find(&b, "a"));
 	ASSERT(!bundle_find(&b, "nosuch"));
 	ASSERT_STREQ(bundle_find(&b, "f")->path, "d/c");
