@@ -37,15 +37,17 @@ struct figure {
 struct bench {
 	const char *skerry;
 	struct store store;
-	struct figure figures[16];
+	struct figure **figures; /* owned, and so is each */
 	size_t n;
 	char *scratch; /* owned */
 };
 
 static struct figure *figure(struct bench *b, const char *key, const char *what, enum unit unit, double aim)
 {
-	struct figure *f = &b->figures[b->n++];
+	struct figure *f = xnew(struct figure);
 
+	b->figures = xrealloc_array(b->figures, b->n + 1, sizeof(*b->figures));
+	b->figures[b->n++] = f;
 	*f = (struct figure){ .key = key, .what = what, .unit = unit, .aim = aim };
 	fprintf(stderr, "%s\n", what);
 	return f;
@@ -226,11 +228,16 @@ static char *make_rootfs(struct bench *b)
 {
 	char *root = xasprintf("%s/rootfs", b->scratch);
 	_cleanup_free_ char *bin = xasprintf("%s/bin", root), *to = xasprintf("%s/busybox", bin);
+	static const char *const applets[] = { "true", "sh", "cat", "sleep" };
 	const char *argv[] = { "cp", "/bin/busybox", to, NULL };
 	_cleanup_close_ int fd = dir_open_create(bin, 0755);
+	bool made = fd >= 0;
 	uint64_t ns;
 
-	if (fd >= 0 && measure_command(argv, &ns, NULL) >= 0 && symlinkat("busybox", fd, "true") == 0)
+	made = made && measure_command(argv, &ns, NULL) >= 0;
+	for (size_t i = 0; i < ARRAY_SIZE(applets); i++)
+		made = made && symlinkat("busybox", fd, applets[i]) == 0;
+	if (made)
 		return root;
 	free(root);
 	return NULL;
@@ -266,7 +273,7 @@ static void print_table(struct bench *b)
 	_cleanup_buf_ struct buf out = {};
 
 	for (size_t i = 0; i < b->n; i++) {
-		struct figure *f = &b->figures[i];
+		struct figure *f = b->figures[i];
 		uint64_t median = samples_median(&f->s), peer = samples_median(&f->peer_s);
 		_cleanup_free_ char *aim = f->aim > 0 ? xasprintf("%.0f", f->aim) : NULL;
 		_cleanup_free_ char *ratio = peer ? xasprintf("%.2f", (double)median / (double)peer) : NULL;
@@ -298,7 +305,7 @@ static int write_json(struct bench *b, const char *path)
 	char when[21];
 
 	for (size_t i = 0; i < b->n; i++) {
-		struct figure *f = &b->figures[i];
+		struct figure *f = b->figures[i];
 		struct json *e = json_object();
 
 		json_set_string(e, "key", f->key);
@@ -509,9 +516,11 @@ int main(int argc, char **argv)
 	if (write_json(&b, argv[2]) < 0)
 		fprintf(stderr, "bench: cannot write %s\n", argv[2]);
 	for (size_t i = 0; i < b.n; i++) {
-		missed += b.figures[i].failed != NULL;
-		free(b.figures[i].failed);
+		missed += b.figures[i]->failed != NULL;
+		free(b.figures[i]->failed);
+		free(b.figures[i]);
 	}
+	free(b.figures);
 	(void)remove_tree_at(AT_FDCWD, b.scratch);
 	store_done(&b.store);
 	return missed != 0;
