@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ enum {
 	READ_BYTES = 64 << 10,
 	READS_PER_TURN = 16,   /* then others have a turn */
 	BACKLOG_MAX = 8 << 20, /* no more requests are read while more than this waits to be written */
+	BIND_TRIES = 16,
 	BUFFER_KEEP = 1 << 20, /* a buffer that grew beyond is given back when empty */
 };
 static const uint64_t retry_first_ns = 10 * NS_PER_MS;
@@ -198,7 +200,7 @@ static int lose(struct link *k)
 	k->fd = safe_close(k->fd);
 	forget(k);
 	k->search = (struct sync_search){ 0 };
-	k->deaf = false;
+	k->deaf = !k->is_plain;
 	if (k->is_plain) {
 		loop_exit(k->loop, 0);
 		return 0;
@@ -275,13 +277,32 @@ static int watch(struct link *k)
 	return loop_add_fd(k->loop, &k->source, k->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_event, k);
 }
 
+/* From a port that takes privilege: so the host knows the agent from any other process of the guest. One chosen anew each time: the host may
+ * not have heard yet that an earlier connection has ended. */
+static int bind_privileged(int fd)
+{
+	struct sockaddr_vm a = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY };
+	uint16_t random;
+
+	for (int i = 0; i < BIND_TRIES; i++) {
+		if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+			return -EIO;
+		a.svm_port = 1 + random % 1023;
+		if (bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			break;
+	}
+	return -errno;
+}
+
 static int dial(struct link *k)
 {
 	struct sockaddr_vm a = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = k->vsock_port };
 	int r;
 
 	k->fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (k->fd < 0)
+	if (k->fd < 0 || bind_privileged(k->fd) < 0)
 		return lose(k);
 	k->connecting = connect(k->fd, (struct sockaddr *)&a, sizeof(a)) < 0;
 	if (k->connecting && errno != EINPROGRESS) {
@@ -377,7 +398,7 @@ int link_new(struct loop *l, const struct link_target *t, link_request_fn on_req
 		memcpy(k->token, t->token, SYNC_TOKEN_SIZE);
 		k->has_token = true;
 	}
-	k->deaf = !k->is_plain && !k->vsock_port;
+	k->deaf = !k->is_plain;
 	r = loop_add_timer(l, &k->timer, UINT64_MAX, on_timer, k);
 	if (r < 0) {
 		link_free(k);

@@ -5,7 +5,8 @@
  * growing pause. A plain descriptor that ends is the end of the agent (that is the mode of its tests).
  *
  * A host process may die in the middle of a frame. wire/sync.h tells how the next one starts afresh: at any moment TOKEN NONCE may come,
- * and all that was begun is forgotten (on_reset). On a port nothing is believed before the first sync. */
+ * and all that was begun is forgotten (on_reset). On a port and on a vsock nothing is believed before the first sync: where the monitor
+ * listened, some other process of the host may by now. */
 #pragma once
 
 #include <stdbool.h>
