@@ -18,6 +18,7 @@
 #include "engine/firmware.h"
 #include "image/image.h"
 #include "image/kernel.h"
+#include "machine/vsock.h"
 #include "store/paths.h"
 #include "store/store.h"
 
@@ -106,6 +107,17 @@ static void check_engine(struct doctor *d)
 		    : access("/dev/kvm", R_OK | W_OK) < 0 ? "adduser $USER kvm, then log in again"
 							  : "use a host whose KVM runs stock kernels",
 		    "emulation (tcg), slower and without QEMU's promise of isolation: %s", probe.why);
+}
+
+/* Without it the agent has a serial port. */
+static void check_vsock(struct doctor *d)
+{
+	const char *why;
+
+	if (vsock_usable(&why))
+		say(d, "vsock", VERDICT_OK, NULL, "/dev/vhost-vsock");
+	else
+		say(d, "vsock", VERDICT_OK, NULL, "not needed; %s", why);
 }
 
 static void check_program(struct doctor *d, const char *name, enum verdict without, const char *package,
@@ -215,6 +227,7 @@ static int run_doctor(const struct invocation *inv, struct error *err)
 		return r;
 	d.table = table_new(doctor_columns, ARRAY_SIZE(doctor_columns));
 	check_engine(&d);
+	check_vsock(&d);
 	check_firmware(&d);
 	check_own(&d, "skerry-monitor");
 	check_own(&d, "skerry-init");

@@ -77,9 +77,9 @@ enum engine_fd_kind {
 	ENGINE_FD_OPEN, /* open(path, flags); kernel and initrd must be readable by the user that the engine runs as */
 	ENGINE_FD_LISTEN, /* listening unix socket run_dir/path, mode 0600 */
 	ENGINE_FD_BOOT, /* memfd with the boot configuration, likewise (0777 as memfd_create() makes it, or fchmod 0444) */
-	ENGINE_FD_NIC,   /* what the network mode of nics[index] gives */
-	ENGINE_FD_SHARE, /* a socket connected to the server of shares[index] */
-	ENGINE_FD_VHOST_VSOCK,
+	ENGINE_FD_NIC,         /* what the network mode of nics[index] gives */
+	ENGINE_FD_SHARE,       /* a socket connected to the server of shares[index] */
+	ENGINE_FD_VHOST_VSOCK, /* /dev/vhost-vsock, holding vsock_cid */
 };
 
 struct engine_fd {

@@ -13,6 +13,9 @@
 #include "machine/launch.h"
 #include "machine/monitor.h"
 #include "machine/record.h"
+#include "machine/vsock.h"
+
+enum { VSOCK_TRIES = 64 };
 
 int monitor_save_state(struct monitor *m, struct error *err)
 {
@@ -132,6 +135,46 @@ static int boot_memfd(struct monitor *m, struct error *err)
 	return TAKE_FD(fd);
 }
 
+/* The CID and the port of the same number, both free. <0 when there is none after all. */
+static int take_vsock(struct monitor *m, uint32_t cid)
+{
+	int fd = vsock_take(cid);
+
+	if (fd < 0)
+		return fd;
+	m->vsock_fd = vsock_listen(cid);
+	if (m->vsock_fd < 0) {
+		safe_close(fd);
+		return m->vsock_fd;
+	}
+	m->vhost_fd = fd;
+	return 0;
+}
+
+/* The plan is made again with the CID that was free, and without one where none is. */
+static int acquire_vsock(struct monitor *m, struct error *err)
+{
+	uint32_t planned = m->plan.vsock_cid;
+	int r = planned ? -EADDRINUSE : 0;
+
+	for (unsigned n = 0; r == -EADDRINUSE && n < VSOCK_TRIES; n++) {
+		m->state.vsock_cid = vsock_candidate(m->spec.id, n);
+		r = record_step(m, "vsock", err);
+		if (r < 0)
+			return r;
+		r = take_vsock(m, (uint32_t)m->state.vsock_cid);
+	}
+	if (r < 0) {
+		log_warning("vsock: %s; the agent is reached over virtio-serial", strerror(-r));
+		m->state.vsock_cid = 0;
+	}
+	if (m->state.vsock_cid == planned)
+		return 0;
+	m->facts.vsock_cid = (uint32_t)m->state.vsock_cid;
+	plan_done(&m->plan);
+	return plan_make(&m->spec, &m->facts, &m->plan, err);
+}
+
 static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
 {
 	pid_t pid = 0;
@@ -185,6 +228,7 @@ static int launch_engine(struct monitor *m, int boot_fd, int nic_fd, struct erro
 		.boot_fd = boot_fd,
 		.nic_fds = &nic_fd,
 		.n_nic_fds = 1,
+		.vhost_fd = &m->vhost_fd,
 		.on_pid = record_engine,
 		.data = m,
 	};
@@ -196,6 +240,7 @@ static int launch_engine(struct monitor *m, int boot_fd, int nic_fd, struct erro
 		return r;
 	r = engine_launch(&l, &h, &m->state.uid, &m->engine_pidfd, err);
 	m->engine_is_child = r >= 0;
+	m->vhost_fd = safe_close(m->vhost_fd);
 	return r;
 }
 
@@ -204,6 +249,37 @@ static int connect_socket(struct monitor *m, const char *name, struct error *err
 	int fd = unix_connect_at(m->run_fd, name);
 
 	return fd < 0 ? error_set_errno(err, fd, "machine '%s': cannot connect to %s", m->name.s, name) : fd;
+}
+
+/* Its connections come one after another: the newest is the one that lives. */
+static void on_agent_call(int fd, void *data)
+{
+	struct monitor *m = data;
+	int r;
+
+	m->agent = agent_link_free(m->agent);
+	m->state.agent_ready = false;
+	memset(m->draining, 0, sizeof(m->draining));
+	r = agent_link_new(m->loop, fd, m->token, &monitor_agent_events, m, &m->agent);
+	if (r < 0)
+		log_error("cannot talk to the agent: %s", strerror(-r));
+}
+
+static int await_agent(struct monitor *m, struct error *err)
+{
+	int r = m->vsock_fd >= 0 ? 0 : vsock_listen((uint32_t)m->state.vsock_cid);
+
+	if (m->vsock_fd < 0)
+		m->vsock_fd = r;
+	/* An adopted machine is better without its agent than without a monitor. */
+	if (r < 0) {
+		log_error("vsock: port %llu: %s: the agent cannot be reached", (unsigned long long)m->state.vsock_cid,
+			  strerror(-r));
+		return 0;
+	}
+	r = vsock_listener_new(m->loop, TAKE_FD(m->vsock_fd), (uint32_t)m->state.vsock_cid, on_agent_call, m,
+			       &m->vsock);
+	return r < 0 ? error_set_errno(err, r, "machine '%s': cannot wait for the agent", m->name.s) : 0;
 }
 
 /* The sockets exist and listen from before the engine's start, so connecting never waits for it. */
@@ -224,6 +300,8 @@ static int connect_engine(struct monitor *m, struct error *err)
 	r = console_new(m->loop, fd, m->machine_fd, m->run_fd, &m->console);
 	if (r < 0)
 		return error_set_errno(err, r, "machine '%s': cannot serve its console", m->name.s);
+	if (m->state.vsock_cid)
+		return await_agent(m, err);
 	fd = connect_socket(m, e->agent_socket, err);
 	if (fd < 0)
 		return fd;
@@ -296,7 +374,9 @@ int monitor_acquire(struct monitor *m, struct error *err)
 	set_string(&m->state.accel_why, m->facts.accel_why);
 	set_string(&m->state.shape, engine_shape_name(m->plan.shape));
 	set_string(&m->state.kernel, m->facts.kernel.name);
-	r = prepare_network(m, &nic_fd, err);
+	r = acquire_vsock(m, err);
+	if (r >= 0)
+		r = prepare_network(m, &nic_fd, err);
 	if (r >= 0)
 		r = boot_fd = boot_memfd(m, err);
 	if (r >= 0)
@@ -375,6 +455,9 @@ void monitor_release(struct monitor *m)
 	m->helper_source = loop_source_free(m->helper_source);
 	m->clock_source = loop_source_free(m->clock_source);
 	m->clock_fd = safe_close(m->clock_fd);
+	m->vsock = vsock_listener_free(m->vsock);
+	m->vsock_fd = safe_close(m->vsock_fd);
+	m->vhost_fd = safe_close(m->vhost_fd);
 	m->agent = agent_link_free(m->agent);
 	if (m->vm)
 		m->vm = m->facts.engine->vm_free(m->vm);

@@ -51,8 +51,8 @@ static int open_one(const struct engine_launch *l, const struct engine_fd *f, bo
 	case ENGINE_FD_NIC: *ret_borrowed = true; return lent(l->nic_fds, l->n_nic_fds, f->index, "network", err);
 	case ENGINE_FD_SHARE: *ret_borrowed = true; return lent(l->share_fds, l->n_share_fds, f->index, "share", err);
 	case ENGINE_FD_VHOST_VSOCK:
-		fd = open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
-		return fd < 0 ? error_set_errno(err, errno, "cannot open /dev/vhost-vsock") : fd;
+		*ret_borrowed = true;
+		return lent(l->vhost_fd, l->vhost_fd ? 1 : 0, 0, "vsock", err);
 	}
 	return error_set(err, EINVAL, "unknown kind of descriptor");
 }

@@ -18,7 +18,8 @@ struct engine_launch {
 	size_t n_nic_fds;
 	const int *share_fds; /* of engine_request.shares, by position */
 	size_t n_share_fds;
-	int death_signal; /* when the caller dies; 0 = none: it outlives its monitor */
+	const int *vhost_fd; /* what holds the VM's CID; NULL where the plan has none */
+	int death_signal;    /* when the caller dies; 0 = none: it outlives its monitor */
 	/* The engine waits until this returned; <0 ends it. */
 	int (*on_pid)(pid_t pid, void *data);
 	void *data;

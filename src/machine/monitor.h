@@ -59,6 +59,8 @@ struct monitor {
 	struct engine_vm *vm;
 	struct console *console;
 	struct agent_link *agent;
+	struct vsock_listener *vsock; /* where the agent calls; NULL: it is reached by a socket of the engine's */
+	int vhost_fd, vsock_fd;       /* until the engine and the listener have them */
 	struct control *control;
 
 	/* How it ends. */

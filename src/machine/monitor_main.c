@@ -69,7 +69,7 @@ static int on_pause_over(struct loop_source *s, void *data)
 /* Forgets the run that ended, keeps what belongs to the machine and its record. */
 static void reset_run(struct monitor *m)
 {
-	m->engine_pidfd = m->helper_pidfd = m->clock_fd = -EBADF;
+	m->engine_pidfd = m->helper_pidfd = m->clock_fd = m->vhost_fd = m->vsock_fd = -EBADF;
 	m->stop = STOP_NONE;
 	m->stop_main_ns = 0;
 	m->stop_how = NULL;
@@ -77,6 +77,7 @@ static void reset_run(struct monitor *m)
 	m->engine_gone = m->main_started = m->main_exited = false;
 	memset(m->draining, 0, sizeof(m->draining));
 	m->state.engine_pid = m->state.engine_start = m->state.helper_pid = m->state.helper_start = 0;
+	m->state.vsock_cid = 0;
 	m->state.agent_ready = false;
 }
 

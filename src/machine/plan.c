@@ -7,6 +7,7 @@
 #include "disk/seed.h"
 #include "engine/firmware.h"
 #include "machine/image_config.h"
+#include "machine/vsock.h"
 #include "store/paths.h"
 #include "wire/sync.h"
 
@@ -176,6 +177,9 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 	}
 	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
 	f->run_dir = xasprintf("%s/%s", s->run_path, spec->name);
+	/* Of a kernel from elsewhere it is not known whether it has vsock. */
+	if ((f->kernel.built || f->kernel.modular) && vsock_usable(NULL))
+		f->vsock_cid = vsock_candidate(spec->id, 0);
 	return gather_publish(spec, f, err);
 }
 
@@ -279,9 +283,17 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.nics = &nic,
 		.n_nics = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1,
 		.run_dir = f->run_dir,
+		.vsock_cid = f->vsock_cid,
 		.sandbox = true,
 	};
-	return f->engine->plan(&req, f->program, &p->exec, err);
+	p->vsock_cid = req.vsock_cid;
+	r = f->engine->plan(&req, f->program, &p->exec, req.vsock_cid ? NULL : err);
+	if (r < 0 && req.vsock_cid) {
+		/* It is one device more, and micro has few places. */
+		p->vsock_cid = req.vsock_cid = 0;
+		r = f->engine->plan(&req, f->program, &p->exec, err);
+	}
+	return r;
 }
 
 static struct json *strings_json(const struct strv *v)
@@ -458,6 +470,7 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	c.init = f->image.init == IMAGE_INIT_SYSTEM ? SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE
 						    : SKERRY__AGENT__V1__BOOT_CONFIG__INIT__AGENT;
 	c.reboot_to_power_off = p->exec.reboot_powers_off;
+	c.vsock_port = p->vsock_cid;
 	n = skerry__agent__v1__boot_config__get_packed_size(&c);
 	skerry__agent__v1__boot_config__pack(&c, buf_reserve(out, n));
 	buf_commit(out, n);

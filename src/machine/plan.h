@@ -25,6 +25,7 @@ struct plan_facts {
 	char *machine_dir, *run_dir; /* owned, absolute */
 	struct net_publish *publish; /* owned; as asked for, or resolved by the monitor */
 	size_t n_publish;
+	uint32_t vsock_cid; /* the agent's way is vsock, and this the first CID to try; 0 = virtio-serial */
 };
 
 /* The machine's image; for a draft, what stands for one. */
@@ -46,6 +47,7 @@ struct plan {
 	const struct net_mode *net;
 	struct net_request net_request; /* borrows from facts and spec */
 	struct net_plan net_plan;
+	uint32_t vsock_cid; /* in effect; also the port that the agent dials */
 	struct engine_plan exec;
 };
 #define MACHINE_NVRAM     "nvram" /* files in machine_dir */

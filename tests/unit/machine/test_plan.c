@@ -80,6 +80,60 @@ TEST(a_modular_kernel_gets_a_shape_that_it_finds_devices_on)
 	ASSERT_EQ(p.shape, SHAPE_FULL);
 }
 
+TEST(over_vsock_the_agent_dials_the_port_of_its_address)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+	_cleanup_json_ struct json *j = NULL;
+	_cleanup_buf_ struct buf text = {};
+	Skerry__Agent__V1__BootConfig *c;
+
+	make_spec(&spec);
+	make_facts(&facts);
+	c = boot_config(&spec, &facts);
+	ASSERT_EQ(c->vsock_port, 0);
+	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
+	facts.vsock_cid = 777777;
+	c = boot_config(&spec, &facts);
+	ASSERT_EQ(c->vsock_port, 777777);
+	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.vsock_cid, 777777);
+	j = plan_json(&spec, &facts, &p);
+	json_render(j, true, &text);
+	ASSERT_CONTAINS(text.p, "\"vhost-vsock\"");
+	ASSERT_CONTAINS(text.p, "\\\"guest-cid\\\":777777");
+	ASSERT(!strstr(text.p, "agent.sock"));
+}
+
+TEST(where_a_micro_machine_has_no_place_for_vsock_the_agent_has_a_port)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_facts_ struct plan_facts facts = {};
+	_cleanup_plan_ struct plan p = {};
+	char iso[] = "/i/x.iso";
+
+	make_spec(&spec);
+	make_facts(&facts);
+	facts.vsock_cid = 777777;
+	facts.home_base = xstrdup("/i/blank");
+	facts.blank_disk = xstrdup("/i/blank");
+	spec.answers = true;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.vsock_cid, 0);
+	plan_done(&p);
+	spec.answers = false;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.vsock_cid, 777777);
+	plan_done(&p);
+	/* What fits neither way is refused with the reason. */
+	spec.installer = iso;
+	spec.answers = true;
+	ASSERT(plan_make(&spec, &facts, &p, NULL) < 0);
+	spec.installer = NULL;
+}
+
 static void make_firmware_facts(struct plan_facts *f)
 {
 	make_facts(f);
