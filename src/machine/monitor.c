@@ -68,6 +68,8 @@ void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
 	if (err) {
 		/* The engine's own end tells more, and it is probably on its way; without one it is of no use. */
 		log_error("engine: %s", err->msg);
+		free(m->useless);
+		m->useless = xstrdup(err->msg);
 		if (!m->useless_timer && loop_add_timer(m->loop, &m->useless_timer,
 							clock_monotonic_ns() + USELESS_GRACE_NS, on_useless, m) < 0)
 			monitor_kill(m);
@@ -252,7 +254,10 @@ static void conclude_reason(struct monitor *m)
 	m->exit_reason = NULL;
 	m->exit_failed = false;
 	m->restart_wanted = false;
-	if (m->stop != STOP_NONE) {
+	if (m->useless && m->stop == STOP_KILL) {
+		m->exit_reason = xasprintf("%s cannot be controlled: %s", m->facts.engine->name, m->useless);
+		m->exit_failed = true;
+	} else if (m->stop != STOP_NONE) {
 		if (m->main_exited)
 			m->exit_reason = xasprintf("its process ended with status %d", m->main_status);
 		else

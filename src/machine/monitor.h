@@ -69,6 +69,7 @@ struct monitor {
 	uint64_t stop_deadline_ns;
 	uint64_t stop_main_ns; /* until then the main process may end by its own signal; 0 = it was not sent */
 	struct loop_source *stop_timer, *useless_timer;
+	char *useless; /* owned: why the engine cannot be controlled, NULL while it can */
 	bool guest_ending, guest_reboots, guest_panicked, guest_reset, guest_shut_down;
 	bool forget; /* --rm and the main process is done: nothing on the disks matters */
 	bool restart_wanted;

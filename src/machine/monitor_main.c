@@ -78,6 +78,8 @@ static void reset_run(struct monitor *m)
 	memset(m->draining, 0, sizeof(m->draining));
 	m->state.engine_pid = m->state.engine_start = m->state.helper_pid = m->state.helper_start = 0;
 	m->state.vsock_cid = 0;
+	free(m->useless);
+	m->useless = NULL;
 	m->state.agent_ready = false;
 }
 
@@ -245,6 +247,7 @@ static void cleanup(struct monitor *m)
 	machine_state_done(&m->state);
 	json_free(m->state_tree);
 	free(m->exit_reason);
+	free(m->useless);
 	safe_close(m->machine_fd);
 	safe_close(m->log_fd);
 	safe_close(m->lock_fd);

@@ -244,6 +244,25 @@ TEST(no_qemu)
 	check_nothing_left(1);
 }
 
+TEST(a_qemu_that_never_says_anything)
+{
+	static const char mute[] = "#!/bin/sh\nexec sleep 1000\n";
+	char path[512], search[1024];
+	int fd;
+
+	cli_home(true);
+	make("web");
+	snprintf(path, sizeof(path), "%s/qemu-system-x86_64", test_tmpdir());
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	ASSERT(fd >= 0 && write(fd, mute, sizeof(mute) - 1) == (ssize_t)sizeof(mute) - 1 && close(fd) == 0);
+	snprintf(search, sizeof(search), "PATH=%s:%s", test_tmpdir(), getenv("PATH"));
+	/* It runs as a user of its own. */
+	ASSERT(chmod(test_tmpdir(), 0711) == 0 && chmod(path, 0755) == 0);
+	cli_setenv(search);
+	REFUSED(1, "cannot be controlled", "start", "web");
+	check_nothing_left(1);
+}
+
 TEST(kvm_that_is_asked_for_and_not_usable)
 {
 	_cleanup_cli_ struct cli doctor = {}, made = {};
