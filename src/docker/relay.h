@@ -5,7 +5,8 @@
  * to a port on the loopback from which the engine's user networking leads to the guest. That port is asked for when a port of the guest is
  * wanted for the first time: @resolve, which the monitor's Forward call answers. It all runs in the caller's loop, without threads.
  *
- *   relay.c        what it listens on, and how far descriptors and memory go
+ *   relay.c        the whole
+ *   relay_listen.c what it listens on, and how far descriptors and memory go
  *   relay_ports.c  port lists as docker writes them
  *   relay_target.c ports of the guest, and the loopback ports that lead to them
  *   relay_tcp.c    connections
@@ -52,7 +53,7 @@ void relay_ports_done(struct relay_ports *p);
 
 struct relay;
 
-/* Port @guest_port of the guest is wanted: relay_resolved() with @ticket, now or later, once. Without an answer who waits is reset in time,
+/* Port @guest_port of the guest is wanted: relay_resolved() with @ticket, now or later, once; never relay_free() from here. Without an answer who waits is reset in time,
  * and the next connection asks again. */
 typedef void (*relay_resolve_fn)(struct relay *r, uint64_t ticket, bool udp, uint16_t guest_port, void *data);
 /* A port that was resolved is not needed any more: what leads to it may be given up. It may be resolved again later. */
@@ -65,6 +66,8 @@ struct relay_options {
 	uint64_t kernel_memory_max;       /* bytes for sockets that listen, 0 = no bound of ours; not with @ports */
 	relay_resolve_fn resolve;
 	relay_release_fn release; /* NULL = what was resolved stays */
+	/* Everything is listened on, relay_notice() is there; not with @ports. NULL = relay_new() does not return before. */
+	void (*listening)(struct relay *r, void *data);
 	void *data;
 	/* 0 = what is said here */
 	uint64_t wait_ns;      /* a connection waits this long for relay_resolved(): 10 s */
@@ -76,8 +79,9 @@ struct relay_options {
 
 /* Listens from now on. Raises RLIMIT_NOFILE's soft limit to the hard one, for this process and those it starts. Where descriptors (an eighth of
  * the limit, at least 512, stay free for work) or memory end, ports are taken in this order: TCP 1 to 1023, UDP 1 to 1023, TCP from 1024 up, UDP
- * from 1024 up. All of @options but @ports and @except, which are not needed after the call, is borrowed for the relay's life.
- * Blocks while it binds: 0.4 s for 75000 sockets. Errors: kind CONFIG when a port of the list cannot be had, all of them named; errno of the loop. */
+ * from 1024 up. The last two take about a second of processor time for 75000 sockets, and with @listening they are opened a few at a time
+ * in the loop. Nothing that @ports and @except point to is needed after the call.
+ * Errors: kind CONFIG when a port of the list cannot be had, all of them named; errno of the loop. */
 int relay_new(struct loop *loop, const struct relay_options *options, struct relay **ret, struct error *err);
 /* Connections are reset. Accepts NULL; returns NULL. */
 struct relay *relay_free(struct relay *r);
@@ -88,7 +92,8 @@ void relay_resolved(struct relay *r, uint64_t ticket, uint16_t loopback_port);
 /* The engine was started anew: nothing that was resolved leads anywhere. Connections end by themselves. */
 void relay_forget(struct relay *r);
 
-/* One line for the log: which ports do not reach the guest, why, and what helps. NULL when all of them do. Borrowed. */
+/* One line for the log: which ports do not reach the guest, why, and what helps. NULL when all of them do, or before
+ * @listening. Borrowed. */
 const char *relay_notice(const struct relay *r);
 
 struct relay_counts {
