@@ -3,6 +3,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 600
 MESON_ARGS ?=
+SKERRY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skerry-check
+export SKERRY_CACHE
+IMAGE_DIR := $(SKERRY_CACHE)/runtime
 # In CI a warning is an error.
 WERROR := $(if $(CI),--werror)
 
@@ -23,6 +26,14 @@ install-shim: install
 
 check:
 	./check
+
+# Container images: a docker daemon and Debian's packages are all that it takes. SKERRY_IMAGE_FRESH=1 takes today's packages.
+image: all
+	scripts/test-store.sh
+	scripts/test-runtime-image.sh
+	docker build -t skerry/runtime --build-arg VERSION=$$(build/src/cli/skerry --version | cut -d ' ' -f 2) $(IMAGE_DIR)/runtime
+	docker build -t skerry/debian $(IMAGE_DIR)/debian
+	docker images --filter label=io.skerry.vm=true
 
 bench: all
 	scripts/bench.sh
@@ -46,4 +57,4 @@ build-asan/build.ninja:
 clean:
 	rm -rf build build-asan build-faults build-clang build-fuzz
 
-.PHONY: all install install-shim check bench fmt lint fuzz asan clean
+.PHONY: all install install-shim check image bench fmt lint fuzz asan clean

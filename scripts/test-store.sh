@@ -12,7 +12,7 @@ mkdir -p "$SKERRY_HOME"
 "$skerry" kernel build --replace
 [ -e "$SKERRY_HOME/kernels/debian" ] || "$skerry" kernel import debian
 
-key=$(find src/image src/disk images -type f | sort | xargs sha256sum | sha256sum | cut -c 1-16)
+key=$(find src/image src/disk images -type f ! -name Dockerfile | sort | xargs sha256sum | sha256sum | cut -c 1-16)
 if [ ! -e "$SKERRY_HOME/images-$key" ]; then
 	# A cache, and maybe of a form that this version does not read.
 	rm -rf "$SKERRY_HOME/images"

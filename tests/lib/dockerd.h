@@ -12,6 +12,11 @@ void dockerd_start_with_network(void);
 /* Stops it, or kills it with @sig, and waits; starts it again with what it had. */
 void dockerd_stop(int sig);
 void dockerd_restart(void);
+/* Builds image skerry/NAME there: "runtime", or "debian" with the runtime below it. Skips the test where there is nothing to build it from
+ * (SKERRY_TEST_RUNTIME, made by scripts/test-runtime-image.sh). */
+void dockerd_image(const char *name);
+/* A file of that directory: "tiny.qcow2", a base disk. Owned by the caller; skips the test like dockerd_image(). */
+char *dockerd_runtime_file(const char *name);
 /* docker with these words (the last one NULL), within two minutes. */
 struct cli docker(const char *first, ...) __attribute__((sentinel));
 /* A script in the test's directory; fails the test unless it succeeds. */
