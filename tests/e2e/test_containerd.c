@@ -8,35 +8,6 @@
 #include "base/memory.h"
 #include "containerd.h"
 
-/* Waits until a task's line of `ctr task ls` says @status. */
-static void wait_status(const char *id, const char *status)
-{
-	uint64_t deadline = clock_monotonic_ns() + 30 * NS_PER_SEC;
-
-	for (;;) {
-		_cleanup_cli_ struct cli r = ctr("task", "ls", NULL);
-		const char *line = strstr(r.out, id);
-
-		if (line && strstr(line, status))
-			return;
-		if (clock_monotonic_ns() > deadline)
-			test_fail(__FILE__, __LINE__, "%s is not %s:\n%s", id, status, r.out);
-		(void)usleep(100000); /* lint: ctr has no wait for a state */
-	}
-}
-
-static void remove_container(const char *id)
-{
-	_cleanup_cli_ struct cli a = ctr("task", "kill", "-s", "SIGKILL", id, NULL), b = {}, c = {};
-
-	ASSERT_STATUS(a, 0);
-	wait_status(id, "STOPPED");
-	b = ctr("task", "rm", id, NULL);
-	ASSERT(b.status >= 0);
-	c = ctr("container", "rm", id, NULL);
-	ASSERT_STATUS(c, 0);
-}
-
 TEST(exit_codes_and_streams_are_the_containers)
 {
 	ctd_start();
@@ -117,11 +88,11 @@ TEST(processes_join_are_looked_at_paused_and_killed)
 	cli_done(&r);
 	r = ctr("task", "pause", "c1", NULL);
 	ASSERT_STATUS(r, 0);
-	wait_status("c1", "PAUSED");
+	ctd_wait_status("c1", "PAUSED");
 	cli_done(&r);
 	r = ctr("task", "resume", "c1", NULL);
 	ASSERT_STATUS(r, 0);
-	wait_status("c1", "RUNNING");
+	ctd_wait_status("c1", "RUNNING");
 	cli_done(&r);
 	r = ctr("task", "metrics", "c1", NULL);
 	ASSERT_STATUS(r, 0);
@@ -129,7 +100,7 @@ TEST(processes_join_are_looked_at_paused_and_killed)
 	cli_done(&r);
 	r = ctr("task", "checkpoint", "c1", NULL);
 	ASSERT(r.status != 0);
-	remove_container("c1");
+	ctd_remove("c1");
 	ctd_nothing_left();
 	ctd_sh("! find /sys/fs/cgroup -type d -path '*/default/c1' | grep -q .");
 }
@@ -219,7 +190,7 @@ TEST(whoever_is_killed_nothing_is_left)
 			test_fail(__FILE__, __LINE__, "%s does not run", victims[i]);
 		ASSERT_OK(kill(pid, SIGKILL));
 		if (!streq(victims[i], "skerry-shim"))
-			wait_status("c1", "STOPPED");
+			ctd_wait_status("c1", "STOPPED");
 		/* Of a shim that was killed containerd has forgotten the task already. */
 		d = ctr("task", "rm", "-f", "c1", NULL);
 		ASSERT(d.status >= 0);
@@ -239,11 +210,11 @@ TEST(a_restarted_containerd_finds_its_containers)
 	cli_done(&r);
 	ctd_stop(SIGKILL);
 	ctd_restart();
-	wait_status("c1", "RUNNING");
+	ctd_wait_status("c1", "RUNNING");
 	r = ctr("task", "exec", "--exec-id", "e1", "c1", "echo", "still here", NULL);
 	ASSERT_STATUS(r, 0);
 	ASSERT_STREQ(r.out, "still here\n");
-	remove_container("c1");
+	ctd_remove("c1");
 	ctd_nothing_left();
 }
 

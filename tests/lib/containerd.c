@@ -84,6 +84,34 @@ int ctd_pid(void)
 	return daemon_pid;
 }
 
+void ctd_wait_status(const char *id, const char *status)
+{
+	uint64_t deadline = clock_monotonic_ns() + 30 * NS_PER_SEC;
+
+	for (;;) {
+		_cleanup_cli_ struct cli r = ctr("task", "ls", NULL);
+		const char *line = strstr(r.out, id);
+
+		if (line && strstr(line, status))
+			return;
+		if (clock_monotonic_ns() > deadline)
+			test_fail(__FILE__, __LINE__, "%s is not %s:\n%s", id, status, r.out);
+		(void)usleep(100000); /* lint: ctr has no wait for a state */
+	}
+}
+
+void ctd_remove(const char *id)
+{
+	_cleanup_cli_ struct cli a = ctr("task", "kill", "-s", "SIGKILL", id, NULL), b = {}, c = {};
+
+	ASSERT_STATUS(a, 0);
+	ctd_wait_status(id, "STOPPED");
+	b = ctr("task", "rm", id, NULL);
+	ASSERT(b.status >= 0);
+	c = ctr("container", "rm", id, NULL);
+	ASSERT_STATUS(c, 0);
+}
+
 void ctd_stop(int sig)
 {
 	if (daemon_pid > 0) {

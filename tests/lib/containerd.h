@@ -22,6 +22,10 @@ void ctd_restart(void);
 struct cli ctr(const char *first, ...) __attribute__((sentinel));
 /* ctr run --runtime io.containerd.skerry.v1 with these words; @input may be NULL. */
 struct cli ctr_run(const char *input, const char *first, ...) __attribute__((sentinel));
+/* Waits until a task's line of `ctr task ls` says @status. */
+void ctd_wait_status(const char *id, const char *status);
+/* Kills the task, and removes it and its container. */
+void ctd_remove(const char *id);
 /* Waits until what runs of ours besides containerd is gone, and nothing is mounted below its directories. Fails the test otherwise. */
 void ctd_nothing_left(void);
 /* Pid of a process of ours by its name ("qemu-system-x86", "skerry-shim", "virtiofsd"), 0 = none. */
