@@ -264,8 +264,11 @@ static int open_streams(struct process *p, struct error *err)
 		.namespace = p->container->shim->namespace,
 		.session = p->session,
 	};
+	int r = streams_open(p->container->shim->loop, &q, &p->io, err);
 
-	return streams_open(p->container->shim->loop, &q, &p->io, err);
+	if (r >= 0 && p->input_ended)
+		streams_close_input(p->io);
+	return r;
 }
 
 int process_open_streams(struct process *p, struct error *err)

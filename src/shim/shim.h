@@ -52,6 +52,7 @@ struct process {
 	uint64_t exited_ns;
 	struct streams *io;
 	bool made;                 /* the guest knows its session */
+	bool input_ended;          /* CloseIO was called, perhaps before its streams were there */
 	bool drained;              /* all that it wrote is out */
 	bool started;              /* its start was published */
 	bool exited;               /* the guest said so, or has gone */

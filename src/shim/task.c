@@ -275,6 +275,8 @@ static void handle_close_io(void *data, struct call *c, const void *request)
 
 	if (!p)
 		return;
+	/* A client whose input is empty says so before it starts the process. */
+	p->input_ended |= q->stdin;
 	if (q->stdin && p->io)
 		streams_close_input(p->io);
 	call_reply(c, NULL);
