@@ -1,5 +1,5 @@
 /* How this works: the sockets that listen are in an epoll of their own, which is one source of the loop. */
-#include "docker/relay_parts.h"
+#include "docker/relay.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "docker/relay_parts.h"
 
 enum { EVENTS_AT_ONCE = 16 };
 enum { CONNECTIONS = 4096, SESSIONS = 1024, TARGETS = 512 };

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,6 +14,7 @@
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/parse.h"
 
 enum { BACKLOG = 128, WELL_KNOWN_MAX = 1023, AT_ONCE = 256 };
 enum { WORK_MIN = 512, WORK_SHARE = 8, OTHERS = 64, FEWEST = 16 };
@@ -81,12 +81,17 @@ static size_t open_descriptors(void)
 static void read_local_range(struct opening *o)
 {
 	_cleanup_buf_ struct buf b = {};
-	unsigned first, last;
+	uint64_t first, last;
+	char *tab;
 
 	o->local_first = LOCAL_FIRST;
 	o->local_last = LOCAL_LAST;
-	if (file_read_at(-1, LOCAL_RANGE, 64, &b) < 0 || sscanf(b.p, "%5u %5u", &first, &last) != 2 || first < 1 ||
-	    last > UINT16_MAX || first > last)
+	/* "32768\t60999\n" */
+	if (file_read_at(-1, LOCAL_RANGE, 64, &b) < 0 || !(tab = strchr(b.p, '\t')))
+		return;
+	*tab++ = '\0';
+	tab[strcspn(tab, "\n")] = '\0';
+	if (parse_u64(b.p, 1, UINT16_MAX, &first) < 0 || parse_u64(tab, first, UINT16_MAX, &last) < 0)
 		return;
 	o->local_first = (uint16_t)first;
 	o->local_last = (uint16_t)last;
