@@ -26,7 +26,7 @@ struct flusher {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	/* Under the mutex. */
-	struct range todo; /* empty = nothing */
+	struct range due; /* empty = nothing */
 	bool sync, stop;
 	int result; /* of the last sync */
 };
@@ -52,7 +52,7 @@ static void *run(void *data)
 
 	pthread_mutex_lock(&f->mutex);
 	while (!f->stop) {
-		struct range r = f->todo;
+		struct range r = f->due;
 		int result;
 
 		if (f->sync) {
@@ -63,7 +63,7 @@ static void *run(void *data)
 			f->sync = false;
 			pthread_cond_broadcast(&f->changed);
 		} else if (r.from < r.to) {
-			f->todo = (struct range){};
+			f->due = (struct range){};
 			pthread_mutex_unlock(&f->mutex);
 			(void)sync_file_range(f->fd, (off_t)r.from, (off_t)(r.to - r.from), SYNC_FILE_RANGE_WRITE);
 			pthread_mutex_lock(&f->mutex);
@@ -110,7 +110,7 @@ void flusher_note(struct flusher *f, uint64_t offset, uint64_t n)
 		return;
 	if (start(f)) {
 		pthread_mutex_lock(&f->mutex);
-		widen(&f->todo, &f->noted);
+		widen(&f->due, &f->noted);
 		pthread_cond_broadcast(&f->changed);
 		pthread_mutex_unlock(&f->mutex);
 	}
