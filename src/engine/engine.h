@@ -52,6 +52,8 @@ struct engine_request {
 	const char *cpu_model; /* from accel_probe(): "host", "host,-arch-capabilities"; NULL = the engine's choice */
 	uint32_t tsc_khz;      /* from accel_probe(); 0 = not known */
 	uint32_t cpus;
+	uint32_t
+		start_cpus; /* the guest's kernel starts so many and leaves the others off; 0 = all. Direct boot only */
 	uint64_t memory_bytes;
 	bool shared_memory;
 	const char *kernel_path; /* direct boot; NULL = firmware */
@@ -135,6 +137,8 @@ struct engine {
 	void (*pause)(struct engine_vm *vm, engine_done_fn done, void *data);
 	void (*resume)(struct engine_vm *vm, engine_done_fn done, void *data);
 	void (*balloon_bytes)(struct engine_vm *vm, engine_done_fn done, void *data); /* value = memory the guest has */
+	/* What the guest should keep of its memory: the rest it hands over as it can, and takes it back before it runs out of memory. */
+	void (*set_balloon)(struct engine_vm *vm, uint64_t bytes, engine_done_fn done, void *data);
 	void (*block_stats)(struct engine_vm *vm, engine_done_fn done,
 			    void *data); /* value = read MiB << 32 | written MiB */
 	struct engine_vm *(*vm_free)(struct engine_vm *vm);

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "guest/container.h"
 #include "guest/copy.h"
+#include "guest/cpus.h"
 #include "guest/freeze.h"
 #include "guest/power.h"
 #include "guest/session.h"
@@ -263,6 +264,21 @@ static int call_stats(struct agent *a, uint32_t stream_id, const void *message, 
 	return DEFERRED;
 }
 
+static int call_set_cpus(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	const Skerry__Agent__V1__SetCpusRequest *q = message;
+	Skerry__Agent__V1__SetCpusResponse m;
+	_cleanup_close_ int root = open("/sys/devices/system/cpu", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	skerry__agent__v1__set_cpus_response__init(&m);
+	r = root < 0 ? -errno : cpus_set_online(root, q->online, &m.online);
+	if (r < 0)
+		return error_set_errno(err, r, "cannot have %u processors", q->online);
+	link_reply(a->link, stream_id, &m.base);
+	return DEFERRED;
+}
+
 static int call_set_time(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
 {
 	const Skerry__Agent__V1__SetTimeRequest *q = message;
@@ -462,6 +478,7 @@ static const struct method {
 	{ "CopyIn", &skerry__agent__v1__copy_in_request__descriptor, call_copy_in },
 	{ "Stat", &skerry__agent__v1__stat_request__descriptor, call_stat },
 	{ "Stats", &skerry__agent__v1__empty__descriptor, call_stats },
+	{ "SetCpus", &skerry__agent__v1__set_cpus_request__descriptor, call_set_cpus },
 	{ "SetTime", &skerry__agent__v1__set_time_request__descriptor, call_set_time },
 	{ "Trim", &skerry__agent__v1__empty__descriptor, call_trim },
 	{ "Freeze", &skerry__agent__v1__freeze_request__descriptor, call_freeze },

@@ -244,6 +244,8 @@ static int check(const struct builder *b, const char *program, struct error *err
 		return bad(err, "'%s' is not a UUID", req->uuid ? req->uuid : "");
 	if (req->cpus < 1 || req->cpus > 255)
 		return bad(err, "cpus: %" PRIu32 " is outside 1 to 255", req->cpus);
+	if (req->start_cpus > req->cpus)
+		return bad(err, "cpus: %" PRIu32 " cannot be started of %" PRIu32, req->start_cpus, req->cpus);
 	if (req->memory_bytes < MEMORY_QUANTUM || req->memory_bytes % MEMORY_QUANTUM)
 		return bad(err, "memory: %" PRIu64 " bytes is not a number of whole MiB", req->memory_bytes);
 	if (req->cpu_model && (!*req->cpu_model || !plain(req->cpu_model, " ")))
@@ -353,6 +355,10 @@ static void add_command_line(struct builder *b)
 		else if (req->cpus == 1)
 			buf_adds(&c, " nolapic_timer"); /* with more CPUs the ticks of one timer would wake them all */
 	}
+	/* The others are there and off (Documentation/admin-guide/kernel-parameters.txt): what the guest is told to it can put on later, which works on
+	 * every shape; plugging processors in needs ACPI, which micro does without. */
+	if (req->start_cpus && req->start_cpus < req->cpus)
+		buf_addf(&c, " maxcpus=%" PRIu32, req->start_cpus);
 	if (req->command_line && *req->command_line)
 		buf_addf(&c, " %s", req->command_line);
 	option(b, "-append", c.p);

@@ -185,8 +185,8 @@ static void call_answer(const struct error *err, struct json *value, void *userd
 	free(c);
 }
 
-static void vm_call(struct engine_vm *vm, const char *command, engine_done_fn done, void *data,
-		    uint64_t (*extract)(const struct json *))
+static void vm_call_with(struct engine_vm *vm, const char *command, struct json *arguments /* consumed */,
+			 engine_done_fn done, void *data, uint64_t (*extract)(const struct json *))
 {
 	struct call *c = xnew(struct call);
 
@@ -194,8 +194,14 @@ static void vm_call(struct engine_vm *vm, const char *command, engine_done_fn do
 	c->data = data;
 	c->extract = extract;
 	vm_enter(vm);
-	qmp_call(vm->qmp, command, NULL, COMMAND_TIMEOUT_NS, call_answer, c);
+	qmp_call(vm->qmp, command, arguments, COMMAND_TIMEOUT_NS, call_answer, c);
 	vm_leave(vm);
+}
+
+static void vm_call(struct engine_vm *vm, const char *command, engine_done_fn done, void *data,
+		    uint64_t (*extract)(const struct json *))
+{
+	vm_call_with(vm, command, NULL, done, data, extract);
 }
 
 static void qemu_power_button(struct engine_vm *vm, engine_done_fn done, void *data)
@@ -229,6 +235,14 @@ static uint64_t actual_bytes(const struct json *value)
 static void qemu_balloon_bytes(struct engine_vm *vm, engine_done_fn done, void *data)
 {
 	vm_call(vm, "query-balloon", done, data, actual_bytes);
+}
+
+static void qemu_set_balloon(struct engine_vm *vm, uint64_t bytes, engine_done_fn done, void *data)
+{
+	struct json *arguments = json_object();
+
+	json_set_u64(arguments, "value", bytes);
+	vm_call_with(vm, "balloon", arguments, done, data, NULL);
 }
 
 static uint64_t transferred(const struct json *value)
@@ -282,6 +296,7 @@ const struct engine engine_qemu = {
 	.pause = qemu_pause,
 	.resume = qemu_resume,
 	.balloon_bytes = qemu_balloon_bytes,
+	.set_balloon = qemu_set_balloon,
 	.block_stats = qemu_block_stats,
 	.vm_free = qemu_vm_free,
 };

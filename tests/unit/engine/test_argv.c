@@ -294,6 +294,30 @@ TEST(directories_of_the_host_are_shared_on_both_shapes)
 	refused(&r, "twice");
 }
 
+TEST(processors_that_are_not_started_are_there)
+{
+	static const enum engine_shape shapes[] = { SHAPE_MICRO, SHAPE_FULL };
+	struct engine_request r = request();
+
+	r.cpus = 4;
+	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++)
+		for (uint32_t start = 0; start <= 4; start += 2) {
+			struct engine_plan p = {};
+			_cleanup_free_ char *text = NULL;
+
+			r.shape = shapes[i];
+			r.start_cpus = start;
+			ASSERT_OK(qemu_argv(&r, PROGRAM, &p, NULL));
+			text = render(&p);
+			engine_plan_done(&p);
+			ASSERT_CONTAINS(text, "-smp\n4\n");
+			ASSERT_EQ(strstr(text, " maxcpus=2") != NULL, start == 2);
+			ASSERT_EQ(strstr(text, "maxcpus") != NULL, start == 2);
+		}
+	r.start_cpus = 5;
+	refused(&r, "cpus");
+}
+
 TEST(values_that_cannot_be_represented_are_refused)
 {
 	struct engine_request r = request();
