@@ -51,7 +51,9 @@ static int read_spec(struct container *k, struct error *err)
 	if (r < 0)
 		return error_set_errno(err, r, "%s", path);
 	r = json_parse(text.p ? text.p : "", text.len, "config.json", &k->spec, err);
-	return r < 0 ? r : spec_read(k->spec, k->id, &k->info, err);
+	if (r >= 0)
+		r = spec_read(k->spec, k->id, &k->info, err);
+	return r < 0 ? r : shim_configure(k->shim, &k->info, err);
 }
 
 static int add_files(struct container *k, struct error *err)

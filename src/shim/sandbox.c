@@ -34,7 +34,10 @@ static int read_info(const Containerd__CreateSandboxRequest *q, struct spec_info
 		return r;
 	if (!spec)
 		spec = json_object();
-	return spec_read(spec, q->sandbox_id, ret, err);
+	r = spec_read(spec, q->sandbox_id, ret, err);
+	/* Whatever its configuration is called. */
+	ret->role = SPEC_SANDBOX;
+	return r;
 }
 
 void sandbox_create(void *shim, struct call *c, const void *request)
@@ -52,6 +55,8 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 		return;
 	}
 	r = read_info(q, &info, &e);
+	if (r >= 0)
+		r = shim_configure(s, &info, &e);
 	if (r >= 0) {
 		if (*path) {
 			free(info.netns);

@@ -85,11 +85,14 @@ static void watch_guest(struct shim *s)
 static void on_vm_ready(const char *error, void *data)
 {
 	struct shim *s = data;
+	_cleanup_error_ struct error e = {};
 	struct container *next;
 
 	if (*error)
 		log_warning("guest: %s", error);
 	watch_guest(s);
+	if (resize_vm_ready(s->resize, &e) < 0)
+		log_warning("%s, ignoring", e.msg);
 	sandbox_vm_ready(s);
 	for (struct container *k = s->containers; k; k = next) {
 		next = k->next;
@@ -103,6 +106,7 @@ static void on_vm_ended(const char *reason, void *data)
 	struct container *next;
 
 	s->vm_ended = true;
+	resize_vm_ended(s->resize);
 	free(s->vm_reason);
 	s->vm_reason = xstrdup(reason);
 	if (!s->shutting_down)
@@ -116,6 +120,17 @@ static void on_vm_ended(const char *reason, void *data)
 
 static const struct vm_events vm_events = { .ready = on_vm_ready, .ended = on_vm_ended };
 
+int shim_configure(struct shim *s, struct spec_info *info, struct error *err)
+{
+	int r = s->configured ? 0 : shim_config_load(&s->config, err);
+
+	if (r < 0)
+		return r;
+	s->configured = true;
+	shim_config_apply(&s->config, info);
+	return 0;
+}
+
 int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, const char *netns, struct error *err)
 {
 	_cleanup_free_ char *name = NULL;
@@ -125,6 +140,8 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, con
 		return error_set(err, ENOTCONN, "%s", s->vm_reason);
 	if (s->vm)
 		return 0;
+	resize_free(s->resize);
+	s->resize = resize_new(s, &s->config, info);
 	name = xasprintf("%s/%s", s->namespace, s->id);
 	q = (struct vm_request){ .id = s->id,
 				 .name = name,
@@ -133,6 +150,7 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, con
 				 .share_dir = s->share_dir,
 				 .guest = s->guest,
 				 .spec = info,
+				 .size = resize_begin(s->resize),
 				 .netns_fd = netns_fd,
 				 .netns = netns };
 	/* A namespace of the shim's own making goes with it; another's interfaces must be given back. */
@@ -194,6 +212,8 @@ static void cleanup(struct shim *s)
 	while (s->containers)
 		container_free(s->containers);
 	vm_free(s->vm);
+	resize_free(s->resize);
+	shim_config_done(&s->config);
 	server_free(s->server);
 	events_free(s->events);
 	loop_source_free(s->exit_timer);

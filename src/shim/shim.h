@@ -7,7 +7,7 @@
  * sandbox.c    the service containerd.runtime.sandbox.v1.Sandbox
  * container.c  containers: made, started, deleted
  * process.c    processes of them: their life, their streams (streams.c)
- * vm.c         the virtual machine
+ * vm.c         the virtual machine; size.c how large it is, resize.c while it runs, hotplug.c by its load, config.c as the host's owner wishes
  * share.c      the files that it sees; spec.c the configuration that its runtime gets; holder.c, hooks.c what hosts expect
  * record.c     what must be released
  * events.c, server.c, stats.c   what goes out and comes in
@@ -21,10 +21,12 @@
 
 #include "base/loop.h"
 #include "containerd.pb-c.h"
+#include "shim/config.h"
 #include "shim/events.h"
 #include "shim/holder.h"
 #include "shim/hooks.h"
 #include "shim/record.h"
+#include "shim/resize.h"
 #include "shim/server.h"
 #include "shim/share.h"
 #include "shim/spec.h"
@@ -89,6 +91,9 @@ struct shim {
 	struct server *server;
 	struct events *events;
 	struct shim_record record;
+	struct shim_config config;
+	bool configured;
+	struct resize *resize; /* NULL before the VM */
 	struct vm *vm;
 	bool vm_ended;
 	char *vm_reason;
@@ -111,6 +116,8 @@ int shim_serve(const char *namespace, const char *id, int listen_fd, const char 
 /* Ends the process when the last answers and events are out, or after a few seconds. */
 void shim_shut_down(struct shim *s);
 struct container *shim_find(struct shim *s, const char *id);
+/* Reads the configuration file, once, and fills in what it says of a container. */
+int shim_configure(struct shim *s, struct spec_info *info, struct error *err);
 /* Starts the VM for a container of @info when there is none. */
 int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, const char *netns, struct error *err);
 

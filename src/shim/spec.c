@@ -13,6 +13,7 @@
 #define ANNOTATION_NETWORKS "nerdctl/networks"
 #define RESOLVER            "/etc/resolv.conf"
 #define CPUS_MAX            255
+#define MILLI               1000
 #define DEFAULT_PERIOD_USEC 100000
 
 void spec_info_done(struct spec_info *i)
@@ -55,29 +56,39 @@ static struct json *namespace_of(const struct json *spec, const char *type)
 	return NULL;
 }
 
-/* @quota > 0; @period 0 = not said. */
-static uint32_t cpus_of(uint64_t quota, uint64_t period)
+/* @quota > 0; @period 0 = not said. Rounded up; never 0, which means none. */
+static uint64_t milli_of(uint64_t quota, uint64_t period)
 {
-	uint64_t cpus = (quota - 1) / (period ? period : DEFAULT_PERIOD_USEC) + 1;
+	uint64_t whole, rest;
+
+	period = period ? period : DEFAULT_PERIOD_USEC;
+	whole = quota / period;
+	rest = quota % period;
+	if (whole >= CPUS_MAX || period > UINT64_MAX / MILLI)
+		return (whole >= CPUS_MAX ? CPUS_MAX : whole + 1) * MILLI;
+	return whole * MILLI + (rest * MILLI + period - 1) / period;
+}
+
+uint32_t spec_size_cpus(const struct spec_size *s)
+{
+	uint64_t cpus = (s->milli_cpus + MILLI - 1) / MILLI;
 
 	return cpus > CPUS_MAX ? CPUS_MAX : (uint32_t)cpus;
 }
 
-void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_memory_bytes)
+void spec_size_read(const struct json *resources, struct spec_size *ret)
 {
 	const struct json *cpu = json_get(resources, "cpu");
 	int64_t quota, limit;
 	uint64_t period;
 
-	*ret_cpus = 0;
-	*ret_memory_bytes = 0;
-	if (json_i64(json_get(cpu, "quota"), &quota) && quota > 0) {
+	if (json_i64(json_get(cpu, "quota"), &quota) && quota != 0) {
 		if (!json_u64(json_get(cpu, "period"), &period))
 			period = 0;
-		*ret_cpus = cpus_of((uint64_t)quota, period);
+		ret->milli_cpus = quota > 0 ? milli_of((uint64_t)quota, period) : 0;
 	}
-	if (json_i64(json_get(json_get(resources, "memory"), "limit"), &limit) && limit > 0)
-		*ret_memory_bytes = (uint64_t)limit;
+	if (json_i64(json_get(json_get(resources, "memory"), "limit"), &limit) && limit != 0)
+		ret->memory_bytes = limit > 0 ? (uint64_t)limit : 0;
 }
 
 static uint64_t pod_number(const struct json *spec, const char *key)
@@ -96,27 +107,58 @@ static void read_pod_size(const struct json *spec, struct spec_info *i)
 		 memory = pod_number(spec, ANNOTATION_POD "memory");
 
 	if (quota)
-		i->cpus = cpus_of(quota, period);
+		i->size.milli_cpus = milli_of(quota, period);
 	if (memory)
-		i->memory_bytes = memory;
+		i->size.memory_bytes = memory;
+}
+
+/* @ret_given may be NULL. */
+static int read_cpus(const struct json *spec, const char *key, uint32_t *ret, bool *ret_given, struct error *err)
+{
+	_cleanup_free_ char *name = xasprintf(ANNOTATION_OWN "%s", key);
+	const char *s = annotation(spec, name);
+	uint64_t n;
+
+	if (!s)
+		return 0;
+	if (parse_u64(s, 1, CPUS_MAX, &n) < 0)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL, "annotation %s: '%s' is not 1 to %d", name, s,
+				      CPUS_MAX);
+	*ret = (uint32_t)n;
+	if (ret_given)
+		*ret_given = true;
+	return 0;
+}
+
+static int read_memory(const struct json *spec, const char *key, uint64_t *ret, bool *ret_given, struct error *err)
+{
+	_cleanup_free_ char *name = xasprintf(ANNOTATION_OWN "%s", key);
+	const char *s = annotation(spec, name);
+
+	if (!s)
+		return 0;
+	if (parse_bytes(s, UINT64_C(1) << 20, ret) < 0)
+		return error_set_kind(err, ERROR_CONFIG, EINVAL, "annotation %s: '%s' is not a size", name, s);
+	if (ret_given)
+		*ret_given = true;
+	return 0;
 }
 
 static int read_annotations(const struct json *spec, struct spec_info *i, struct error *err)
 {
 	const char *s = annotation(spec, ANNOTATION_OWN "kernel");
-	uint64_t n;
+	int r;
 
 	i->kernel = xstrdup(s);
-	s = annotation(spec, ANNOTATION_OWN "cpus");
-	if (s) {
-		if (parse_u64(s, 1, CPUS_MAX, &n) < 0)
-			return error_set_kind(err, ERROR_CONFIG, EINVAL,
-					      "annotation io.skerry.cpus: '%s' is not 1 to %d", s, CPUS_MAX);
-		i->cpus = (uint32_t)n;
-	}
-	s = annotation(spec, ANNOTATION_OWN "memory");
-	if (s && parse_bytes(s, UINT64_C(1) << 20, &i->memory_bytes) < 0)
-		return error_set_kind(err, ERROR_CONFIG, EINVAL, "annotation io.skerry.memory: '%s' is not a size", s);
+	r = read_cpus(spec, "cpus", &i->cpus, &i->fixed, err);
+	if (r >= 0)
+		r = read_cpus(spec, "max_cpus", &i->max_cpus, NULL, err);
+	if (r >= 0)
+		r = read_memory(spec, "memory", &i->memory_bytes, &i->fixed, err);
+	if (r >= 0)
+		r = read_memory(spec, "max_memory", &i->max_memory_bytes, NULL, err);
+	if (r < 0)
+		return r;
 	s = annotation(spec, ANNOTATION_OWN "shape");
 	i->has_shape = s;
 	if (s && engine_shape_parse(s, &i->shape) < 0)
@@ -203,9 +245,11 @@ int spec_read(const struct json *spec, const char *id, struct spec_info *ret, st
 	i.hostname = xstrdup(json_string(json_get(spec, "hostname")));
 	i.cgroup = xstrdup(json_string(json_get(json_get(spec, "linux"), "cgroupsPath")));
 	(void)json_bool(json_get(json_get(spec, "process"), "terminal"), &i.terminal);
-	spec_size(json_get(json_get(spec, "linux"), "resources"), &i.cpus, &i.memory_bytes);
+	spec_size_read(json_get(json_get(spec, "linux"), "resources"), &i.size);
 	if (i.role == SPEC_SANDBOX)
 		read_pod_size(spec, &i);
+	i.cpus = spec_size_cpus(&i.size);
+	i.memory_bytes = i.size.memory_bytes;
 	r = read_annotations(spec, &i, err);
 	if (r >= 0)
 		r = read_binds(spec, &i, err);

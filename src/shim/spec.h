@@ -22,6 +22,12 @@ struct spec_bind {
 	bool recursive, read_only;
 };
 
+/* Limits of linux.resources; 0 = none. */
+struct spec_size {
+	uint64_t milli_cpus; /* thousandths of a processor */
+	uint64_t memory_bytes;
+};
+
 struct spec_info {
 	enum spec_role role;
 	char *group;   /* owned: who shares its VM; the container's own id when it is alone */
@@ -32,10 +38,15 @@ struct spec_info {
 	bool terminal;
 	char *hostname; /* owned, may be NULL */
 	char *cgroup;   /* owned, may be NULL: linux.cgroupsPath on the host */
+	/* What its processes may use. */
+	struct spec_size size;
 	/* The VM that it asks for; 0 = not said. */
 	uint32_t cpus;
 	uint64_t memory_bytes;
+	bool fixed; /* by annotation, not by its limits */
 	/* Annotations io.skerry.* */
+	uint32_t max_cpus;
+	uint64_t max_memory_bytes;
 	char *kernel; /* owned, may be NULL */
 	bool has_shape;
 	enum engine_shape shape;
@@ -59,5 +70,7 @@ void spec_for_guest(const struct json *spec, const char *id, const char *share, 
 void spec_process_for_guest(const struct json *process, bool terminal, struct buf *out);
 /* And for linux.resources. */
 void spec_resources_for_guest(const struct json *resources, struct buf *out);
-/* vCPUs and memory that resources ask for, 0 = not said. */
-void spec_size(const struct json *resources, uint32_t *ret_cpus, uint64_t *ret_memory_bytes);
+/* Takes the limits that linux.resources names, also "none"; what it does not name stays. */
+void spec_size_read(const struct json *resources, struct spec_size *ret);
+/* Whole processors. */
+uint32_t spec_size_cpus(const struct spec_size *s);

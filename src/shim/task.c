@@ -286,9 +286,7 @@ static void handle_update(void *data, struct call *c, const void *request)
 {
 	const Containerd__UpdateTaskRequest *q = request;
 	struct container *k = find(data, q->id, c);
-	Skerry__Agent__V1__UpdateContainerRequest g = SKERRY__AGENT__V1__UPDATE_CONTAINER_REQUEST__INIT;
 	_cleanup_json_ struct json *resources = NULL;
-	_cleanup_buf_ struct buf text = {};
 	_cleanup_error_ struct error e = {};
 
 	if (!k)
@@ -302,10 +300,11 @@ static void handle_update(void *data, struct call *c, const void *request)
 		call_failf(c, EINVAL, "%s", e.msg ? e.msg : "there are no resources");
 		return;
 	}
-	spec_resources_for_guest(resources, &text);
-	g.id = k->id;
-	g.resources = (ProtobufCBinaryData){ text.len, (uint8_t *)text.p };
-	ask(data, c, "UpdateContainer", &g.base);
+	if (!k->made || !k->shim->resize) {
+		call_failf(c, EBUSY, "container '%s' is not made yet", q->id);
+		return;
+	}
+	resize_update(k->shim->resize, k, resources, c);
 }
 
 static void handle_wait(void *data, struct call *c, const void *request)

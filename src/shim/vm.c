@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 
 #include "agent.pb-c.h"
 #include "base/clock.h"
@@ -25,11 +24,6 @@
 #include "shim/network.h"
 #include "wire/message.h"
 
-#define MIB UINT64_C(1048576)
-/* What the guest's kernel, agent and page tables need beside what the container was promised. */
-#define OVERHEAD_BYTES (96 * MIB)
-#define DEFAULT_BYTES  (2048 * MIB)
-#define SMALLEST_BYTES (128 * MIB)
 enum { LAST_ROUNDS_MAX = 64, CONSOLE_TAIL = 2048 };
 
 struct vm {
@@ -47,8 +41,7 @@ struct vm {
 	char *program, *kernel_path, *initrd_path;
 	struct kernel_meta kernel;
 	struct engine_plan plan;
-	uint32_t cpus;
-	uint64_t memory_bytes;
+	struct vm_size size;
 
 	struct vm_network network;
 	int helper_pidfd;
@@ -143,26 +136,6 @@ static int gather(struct vm *vm, const struct vm_request *q, struct error *err)
 	return accel_resolve(q->spec->accel, &vm->probe, &vm->accel, err);
 }
 
-/* A container without limits gets what the host can give without harm; memory is the host's until the guest touches it. */
-static void choose_size(struct vm *vm, const struct spec_info *spec)
-{
-	long online = sysconf(_SC_NPROCESSORS_ONLN);
-	struct sysinfo si = {};
-	uint64_t host, want = spec->memory_bytes ? spec->memory_bytes + OVERHEAD_BYTES : DEFAULT_BYTES;
-
-	(void)sysinfo(&si);
-	host = (uint64_t)si.totalram * si.mem_unit;
-	if (!spec->memory_bytes && host && want > host / 2)
-		want = host / 2;
-	if (want < SMALLEST_BYTES)
-		want = SMALLEST_BYTES;
-	vm->memory_bytes = (want + MIB - 1) / MIB * MIB;
-	vm->cpus = spec->cpus ? spec->cpus : online > 0 ? (uint32_t)online : 1;
-	/* More than the host has would only wait for each other. */
-	if (online > 0 && vm->cpus > (uint32_t)online)
-		vm->cpus = (uint32_t)online;
-}
-
 static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_dir, struct error *err)
 {
 	static const struct engine_share shares[] = { { VM_SHARE_TAG } };
@@ -177,8 +150,9 @@ static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_
 		.accel = vm->accel,
 		.cpu_model = vm->accel == ACCEL_KVM && *vm->probe.cpu_model ? vm->probe.cpu_model : NULL,
 		.tsc_khz = vm->probe.tsc_khz,
-		.cpus = vm->cpus,
-		.memory_bytes = vm->memory_bytes,
+		.cpus = vm->size.max_cpus,
+		.start_cpus = vm->size.start_cpus,
+		.memory_bytes = vm->size.max_memory_bytes,
 		.shared_memory = true,
 		.kernel_path = vm->kernel_path,
 		.initrd_path = vm->initrd_path,
@@ -327,6 +301,8 @@ static void on_engine_ready(const struct error *err, uint64_t value, void *data)
 	(void)value;
 	if (err)
 		log_error("%s: engine: %s", vm->name, err->msg);
+	else if (vm->size.start_memory_bytes < vm->size.max_memory_bytes)
+		vm_set_memory(vm, vm->size.start_memory_bytes);
 }
 
 static void on_agent_ready(const char *version, const char *error, void *data)
@@ -508,6 +484,7 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 
 	*vm = (struct vm){ .network = { .netns_fd = -EBADF },
 			   .loop = l,
+			   .size = *q->size,
 			   .name = xstrdup(q->name),
 			   .id = random_id(),
 			   .events = events,
@@ -521,7 +498,6 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 			   .share_pidfd = -EBADF,
 			   .share_fd = -EBADF,
 			   .engine_pidfd = -EBADF };
-	choose_size(vm, q->spec);
 	r = open_dir(vm, err);
 	if (r >= 0)
 		r = gather(vm, q, err);
@@ -587,6 +563,29 @@ void vm_pause(struct vm *vm, bool paused)
 		vm->engine->pause(vm->control, on_paused, vm);
 	else
 		vm->engine->resume(vm->control, on_paused, vm);
+}
+
+static void on_memory_set(const struct error *err, uint64_t value, void *data)
+{
+	struct vm *vm = data;
+
+	(void)value;
+	if (err && err->num != ECANCELED)
+		log_warning("%s: its memory: %s", vm->name, err->msg);
+}
+
+void vm_set_memory(struct vm *vm, uint64_t bytes)
+{
+	if (vm->control && !vm->ended)
+		vm->engine->set_balloon(vm->control, bytes, on_memory_set, vm);
+}
+
+void vm_memory(struct vm *vm, engine_done_fn done, void *data)
+{
+	if (vm->control && !vm->ended)
+		vm->engine->balloon_bytes(vm->control, done, data);
+	else
+		done(&(const struct error){ .num = ENOTCONN }, 0, data);
 }
 
 static int end_child(int pidfd)

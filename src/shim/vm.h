@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "engine/engine.h"
 #include "machine/rpc.h"
 #include "shim/record.h"
+#include "shim/size.h"
 #include "shim/spec.h"
 
 #define VM_SHARE_TAG   "share"
@@ -23,6 +25,7 @@ struct vm_request {
 	const char *share_dir; /* the shared directory on the host, absolute */
 	const char *guest;     /* the guest's program, absolute */
 	const struct spec_info *spec;
+	const struct vm_size *size;
 	int netns_fd;      /* borrowed: whose interfaces the guest takes over; -1 = none */
 	const char *netns; /* its path, for CNI plugins; NULL = none */
 };
@@ -46,5 +49,9 @@ bool vm_resolves(const struct vm *vm);
 void vm_kill(struct vm *vm);
 /* Its CPUs stand still or go on; errors are logged. */
 void vm_pause(struct vm *vm, bool paused);
+/* What the guest should keep of the memory that it was started with; it takes a while. Errors are logged. */
+void vm_set_memory(struct vm *vm, uint64_t bytes);
+/* Bytes that it has kept. */
+void vm_memory(struct vm *vm, engine_done_fn done, void *data);
 /* Releases everything, ends what still runs. Accepts NULL; returns NULL. */
 struct vm *vm_free(struct vm *vm);

@@ -378,6 +378,20 @@ void cri_limit_memory(const char *container, int64_t bytes)
 	message_free(call("UpdateContainerResources", &q.base, &cri__empty__descriptor));
 }
 
+struct grpc_answer cri_try_update(const char *container, int64_t cpu_quota, int64_t memory_bytes)
+{
+	_cleanup_free_ char *id = xstrdup(container);
+	Cri__UpdateResourcesRequest q = CRI__UPDATE_RESOURCES_REQUEST__INIT;
+	Cri__Resources resources = CRI__RESOURCES__INIT;
+
+	resources.cpu_quota = cpu_quota;
+	resources.cpu_period = cpu_quota ? 100000 : 0;
+	resources.memory_limit_in_bytes = memory_bytes;
+	q.container_id = id;
+	q.linux_ = &resources;
+	return try_call(RUNTIME_SERVICE, "UpdateContainerResources", &q.base, &cri__empty__descriptor);
+}
+
 void cri_stop(const char *container, int64_t timeout_s)
 {
 	_cleanup_free_ char *id = xstrdup(container);

@@ -44,5 +44,7 @@ char *cri_exec(const char *container, const char *script, int *ret_code, char **
 void cri_exec_until(const char *container, const char *script);
 void cri_usage(const char *container, uint64_t *ret_cpu_ns, uint64_t *ret_memory_bytes);
 void cri_limit_memory(const char *container, int64_t bytes);
+/* Both limits; 0 = as it is. @cpu_quota: of 100 ms. */
+struct grpc_answer cri_try_update(const char *container, int64_t cpu_quota, int64_t memory_bytes);
 void cri_stop(const char *container, int64_t timeout_s);
 void cri_remove(const char *container);

@@ -52,6 +52,15 @@ TEST(the_file_is_read)
 	ASSERT(!spec.kernel);
 }
 
+TEST(what_is_said_to_containerds_door_is_left_to_it)
+{
+	_cleanup_spec_ struct machine_spec spec = {};
+
+	ASSERT_OK(spec_with("cpus: 2\ncontainerd:\n  cpus: 3\n  cpu_hotplug:\n    enable: true\n",
+			    &(const struct create_options){}, &spec, NULL));
+	ASSERT_EQ(spec.cpus, 2);
+}
+
 TEST(json_is_yaml)
 {
 	_cleanup_spec_ struct machine_spec spec = {};

@@ -82,12 +82,11 @@ TEST(the_vm_is_as_large_as_the_limits_say)
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		_cleanup_json_ struct json *j = parse(cases[i].resources);
-		uint32_t cpus;
-		uint64_t memory;
+		struct spec_size size = {};
 
-		spec_size(j, &cpus, &memory);
-		ASSERT_EQ(cpus, cases[i].cpus);
-		ASSERT_EQ(memory, cases[i].memory);
+		spec_size_read(j, &size);
+		ASSERT_EQ(spec_size_cpus(&size), cases[i].cpus);
+		ASSERT_EQ(size.memory_bytes, cases[i].memory);
 	}
 }
 
