@@ -40,16 +40,16 @@ static uint64_t number_after(const char *text, const char *name)
 	return parse_u64(digits, 0, UINT64_MAX, &v) == 0 ? v : 0;
 }
 
-/* "cpu  user nice system idle iowait irq softirq steal …" in clock ticks: all but idle and iowait. */
-static uint64_t cpu_busy_ns(void)
+/* "cpu  user nice system idle iowait irq softirq steal …" in clock ticks. */
+static void cpu_times(uint64_t *ret_busy_ns, uint64_t *ret_idle_ns)
 {
 	_cleanup_buf_ struct buf b = { 0 };
-	uint64_t ticks = 0, per_second = (uint64_t)sysconf(_SC_CLK_TCK);
+	uint64_t ticks = 0, idle = 0, per_second = (uint64_t)sysconf(_SC_CLK_TCK);
 	char *p, *end;
 
 	if (file_read_at(AT_FDCWD, "/proc/stat", PROC_BYTES_MAX, &b) < 0 || !after_prefix(b.p ? b.p : "", "cpu ") ||
 	    per_second == 0)
-		return 0;
+		return;
 	end = strchr(b.p, '\n');
 	if (end)
 		*end = '\0';
@@ -65,13 +65,16 @@ static uint64_t cpu_busy_ns(void)
 		p[n] = '\0';
 		if (parse_u64(p, 0, UINT64_MAX / 16, &v) < 0)
 			break;
-		if (field != 3 && field != 4)
+		if (field == 3 || field == 4)
+			idle += v;
+		else
 			ticks += v;
 		if (last)
 			break;
 		p += n + 1;
 	}
-	return ticks * (NS_PER_SEC / per_second);
+	*ret_busy_ns = ticks * (NS_PER_SEC / per_second);
+	*ret_idle_ns = idle * (NS_PER_SEC / per_second);
 }
 
 void system_stats(Skerry__Agent__V1__StatsResponse *ret)
@@ -85,7 +88,7 @@ void system_stats(Skerry__Agent__V1__StatsResponse *ret)
 		ret->memory_total_bytes = number_after(b.p, "MemTotal:") << 10;
 		ret->memory_available_bytes = number_after(b.p, "MemAvailable:") << 10;
 	}
-	ret->cpu_busy_ns = cpu_busy_ns();
+	cpu_times(&ret->cpu_busy_ns, &ret->cpu_idle_ns);
 	if (clock_gettime(CLOCK_BOOTTIME, &now) == 0)
 		ret->uptime_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
 	if (sysinfo(&si) == 0) {

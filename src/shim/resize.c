@@ -8,7 +8,9 @@
 #include "shim/shim.h"
 #include "wire/message.h"
 
-#define MIB UINT64_C(1048576)
+#define MIB           UINT64_C(1048576)
+#define SAMPLE_MIN_NS (50 * NS_PER_MS)
+#define SAMPLE_MAX_NS (UINT64_MAX / 4)
 enum { MILLI = 1000 };
 
 /* Watches one resource and sets it. */
@@ -19,8 +21,9 @@ struct follower {
 	struct loop_source *timer;
 	bool busy; /* a sample is on its way */
 	/* The last sample: */
-	uint64_t busy_ns, uptime_ns; /* processors; 0 = none yet */
-	uint64_t available_bytes;    /* memory */
+	bool primed;               /* processors: these two are of the number that runs now */
+	uint64_t busy_ns, idle_ns; /* of all of them */
+	uint64_t available_bytes;  /* memory */
 };
 
 typedef void (*cpus_done_fn)(const struct error *err, void *data);
@@ -81,6 +84,7 @@ static void on_cpus(const struct error *err, const uint8_t *payload, size_t len,
 				error_set(&e, EIO, "the guest runs %" PRIu32 " and not %" PRIu32, m->online, want);
 		}
 	}
+	r->cpu.primed = false;
 	if (r->cpus != before)
 		log_info("processors: %" PRIu32 " of %" PRIu32, r->cpus, r->begin.max_cpus);
 	answer_wish(r, err ? err : e.num ? &e : NULL);
@@ -139,18 +143,26 @@ static void on_cpu_sample(const struct error *err, const uint8_t *payload, size_
 	struct follower *f = data;
 	struct resize *r = f->r;
 	_cleanup_message_ Skerry__Agent__V1__StatsResponse *m = NULL;
-	uint64_t size = (uint64_t)r->cpus * MILLI, used, next;
-	bool first = f->uptime_ns == 0;
+	uint64_t size = (uint64_t)r->cpus * MILLI, busy, idle, next, used;
+	bool primed = f->primed;
 
 	f->busy = false;
 	m = err ? NULL : message_unpack(&skerry__agent__v1__stats_response__descriptor, payload, len);
-	if (!m || !follows(f) || m->uptime_ns <= f->uptime_ns || m->cpu_busy_ns < f->busy_ns)
+	if (!m || !follows(f) || r->wishes)
 		return;
-	used = (m->cpu_busy_ns - f->busy_ns) / ((m->uptime_ns - f->uptime_ns) / MILLI + 1);
-	f->uptime_ns = m->uptime_ns;
+	busy = m->cpu_busy_ns - f->busy_ns;
+	idle = m->cpu_idle_ns - f->idle_ns;
+	primed = primed && m->cpu_busy_ns >= f->busy_ns && m->cpu_idle_ns >= f->idle_ns && busy < SAMPLE_MAX_NS &&
+		 idle < SAMPLE_MAX_NS;
+	/* Of the time that the guest was given, and saw pass: a crowded host withholds some. Of very little nothing can be said yet. */
+	if (primed && busy + idle < SAMPLE_MIN_NS)
+		return;
+	f->primed = true;
 	f->busy_ns = m->cpu_busy_ns;
-	if (first || r->wishes)
+	f->idle_ns = m->cpu_idle_ns;
+	if (!primed)
 		return;
+	used = busy / ((busy + idle) / size + 1);
 	next = hotplug_decide(&f->policy, &f->state, clock_monotonic_ns(), size, used < size ? used : size,
 			      (uint64_t)r->now.cpus * MILLI);
 	if (next != size)
@@ -166,13 +178,15 @@ static void on_balloon(const struct error *err, uint64_t size, void *data)
 	f->busy = false;
 	if (err || !follows(f))
 		return;
-	/* It has not given up yet what it should, or took it back before it ran out of memory: it is told again. */
+	/* It has not given up yet what it should, or took it back before it ran out of memory: it is told again, here and below. */
 	if (size > r->now.memory_bytes) {
 		vm_set_memory(r->s->vm, r->memory_bytes);
 		return;
 	}
 	next = hotplug_decide(&f->policy, &f->state, clock_monotonic_ns(), size, used, r->now.memory_bytes);
-	if (next != size)
+	if (next / MIB * MIB == r->memory_bytes && next != size)
+		vm_set_memory(r->s->vm, r->memory_bytes);
+	else if (next != size)
 		set_memory(r, next / MIB * MIB);
 }
 

@@ -42,7 +42,7 @@ static void wait_for(const char *script, const char *expected)
 			return;
 		if (clock_monotonic_ns() > deadline)
 			test_fail(__FILE__, __LINE__, "%s: still %s", script, is);
-		(void)usleep(200000); /* lint: the guest's kernel tells nobody */
+		(void)usleep(3000000); /* lint: the guest's kernel tells nobody; and whoever looks is a load himself */
 	}
 }
 
@@ -65,7 +65,6 @@ static void end_container(void)
 TEST(processors_follow_the_load)
 {
 	_cleanup_cli_ struct cli r = {};
-	_cleanup_free_ char *one = NULL;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		test_skip("there is one processor only");
@@ -78,8 +77,7 @@ TEST(processors_follow_the_load)
 		    "sleep 1; fi; done",
 		    NULL);
 	ASSERT_STATUS(r, 0);
-	one = look("nproc; cat /sys/devices/system/cpu/online");
-	ASSERT_STREQ(one, "1\n0\n");
+	wait_for("nproc; cat /sys/devices/system/cpu/online", "1\n0\n");
 	free(look("touch /tmp/burn"));
 	wait_for("nproc; cat /sys/devices/system/cpu/online", "2\n0-1\n");
 	free(look("rm /tmp/burn"));
@@ -102,13 +100,13 @@ TEST(memory_follows_what_is_used)
 	/* More at once than it has: the balloon gives way, nobody is killed. */
 	cli_done(&r);
 	r = ctr("task", "exec", "--detach", "--exec-id", "eater", "c1", CLI_SHELL,
-		"head -c 400000000 /dev/zero | tail -c 400000000 | (until [ -e /tmp/enough ]; do sleep 1; done; wc -c "
+		"dd if=/dev/zero bs=400M count=1 | (until [ -e /tmp/enough ]; do sleep 1; done; head -c 1 | wc -c "
 		">/tmp/eaten)",
 		NULL);
 	ASSERT_STATUS(r, 0);
 	wait_for(GUEST_MIB "[ $m -gt 500 ] && echo large || echo $m", "large\n");
 	free(look("touch /tmp/enough"));
-	wait_for("cat /tmp/eaten || true", "400000000\n");
+	wait_for("cat /tmp/eaten || true", "1\n");
 	wait_for(GUEST_MIB "[ $m -lt 300 ] && echo small || echo $m", "small\n");
 	end_container();
 }
@@ -168,7 +166,7 @@ TEST(a_larger_limit_makes_a_larger_machine)
 	is_updated(k, 200000, 300 << 20);
 	check_exec(k, "nproc; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max", "2\n314572800\n200000 100000\n");
 	cri_exec_until(k, GUEST_MIB "test $m -gt 300");
-	check_exec(k, "head -c 200000000 /dev/zero | tail -c 200000000 | wc -c", "200000000\n");
+	check_exec(k, "dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null && echo there", "there\n");
 	/* And smaller, as far as the pod was promised. */
 	is_updated(k, 50000, 64 << 20);
 	cri_exec_until(k, "test $(nproc) = 1");
