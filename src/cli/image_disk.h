@@ -1,7 +1,6 @@
 /* Makes images' trees disks: the rooms of images and disks do not know each other, this door knows both. */
 #pragma once
 
-#include "disk/fs_entry.h"
 #include "image/tree.h"
 #include "store/store.h"
 
@@ -13,10 +12,6 @@ int image_disk_format(const char *name, tree_create_fn *ret, struct error *err);
 /* The format of an image's disk when nobody asked for one: that of the image as it is there already, by digest, else by the @name that it is to
  * take the place of. A static string; NULL = any. */
 const char *image_disk_usual(const struct store *s, const char *digest, const char *name);
-/* An entry of a tree as the builders of file systems take it; what it points at is borrowed from @e, and @xattrs. */
-enum { IMAGE_DISK_XATTRS = 256 };
-int image_disk_entry(const struct tree_entry *e, struct fs_xattr xattrs[IMAGE_DISK_XATTRS], struct fs_entry *ret,
-		     struct error *err);
 /* An unpack_disk_fn: any format that is known, by qemu-img. */
 int image_disk_make(int fd, int dirfd, const char *name, const char *scratch_path, uint64_t *ret_bytes,
 		    struct error *err);
