@@ -82,18 +82,23 @@ static const struct command image_list_command = {
 struct image_build_options {
 	const char *name, *packages;
 	uint64_t disk_bytes;
+	int format;
 };
 
 static const struct option image_build_table[] = {
 	TEXT(0, "name", "NAME[:TAG]", image_build_options, name, "What to call it (the recipe's name unless given)"),
 	TEXT(0, "packages", "A,B", image_build_options, packages, "Debian packages to have in it as well"),
 	BYTES(0, "disk", "SIZE", image_build_options, disk_bytes, "Size of its disk"),
+	CHOICE(0, "format", "FORMAT", image_build_options, format,
+	       "File system of its disk: ext4, or a read-only erofs (as before, else ext4, unless given)",
+	       .words = "auto|ext4|erofs"),
 };
 
 static int run_image_build(const struct invocation *inv, struct error *err)
 {
 	const struct image_build_options *o = inv->options;
-	const char *args[10] = { "build-image", inv->operands[0] };
+	static const char *const formats[] = { NULL, "ext4", "erofs" };
+	const char *args[12] = { "build-image", inv->operands[0] };
 	_cleanup_free_ char *bytes = xasprintf("%" PRIu64, o->disk_bytes);
 	size_t n = 2;
 
@@ -108,6 +113,10 @@ static int run_image_build(const struct invocation *inv, struct error *err)
 	if (o->disk_bytes) {
 		args[n++] = "--disk";
 		args[n++] = bytes;
+	}
+	if (o->format) {
+		args[n++] = "--format";
+		args[n++] = formats[o->format];
 	}
 	return provide_run(args, STDOUT_FILENO, err);
 }
@@ -124,7 +133,9 @@ static const struct command image_build_command = {
 		       "were made from an earlier build keep it.",
 	.examples = { { "skerry image build debian", "Debian 12" },
 		      { "skerry image build debian:trixie --packages git,build-essential --name dev",
-			"Another suite, with more in it" } },
+			"Another suite, with more in it" },
+		      { "skerry image build debian --format erofs",
+			"On a read-only disk that is no larger than what is in it" } },
 	.options = image_build_table,
 	.n_options = ARRAY_SIZE(image_build_table),
 	.options_size = sizeof(struct image_build_options),

@@ -10,7 +10,7 @@
 #include "json/json.h"
 
 struct options {
-	const char *name;
+	const char *name, *format;
 	struct strv packages;
 	uint64_t disk_bytes;
 	bool json;
@@ -36,11 +36,9 @@ static void split_packages(const char *list, struct strv *ret)
 static int parse(int argc, char **argv, struct options *o, struct error *err)
 {
 	static const struct option longs[] = {
-		{ "name", required_argument, NULL, 'n' },
-		{ "packages", required_argument, NULL, 'p' },
-		{ "disk", required_argument, NULL, 'd' },
-		{ "json", no_argument, NULL, 'j' },
-		{},
+		{ "name", required_argument, NULL, 'n' }, { "packages", required_argument, NULL, 'p' },
+		{ "disk", required_argument, NULL, 'd' }, { "format", required_argument, NULL, 'f' },
+		{ "json", no_argument, NULL, 'j' },       {},
 	};
 	int c;
 
@@ -52,6 +50,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err)
 			if (parse_u64(optarg, 1, UINT64_MAX, &o->disk_bytes) < 0)
 				return verb_usage(err, "--disk wants a number of bytes");
 			break;
+		case 'f': o->format = optarg; break;
 		case 'j': o->json = true; break;
 		default: return verb_usage(err, "unknown option, or one without its value");
 		}
@@ -96,11 +95,7 @@ static int list_recipes(const struct store *s, int argc, char **argv, struct err
 static int build_image(const struct store *s, int argc, char **argv, struct error *err)
 {
 	_cleanup_(options_done) struct options o = {};
-	struct build_request req = {
-		.packages = &o.packages,
-		.progress_fd = verb_progress_fd(),
-		.create_tree = ext4_tree_create,
-	};
+	struct build_request req = { .packages = &o.packages, .progress_fd = verb_progress_fd() };
 	_cleanup_free_ char *digest = NULL;
 	int r = parse(argc, argv, &o, err);
 
@@ -111,7 +106,11 @@ static int build_image(const struct store *s, int argc, char **argv, struct erro
 	req.disk_bytes = o.disk_bytes;
 	if (!o.operand)
 		return verb_usage(err, "build-image wants a recipe");
-	r = image_build(s, &req, &digest, err);
+	/* What takes an image's place is of its kind. */
+	req.format = o.format ? o.format : image_disk_usual(s, "", o.name ? o.name : o.operand);
+	r = image_disk_format(req.format, &req.create_tree, err);
+	if (r >= 0)
+		r = image_build(s, &req, &digest, err);
 	if (r >= 0)
 		printf("%s\n", digest);
 	return r;
@@ -119,6 +118,7 @@ static int build_image(const struct store *s, int argc, char **argv, struct erro
 
 const struct verb image_build_verbs[] = {
 	{ "list-recipes", "[--json]", true, list_recipes },
-	{ "build-image", "RECIPE [--name NAME[:TAG]] [--packages A,B] [--disk BYTES]", false, build_image },
+	{ "build-image", "RECIPE [--name NAME[:TAG]] [--packages A,B] [--disk BYTES] [--format F]", false,
+	  build_image },
 	{},
 };

@@ -147,7 +147,7 @@ int image_build(const struct store *s, const struct build_request *req, char **r
 	if (!run.time_s)
 		run.time_s = clock_realtime_ns() / NS_PER_SEC;
 	meta.format = xstrdup("raw");
-	meta.fstype = xstrdup("ext4");
+	meta.fstype = xstrdup(req->format ? req->format : "ext4");
 	meta.boot = IMAGE_BOOT_KERNEL;
 	meta.virtual_bytes = bytes;
 	meta.default_memory_bytes = recipe->facts.default_memory_bytes;

@@ -11,6 +11,7 @@ struct build_request {
 	const struct strv *packages;
 	uint64_t disk_bytes; /* virtual size, 0 = the recipe's */
 	int progress_fd;     /* -1 = silent */
+	const char *format;  /* what create_tree makes: "ext4" (NULL), "erofs" */
 	tree_create_fn create_tree;
 };
 /* Builds and seals. Nothing is left behind on failure. *ret_digest may be NULL; owned by the caller.

@@ -192,6 +192,21 @@ static void ends_clean(const char *kernel)
 	ok(cli("delete", "--force", "d", NULL));
 }
 
+TEST(what_is_built_here)
+{
+	cli_home(true);
+	ok(cli("image", "build", "tiny", "--format", "erofs", "--name", "small", NULL));
+	says(cli("image", "inspect", "small", NULL), "\"fstype\": \"erofs\"");
+	says(cli("image", "inspect", "tiny", NULL), "\"fstype\": \"ext4\"");
+	says(cli("run", "--rm", "small", CLI_SHELL, "echo new > /new; cat /new", NULL), "new");
+	/* Built again it stays what it is, until somebody asks for the other. */
+	ok(cli("image", "build", "tiny", "--name", "small", NULL));
+	says(cli("image", "inspect", "small", NULL), "\"fstype\": \"erofs\"");
+	ok(cli("image", "build", "tiny", "--name", "small", "--format", "ext4", NULL));
+	says(cli("image", "inspect", "small", NULL), "\"fstype\": \"ext4\"");
+	fails(cli("image", "build", "tiny", "--name", "small", "--format", "xfs", NULL), 64, "auto|ext4|erofs");
+}
+
 TEST(a_whole_system_ends_clean)
 {
 	cli_home(true);
