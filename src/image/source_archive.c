@@ -8,98 +8,9 @@
 #include "image/blob.h"
 #include "image/bundle.h"
 #include "image/bundle_write.h"
-#include "image/reference.h"
+#include "image/docker_manifest.h"
 #include "image/select.h"
 #include "image/source.h"
-
-enum { NAMES_SHOWN = 20 };
-
-struct entry {
-	char *config;
-	struct strv tags, layers;
-};
-
-struct list {
-	struct entry *entries;
-	size_t n;
-};
-
-static const struct json_field entry_fields[] = {
-	{ "Config", JSON_STRING, offsetof(struct entry, config), JSON_REQUIRED },
-	{ "RepoTags", JSON_STRINGS, offsetof(struct entry, tags), 0 },
-	{ "Layers", JSON_STRINGS, offsetof(struct entry, layers), JSON_REQUIRED },
-	{},
-};
-static const struct json_field list_fields[] = {
-	{ "images", JSON_OBJECTS, offsetof(struct list, entries), JSON_REQUIRED, .fields = entry_fields,
-	  .element_size = sizeof(struct entry), .count_offset = offsetof(struct list, n) },
-	{},
-};
-
-static void list_done(struct list *l)
-{
-	json_fields_done(list_fields, l);
-}
-
-/* manifest.json is an array; a table wants an object. */
-static int load_list(const struct buf *text, struct list *ret, struct error *err)
-{
-	_cleanup_json_ struct json *tree = NULL, *object = json_object();
-	int r = json_parse(text->p ? text->p : "", text->len, "manifest.json", &tree, err);
-
-	if (r < 0)
-		return r;
-	if (!json_is_array(tree))
-		return error_set(err, EBADMSG, "manifest.json: expected an array");
-	json_set(object, "images", json_ref(tree));
-	return json_load(object, list_fields, ret, "manifest.json", err);
-}
-
-static bool same_name(const char *a, const char *b)
-{
-	struct reference x, y;
-	_cleanup_free_ char *nx = NULL, *ny = NULL;
-
-	if (reference_parse(a, &x, NULL) < 0 || reference_parse(b, &y, NULL) < 0)
-		return streq(a, b);
-	nx = reference_name(&x);
-	ny = reference_name(&y);
-	return streq(nx, ny);
-}
-
-static int choose_entry(const struct list *l, const char *select, const char *what, const struct entry **ret,
-			const char **ret_name, struct error *err)
-{
-	_cleanup_buf_ struct buf names = {};
-	size_t shown = 0;
-
-	*ret_name = NULL;
-	if (!l->n)
-		return error_set(err, EBADMSG, "%s: there is no image in it", what);
-	for (size_t i = 0; i < l->n; i++)
-		for (size_t k = 0; k < l->entries[i].tags.n; k++) {
-			const char *tag = l->entries[i].tags.items[k];
-
-			if (select && same_name(tag, select)) {
-				*ret = &l->entries[i];
-				*ret_name = tag;
-				return 0;
-			}
-			if (shown++ < NAMES_SHOWN)
-				buf_addf(&names, "%s%s", names.len ? ", " : "", tag);
-		}
-	if (select) {
-		(void)error_set_kind(err, ERROR_NOT_FOUND, ENOENT, "%s holds no image named '%.100s'", what, select);
-		return names.len ? error_hint(err, "it holds %s", names.p) : -ENOENT;
-	}
-	if (l->n > 1) {
-		(void)error_set_kind(err, ERROR_USAGE, EINVAL, "%s holds several images", what);
-		return error_hint(err, "choose one with --select: %s", names.len ? names.p : "none of them has a name");
-	}
-	*ret = &l->entries[0];
-	*ret_name = l->entries[0].tags.n ? l->entries[0].tags.items[0] : NULL;
-	return 0;
-}
 
 static int find_blob(const struct bundle *b, const char *path, const char *what, const struct bundle_file **ret,
 		     struct error *err)
@@ -133,15 +44,15 @@ static const char *layer_type(const struct store *s, const char *digest)
 static int from_docker(const struct store *s, const struct bundle *b, const struct buf *document, const char *what,
 		       const char *select, struct oci_descriptor *ret, char **ret_name, struct error *err)
 {
-	_cleanup_(list_done) struct list l = {};
+	_cleanup_(docker_manifest_done) struct docker_manifest list = {};
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
 	const struct bundle_file *f;
-	const struct entry *e = NULL;
+	const struct docker_manifest_image *e = NULL;
 	const char *name = NULL;
-	int r = load_list(document, &l, err);
+	int r = docker_manifest_parse(document->p ? document->p : "", document->len, &list, err);
 
 	if (r >= 0)
-		r = choose_entry(&l, select, what, &e, &name, err);
+		r = docker_manifest_choose(&list, select, what, &e, &name, err);
 	if (r < 0)
 		return r;
 	if (e->layers.n > OCI_LAYERS_MAX)
