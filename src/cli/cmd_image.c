@@ -46,7 +46,7 @@ static int run_image_list(const struct invocation *inv, struct error *err)
 		const struct image_ref *ref = &index.refs[i];
 		_cleanup_free_ char *part = xstrndup(ref->digest, DIGEST_SHOWN);
 		struct image_meta meta = {};
-		bool known = image_find(&s, ref->digest, &meta, NULL) >= 0;
+		bool known = image_meta_read_kind(&s, ref->digest, ref->fstype, &meta, NULL) >= 0;
 
 		table_text(t, ref->name);
 		table_text(t, ref->digest);

@@ -115,6 +115,36 @@ static uint64_t allocated(const char *path)
 	return path && stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
+static struct json *disk_json(const struct store *s, const struct image_meta *m)
+{
+	_cleanup_free_ char *path = image_disk_path(s, m);
+	struct json *j = json_object();
+
+	json_set_string(j, "fstype", m->fstype);
+	json_set_string(j, "format", m->format);
+	json_set_string(j, "digest", m->disk);
+	json_set_u64(j, "size_bytes", m->virtual_bytes);
+	json_set_u64(j, "allocated_bytes", allocated(path));
+	json_set_string(j, "path", path);
+	return j;
+}
+
+/* Of every kind of file system that it has; the one that the name stands for comes first. */
+static struct json *disks_json(const struct store *s, const struct image_meta *m)
+{
+	static const char *const kinds[] = { "ext4", "erofs" };
+	struct json *list = json_array();
+
+	json_append(list, disk_json(s, m));
+	for (size_t i = 0; m->fstype && i < ARRAY_SIZE(kinds); i++) {
+		_cleanup_(image_meta_done) struct image_meta other = {};
+
+		if (!streq(m->fstype, kinds[i]) && image_meta_read_kind(s, m->digest, kinds[i], &other, NULL) >= 0)
+			json_append(list, disk_json(s, &other));
+	}
+	return list;
+}
+
 static struct json *view_json(const struct store *s, const struct view *v)
 {
 	const struct image_meta *m = &v->meta;
@@ -152,6 +182,7 @@ static struct json *view_json(const struct store *s, const struct view *v)
 	json_set(j, "layers", layers_json(v));
 	json_set(j, "used_by", users_json(s, m->digest));
 	json_set_string(j, "disk", disk);
+	json_set(j, "disks", disks_json(s, m));
 	return j;
 }
 
@@ -177,9 +208,9 @@ const struct command image_inspect_command = {
 	.max_operands = 1,
 	.complete = "image",
 	.summary = "Show everything about an image, as JSON",
-	.description =
-		"Its names, its configuration, its layers and what they take, where it came from, and which machines "
-		"were made from it.",
+	.description = "Its names, its configuration, its disks, its layers and what they take, where it came from, "
+		       "and which machines "
+		       "were made from it.",
 	.examples = { { "skerry image inspect debian", "Digest, sizes, default user and command" } },
 	.run = run_image_inspect,
 };

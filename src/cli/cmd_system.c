@@ -121,11 +121,11 @@ static int df_images(struct df *d, struct error *err)
 	(void)list(d->store.images_fd, "disks", &disks);
 	for (int used = 1; used >= 0; used--)
 		for (size_t i = 0; i < disks.n; i++) {
-			_cleanup_free_ char *digest = xasprintf("sha256:%s", disks.items[i]), *by = NULL, *label = NULL;
+			_cleanup_free_ char *digest = image_directory_digest(disks.items[i]), *by = NULL, *label = NULL;
 			_cleanup_free_ char *path = xasprintf("disks/%s", disks.items[i]);
 			uint64_t bytes;
 
-			if (!is_digest(digest) || (machine_uses_image(digest, &by, &d->store) != 0) != used)
+			if (!digest || (machine_uses_image(digest, &by, &d->store) != 0) != used)
 				continue;
 			bytes = usage_add(&d->usage, d->store.images_fd, path);
 			label = image_label(&index, digest);

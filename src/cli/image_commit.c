@@ -153,7 +153,7 @@ static int prepare_layers(struct commit *c, struct error *err)
 
 static int prepare(struct commit *c, struct error *err)
 {
-	int r = image_meta_read(c->store, c->options->base, &c->base, err);
+	int r = image_meta_read_kind(c->store, c->options->base, c->options->blank ? "erofs" : "ext4", &c->base, err);
 
 	if (r < 0)
 		return r == -ENOENT ? error_set(err, ENOENT, "the image of %s is missing", c->options->what) : r;

@@ -27,12 +27,17 @@ int image_disk_format(const char *name, tree_create_fn *ret, struct error *err)
 
 const char *image_disk_usual(const struct store *s, const char *digest, const char *name)
 {
-	_cleanup_(image_meta_done) struct image_meta meta = {};
-	int r = image_meta_read(s, digest, &meta, NULL);
+	_cleanup_(image_meta_done) struct image_meta named = {}, first = {};
+	const struct image_meta *meta = NULL;
+	bool has_name = image_find(s, name, &named, NULL) >= 0;
 
-	if (r < 0)
-		r = image_find(s, name, &meta, NULL);
-	return r >= 0 && meta.fstype && streq(meta.fstype, "erofs") ? "erofs" : NULL;
+	if (has_name && streq(named.digest, digest))
+		meta = &named;
+	else if (image_meta_read(s, digest, &first, NULL) >= 0)
+		meta = &first;
+	else if (has_name)
+		meta = &named;
+	return meta && meta->fstype && streq(meta->fstype, "erofs") ? "erofs" : NULL;
 }
 
 /* A disk without a partition table is refused like anything else that is none: there is nothing to boot on it. */

@@ -9,8 +9,8 @@ int ext4_tree_create(int fd, const struct tree_format *f, struct tree **ret, str
 int erofs_tree_create(int fd, const struct tree_format *f, struct tree **ret, struct error *err);
 /* By the format's name; NULL is "ext4". Errors: kind USAGE. */
 int image_disk_format(const char *name, tree_create_fn *ret, struct error *err);
-/* The format of an image's disk when nobody asked for one: that of the image as it is there already, by digest, else by the @name that it is to
- * take the place of. A static string; NULL = any. */
+/* The format of an image's disk when nobody asked for one: that of the image as it is there already, by @name and digest or by digest, else of
+ * what has the @name that it is to take the place of. A static string; NULL = any. */
 const char *image_disk_usual(const struct store *s, const char *digest, const char *name);
 /* An unpack_disk_fn: any format that is known, by qemu-img. */
 int image_disk_make(int fd, int dirfd, const char *name, const char *scratch_path, uint64_t *ret_bytes,

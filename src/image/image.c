@@ -114,25 +114,46 @@ const char *image_disk_file(const struct image_meta *meta)
 	return NULL;
 }
 
-int image_record_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err)
+char *image_second_directory(const char *digest, const char *fstype)
 {
+	return xasprintf("%s-%s", digest_hex(digest), fstype);
+}
+
+char *image_directory_digest(const char *name)
+{
+	size_t n = strcspn(name, "-");
+	_cleanup_free_ char *digest = xasprintf("sha256:%.*s", (int)n, name);
+
+	return is_digest(digest) && (!name[n] || name[n + 1]) ? TAKE_PTR(digest) : NULL;
+}
+
+int image_record_read_in(const struct store *s, const char *directory, struct image_meta *ret, struct error *err)
+{
+	_cleanup_free_ char *path = xasprintf("disks/%s/meta.json", directory), *what = xasprintf("images/%s", path),
+			    *digest = image_directory_digest(directory);
+	const char *fstype = strchr(directory, '-');
 	_cleanup_meta_ struct image_meta m = {};
 	_cleanup_json_ struct json *tree = NULL;
-	_cleanup_free_ char *path = NULL, *what = NULL;
 	int r;
 
-	if (!is_digest(digest))
-		return error_set(err, EBADMSG, "image '%s': no digest", digest);
-	path = xasprintf("disks/%s/meta.json", digest_hex(digest));
-	what = xasprintf("images/%s", path);
+	if (!digest)
+		return error_set(err, EBADMSG, "%s: no image's directory", what);
 	r = record_read(s->images_fd, path, what, meta_fields, &m, &tree, err);
 	if (r < 0)
 		return r;
-	if (!streq(m.digest, digest) || !image_disk_file(&m))
+	if (!streq(m.digest, digest) || !image_disk_file(&m) || (fstype && (!m.fstype || !streq(m.fstype, fstype + 1))))
 		return error_set(err, EBADMSG, "%s: the digest or the format is not this image's", what);
+	m.second = fstype != NULL;
 	*ret = m;
 	m = (struct image_meta){};
 	return 0;
+}
+
+int image_record_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err)
+{
+	if (!is_digest(digest))
+		return error_set(err, EBADMSG, "image '%s': no digest", digest);
+	return image_record_read_in(s, digest_hex(digest), ret, err);
 }
 
 int image_record_write(int dir_fd, const struct image_meta *meta, struct error *err)
@@ -143,6 +164,19 @@ int image_record_write(int dir_fd, const struct image_meta *meta, struct error *
 int image_meta_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err)
 {
 	return image_record_read(s, digest, ret, err);
+}
+
+int image_meta_read_kind(const struct store *s, const char *digest, const char *fstype, struct image_meta *ret,
+			 struct error *err)
+{
+	_cleanup_free_ char *directory = NULL;
+	int r = image_record_read(s, digest, ret, err);
+
+	if (r < 0 || !fstype || !ret->fstype || streq(ret->fstype, fstype))
+		return r;
+	image_meta_done(ret);
+	directory = image_second_directory(digest, fstype);
+	return image_record_read_in(s, directory, ret, err);
 }
 
 static int not_found(const char *name, struct error *err)
@@ -194,16 +228,16 @@ int image_find(const struct store *s, const char *name, struct image_meta *ret, 
 {
 	_cleanup_index_ struct image_index index = {};
 	_cleanup_error_ struct error e = {};
-	_cleanup_free_ char *digest = NULL;
+	_cleanup_free_ char *digest = NULL, *full = NULL;
 	int r;
 
 	r = image_index_load(s, &index, err);
 	if (r < 0)
 		return r;
-	r = resolve(s, name, &index, &digest, NULL, err);
+	r = resolve(s, name, &index, &digest, &full, err);
 	if (r < 0)
 		return r;
-	r = image_meta_read(s, digest, ret, &e);
+	r = image_meta_read_kind(s, digest, full ? image_index_find(&index, full)->fstype : NULL, ret, &e);
 	if (r == -ENOENT) {
 		r = error_set_kind(err, ERROR_DATA, EBADMSG, "image '%s': its disk %s is missing", name, digest);
 		(void)error_hint(err, "skerry image delete %s, then build it again", name);
@@ -215,8 +249,11 @@ int image_find(const struct store *s, const char *name, struct image_meta *ret, 
 char *image_disk_path(const struct store *s, const struct image_meta *meta)
 {
 	const char *hex = digest_hex(meta->digest), *file = image_disk_file(meta);
+	bool second = meta->second && meta->fstype;
 
-	return hex && file ? xasprintf("%s/images/disks/%s/%s", s->home_path, hex, file) : NULL;
+	return hex && file ? xasprintf("%s/images/disks/%s%s%s/%s", s->home_path, hex, second ? "-" : "",
+				       second ? meta->fstype : "", file)
+			   : NULL;
 }
 
 int image_tag(const struct store *s, const char *name, const char *new_name, struct error *err)
@@ -224,7 +261,7 @@ int image_tag(const struct store *s, const char *name, const char *new_name, str
 	_cleanup_index_ struct image_index index = {};
 	_cleanup_json_ struct json *tree = NULL;
 	_cleanup_close_ int lock = -EBADF;
-	_cleanup_free_ char *digest = NULL, *full = NULL;
+	_cleanup_free_ char *digest = NULL, *full = NULL, *old = NULL;
 	_cleanup_(oci_manifest_done) struct oci_manifest manifest = {};
 	_cleanup_buf_ struct buf text = {};
 	struct reference new_ref;
@@ -241,14 +278,15 @@ int image_tag(const struct store *s, const char *name, const char *new_name, str
 		return lock;
 	r = image_index_read(s, &index, &tree, err);
 	if (r >= 0)
-		r = resolve(s, name, &index, &digest, NULL, err);
+		r = resolve(s, name, &index, &digest, &old, err);
 	if (r >= 0)
 		r = blob_read(s, digest, OCI_DOCUMENT_MAX, &text, err);
 	if (r >= 0)
 		r = oci_manifest_parse(text.p ? text.p : "", text.len, digest, &manifest, err);
 	if (r < 0)
 		return r;
-	image_index_set(&index, full, digest, manifest.media_type, text.len);
+	image_index_set(&index, full, digest, manifest.media_type, text.len,
+			old ? image_index_find(&index, old)->fstype : NULL);
 	return image_index_write(s, &index, &tree, err);
 }
 
@@ -290,9 +328,9 @@ static int collect(int disks, const struct image_index *index,
 
 	r = image_list_disks(disks, &names, err);
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
-		_cleanup_free_ char *digest = xasprintf("sha256:%s", names.items[i]), *by = NULL;
+		_cleanup_free_ char *digest = image_directory_digest(names.items[i]), *by = NULL;
 
-		if (!is_digest(digest) || image_index_uses(index, digest) || (in_use && in_use(digest, &by, data) != 0))
+		if (!digest || image_index_uses(index, digest) || (in_use && in_use(digest, &by, data) != 0))
 			continue;
 		r = remove_disk(disks, names.items[i], err);
 	}

@@ -12,7 +12,8 @@
 enum image_boot { IMAGE_BOOT_KERNEL, IMAGE_BOOT_FIRMWARE };
 enum image_init { IMAGE_INIT_AGENT, IMAGE_INIT_SYSTEM };
 
-/* images/disks/HEX/meta.json, HEX being the image's digest. */
+/* images/disks/HEX/meta.json, HEX being the image's digest. An image of files can have a disk of another file system as well, in
+ * images/disks/HEX-FSTYPE: a name says which of them it means, and what a machine stands on follows from the machine's record. */
 struct image_meta {
 	char *digest; /* the image's: that of its OCI manifest, a blob of ours */
 	char *disk;   /* "sha256:…" over what the disk holds: digest_disk() in image/digest.h */
@@ -35,6 +36,7 @@ struct image_meta {
 	struct strv ports;             /* "80/tcp", "53/udp" */
 	struct strv labels;            /* K=V */
 	uint64_t default_memory_bytes; /* 0 = the tool's default */
+	bool second;                   /* not in the record: it is the one in HEX-FSTYPE */
 };
 void image_meta_done(struct image_meta *m);
 
@@ -44,6 +46,7 @@ struct image_ref {
 	char *digest; /* of the manifest */
 	uint64_t size;
 	char *media_type;
+	char *fstype; /* of the disk that the name means; NULL = the image's first */
 	uint64_t generation;
 	uint64_t sealed_ns;
 };
@@ -57,8 +60,11 @@ int image_index_load(const struct store *s, struct image_index *ret, struct erro
 
 /* Finds by name or digest. Errors: -ENOENT (kind NOT_FOUND, hint: `skerry image build …` for the recipes, else `skerry image list`). */
 int image_find(const struct store *s, const char *name, struct image_meta *ret, struct error *err);
-/* By full digest. Errors: -ENOENT, -EBADMSG. */
+/* By full digest, the disk that was made first. Errors: -ENOENT, -EBADMSG. */
 int image_meta_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err);
+/* The one of this file system; NULL = the first. A whole disk has none, and is what it is. Errors: the same. */
+int image_meta_read_kind(const struct store *s, const char *digest, const char *fstype, struct image_meta *ret,
+			 struct error *err);
 /* Absolute path of an image's sealed disk, owned by the caller. */
 char *image_disk_path(const struct store *s, const struct image_meta *meta);
 
@@ -72,5 +78,7 @@ int image_delete(const struct store *s, const char *name, int (*in_use)(const ch
 /* Removes sealed disks that no name and no machine uses: older generations, leavings of a crash. */
 int image_collect(const struct store *s, int (*in_use)(const char *digest, char **ret_by, void *data), void *data,
 		  struct error *err);
+/* Whose disk is in the directory of that name below images/disks: "sha256:HEX", owned by the caller; NULL = nobody's. */
+char *image_directory_digest(const char *name);
 /* Descriptor of images/disks. */
 int image_disks_open(const struct store *s, struct error *err);

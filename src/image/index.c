@@ -15,6 +15,7 @@
 
 #define GENERATION "io.skerry.generation"
 #define SEALED     "io.skerry.sealed-ns"
+#define FSTYPE     "io.skerry.fstype"
 
 struct entry {
 	char *media_type, *digest;
@@ -57,6 +58,7 @@ static void ref_done(struct image_ref *ref)
 	free(ref->name);
 	free(ref->digest);
 	free(ref->media_type);
+	free(ref->fstype);
 	*ref = (struct image_ref){};
 }
 
@@ -112,6 +114,8 @@ static int take_entry(struct image_index *index, const struct entry *e, size_t i
 	ref->size = e->size;
 	ref->generation = map_number(&e->annotations, GENERATION);
 	ref->sealed_ns = map_number(&e->annotations, SEALED);
+	if (map_get(&e->annotations, FSTYPE))
+		ref->fstype = xstrdup(map_get(&e->annotations, FSTYPE));
 	return 0;
 }
 
@@ -162,6 +166,8 @@ int image_index_write(const struct store *s, const struct image_index *index, st
 		strv_addf(&e->annotations, OCI_ANNOTATION_REF_NAME "=%s", ref->name);
 		strv_addf(&e->annotations, GENERATION "=%" PRIu64, ref->generation);
 		strv_addf(&e->annotations, SEALED "=%" PRIu64, ref->sealed_ns);
+		if (ref->fstype)
+			strv_addf(&e->annotations, FSTYPE "=%s", ref->fstype);
 	}
 	strv_copy(&d.annotations, &index->generations);
 	return record_write(s->images_fd, "index.json", "images/index.json", document_fields, &d, tree, RECORD_DURABLE,
@@ -203,9 +209,10 @@ static uint64_t take_generation(struct image_index *index, const char *name)
 }
 
 void image_index_set(struct image_index *index, const char *name, const char *digest, const char *media_type,
-		     uint64_t size)
+		     uint64_t size, const char *fstype)
 {
 	struct image_ref *ref = image_index_find(index, name);
+	char *kind = fstype ? xstrdup(fstype) : NULL;
 
 	if (!ref) {
 		ref = append(index);
@@ -214,6 +221,8 @@ void image_index_set(struct image_index *index, const char *name, const char *di
 	}
 	free(ref->digest);
 	free(ref->media_type);
+	free(ref->fstype);
+	ref->fstype = kind;
 	ref->digest = xstrdup(digest);
 	ref->media_type = xstrdup(media_type);
 	ref->size = size;

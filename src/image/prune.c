@@ -106,11 +106,11 @@ static int remove_names(const struct store *s, const struct prune_request *req, 
 
 /* ---- Disks ---- */
 
-static bool is_young(const struct store *s, const struct prune_request *req, const char *digest)
+static bool is_young(const struct store *s, const struct prune_request *req, const char *directory)
 {
 	_cleanup_(image_meta_done) struct image_meta m = {};
 
-	return req->before_ns && image_meta_read(s, digest, &m, NULL) >= 0 && m.created_ns >= req->before_ns;
+	return req->before_ns && image_record_read_in(s, directory, &m, NULL) >= 0 && m.created_ns >= req->before_ns;
 }
 
 static int remove_disks(const struct store *s, int disks_fd, const struct prune_request *req,
@@ -120,17 +120,18 @@ static int remove_disks(const struct store *s, int disks_fd, const struct prune_
 	int r = image_list_disks(disks_fd, &names, err);
 
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
-		_cleanup_free_ char *digest = xasprintf("sha256:%s", names.items[i]);
+		_cleanup_free_ char *digest = image_directory_digest(names.items[i]);
 		uint64_t freed;
 
-		if (!is_digest(digest) || image_index_uses(index, digest) || is_used(req, digest) ||
-		    is_young(s, req, digest))
+		if (!digest || image_index_uses(index, digest) || is_used(req, digest) ||
+		    is_young(s, req, names.items[i]))
 			continue;
 		freed = freed_by(disks_fd, names.items[i], 0);
 		r = remove_disk(disks_fd, names.items[i], err);
 		if (r >= 0) {
 			ret->freed_bytes += freed;
-			strv_add(&ret->digests, digest);
+			if (!strv_has(&ret->digests, digest))
+				strv_add(&ret->digests, digest);
 		}
 	}
 	return r;

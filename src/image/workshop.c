@@ -117,10 +117,10 @@ int workshop_share(struct workshop *w, const char *chain, struct image_meta *ret
 		return lock;
 	r = image_list_disks(w->disks_fd, &names, err);
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
-		_cleanup_free_ char *digest = xasprintf("sha256:%s", names.items[i]), *path = NULL;
+		_cleanup_free_ char *digest = image_directory_digest(names.items[i]), *path = NULL;
 		_cleanup_(image_meta_done) struct image_meta m = {};
 
-		if (!is_digest(digest) || image_record_read(w->store, digest, &m, NULL) < 0 || !m.chain ||
+		if (!digest || image_record_read_in(w->store, names.items[i], &m, NULL) < 0 || !m.chain ||
 		    !streq(m.chain, chain))
 			continue;
 		path = xasprintf("%s/%s", names.items[i], image_disk_file(&m));
@@ -187,33 +187,50 @@ static int make_manifest(const struct store *s, const struct image_meta *m, stru
 }
 
 /* What is there already under this digest stays when it has the same disk, and learns the new facts; machines stand on it. */
-static int join(int disks_fd, const char *hex, const struct store *s, const struct image_meta *meta, struct error *err)
+static int join(int disks_fd, const char *directory, const struct store *s, const struct image_meta *meta,
+		struct error *err)
 {
 	_cleanup_(image_meta_done) struct image_meta old = {};
-	_cleanup_close_ int dir = openat(disks_fd, hex, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_close_ int dir = openat(disks_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	int r;
 
 	if (dir < 0)
-		return error_set_errno(err, errno, "images/disks/%s", hex);
-	r = image_record_read(s, meta->digest, &old, err);
+		return error_set_errno(err, errno, "images/disks/%s", directory);
+	r = image_record_read_in(s, directory, &old, err);
 	if (r < 0)
 		return r;
 	if (!old.disk || !streq(old.disk, meta->disk)) {
-		if (old.fstype && meta->fstype && !streq(old.fstype, meta->fstype))
-			r = error_set(err, EEXIST, "image %.19s is there already as %s, not as %s", meta->digest,
-				      old.fstype, meta->fstype);
-		else
-			r = error_set(err, EEXIST, "image %.19s is there already, with another disk", meta->digest);
+		r = error_set(err, EEXIST, "image %.19s is there already, with another disk", meta->digest);
 		(void)error_hint(err, "skerry image delete %.19s", meta->digest);
 		return r;
 	}
 	return image_record_write(dir, meta, err);
 }
 
+/* Where the disk belongs: the image's first is HEX, one of another kind of file system than that has a directory of its own. */
+static int choose_directory(const struct store *s, const struct image_meta *meta, char **ret, struct error *err)
+{
+	_cleanup_(image_meta_done) struct image_meta first = {};
+	_cleanup_error_ struct error e = {};
+	int r = image_record_read(s, meta->digest, &first, &e);
+
+	if (r < 0 && r != -ENOENT)
+		return error_move(err, &e);
+	if (r >= 0 && first.fstype && meta->fstype && !streq(first.fstype, meta->fstype))
+		*ret = image_second_directory(meta->digest, meta->fstype);
+	else
+		*ret = xstrdup(digest_hex(meta->digest));
+	return 0;
+}
+
 static int place(struct workshop *w, const struct image_meta *meta, struct error *err)
 {
-	const char *hex = digest_hex(meta->digest), *file = image_disk_file(meta);
-	int r;
+	const char *file = image_disk_file(meta);
+	_cleanup_free_ char *to = NULL;
+	int r = choose_directory(w->store, meta, &to, err);
+
+	if (r < 0)
+		return r;
 
 	if (fchmodat(w->dir_fd, file, 0444, 0) < 0)
 		return error_set_errno(err, errno, "images/disks/%s/%s", w->name, file);
@@ -225,11 +242,11 @@ static int place(struct workshop *w, const struct image_meta *meta, struct error
 		return r;
 	r = fault_point("image-seal");
 	if (r < 0)
-		return error_set_errno(err, r, "images/disks/%s", hex);
-	if (renameat2(w->disks_fd, w->name, w->disks_fd, hex, RENAME_NOREPLACE) < 0) {
+		return error_set_errno(err, r, "images/disks/%s", to);
+	if (renameat2(w->disks_fd, w->name, w->disks_fd, to, RENAME_NOREPLACE) < 0) {
 		if (errno != EEXIST)
-			return error_set_errno(err, errno, "images/disks/%s", hex);
-		return join(w->disks_fd, hex, w->store, meta, err);
+			return error_set_errno(err, errno, "images/disks/%s", to);
+		return join(w->disks_fd, to, w->store, meta, err);
 	}
 	/* It has another name now. */
 	free(w->name);
@@ -253,7 +270,8 @@ static int check_name(const char *name, char **ret, struct error *err)
 	return r;
 }
 
-static int point(const struct store *s, const char *name, const struct oci_descriptor *manifest, struct error *err)
+static int point(const struct store *s, const char *name, const struct oci_descriptor *manifest, const char *fstype,
+		 struct error *err)
 {
 	_cleanup_(image_index_done) struct image_index index = {};
 	_cleanup_json_ struct json *tree = NULL;
@@ -261,7 +279,7 @@ static int point(const struct store *s, const char *name, const struct oci_descr
 
 	if (r < 0)
 		return r;
-	image_index_set(&index, name, manifest->digest, manifest->media_type, manifest->size);
+	image_index_set(&index, name, manifest->digest, manifest->media_type, manifest->size, fstype);
 	return image_index_write(s, &index, &tree, err);
 }
 
@@ -293,5 +311,5 @@ int image_seal(struct workshop *w, const char *name, const struct oci_descriptor
 	if (lock < 0)
 		return lock;
 	r = place(w, meta, err);
-	return r < 0 || !full ? r : point(w->store, full, manifest, err);
+	return r < 0 || !full ? r : point(w->store, full, manifest, meta->fstype, err);
 }

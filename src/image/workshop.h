@@ -34,6 +34,7 @@ int workshop_share(struct workshop *w, const char *chain, struct image_meta *ret
 /* Seals: the disk in the workshop, synced by the caller, becomes images/disks/HEX, 0444, and @name points at it with the next generation.
  * @manifest: the image's (it, its config and its layers are blobs of ours); NULL: one without layers is written from @meta. @meta: disk
  * and what is known; digest, format and time of making are filled in. @name NULL: no name is given. The caller holds blob_lock() shared.
- * Errors: -EEXIST when the same image is there with another disk. */
+ * An image of files that has a disk of another kind of file system already has both from then on. Errors: -EEXIST when it is there with
+ * another disk of this kind. */
 int image_seal(struct workshop *w, const char *name, const struct oci_descriptor *manifest, struct image_meta *meta,
 	       struct error *err);

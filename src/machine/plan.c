@@ -134,8 +134,16 @@ static int gather_publish(const struct machine_spec *spec, struct plan_facts *f,
 
 int plan_image(const struct store *s, const struct machine_spec *spec, struct image_meta *ret, struct error *err)
 {
-	if (!spec->draft)
-		return image_find(s, spec->image_digest, ret, err);
+	if (!spec->draft) {
+		/* A machine that writes beside its image has a read-only one below it. */
+		const char *fstype = spec->blank_digest ? "erofs" : "ext4";
+		int r = image_find(s, spec->image_digest, ret, err);
+
+		if (r < 0 || !ret->fstype || streq(ret->fstype, fstype))
+			return r;
+		image_meta_done(ret);
+		return image_meta_read_kind(s, spec->image_digest, fstype, ret, err);
+	}
 	*ret = (struct image_meta){
 		.boot = IMAGE_BOOT_FIRMWARE,
 		.init = IMAGE_INIT_SYSTEM,

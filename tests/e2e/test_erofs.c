@@ -103,6 +103,31 @@ TEST(what_takes_an_images_place_is_of_its_kind)
 	says(cli("image", "inspect", "fresh", NULL), "\"fstype\": \"ext4\"");
 }
 
+TEST(an_image_has_both_kinds_and_machines_keep_theirs)
+{
+	_cleanup_cli_ struct cli both = {};
+
+	make_root();
+	ok(cli("image", "import", "root.tar", "--name", "both", NULL));
+	ok(cli("create", "old", "--image", "both", NULL));
+	ok(cli("image", "import", "root.tar", "--name", "both", "--format", "erofs", NULL));
+	both = cli("image", "inspect", "both", NULL);
+	ASSERT_STATUS(both, 0);
+	ASSERT_CONTAINS(both.out, "\"fstype\": \"erofs\"");
+	ASSERT_CONTAINS(both.out, "\"fstype\": \"ext4\"");
+	says(cli("image", "list", NULL), "erofs");
+	ok(cli("create", "new", "--image", "both", NULL));
+	ok(cli("image", "prune", "--all", "--yes", NULL));
+	ok(cli("start", "--wait", "old", NULL));
+	says(cli("exec", "old", CLI_SHELL, "echo changed > /srv/file; cat /srv/file", NULL), "changed");
+	ok(cli("start", "--wait", "new", NULL));
+	says(cli("exec", "new", "cat", "/srv/file", NULL), "content");
+	ok(cli("commit", "old", "from-ext4:1", NULL));
+	says(cli("run", "--rm", "from-ext4:1", "cat", "/srv/file", NULL), "changed");
+	ok(cli("delete", "--force", "-y", "old", NULL));
+	ok(cli("delete", "--force", "-y", "new", NULL));
+}
+
 TEST(what_is_changed_stays_with_the_machine)
 {
 	make_root();

@@ -166,7 +166,8 @@ static void assert_format(const char *image, const char *fstype)
 /* The kind of disk is this store's affair: what is pushed is the layers. */
 TEST(an_image_is_pulled_into_the_kind_of_file_system_that_is_asked_for)
 {
-	_cleanup_cli_ struct cli pull = {}, again = {}, other = {}, push = {}, bad = {};
+	_cleanup_cli_ struct cli pull = {}, again = {}, other = {}, push = {}, bad = {}, ext4 = {}, back = {};
+	unsigned blobs;
 
 	start(false);
 	registry_make_image("one", 50);
@@ -187,6 +188,18 @@ TEST(an_image_is_pulled_into_the_kind_of_file_system_that_is_asked_for)
 	push = cli("image", "push", "--quiet", name("app:1"), name("copy:1"), NULL);
 	ASSERT_STATUS(push, 0);
 	ASSERT_STREQ(push.out, pull.out);
+	/* The other kind is made of what is here. */
+	blobs = registry_server_count(&server, "GET", "/blobs/");
+	ext4 = cli("image", "pull", "--quiet", "--format", "ext4", name("app:1"), NULL);
+	ASSERT_STATUS(ext4, 0);
+	ASSERT_STREQ(ext4.out, pull.out);
+	ASSERT_EQ(registry_server_count(&server, "GET", "/blobs/"), blobs);
+	assert_format(name("app:1"), "ext4");
+	assert_format(name("app:1"), "erofs");
+	assert_format(name("app:2"), "erofs");
+	back = cli("image", "pull", "--format", "ext4", name("app:1"), NULL);
+	ASSERT_STATUS(back, 0);
+	ASSERT_CONTAINS(back.err, "is up to date");
 }
 
 TEST(an_image_goes_to_a_registry_that_has_nothing_of_it)

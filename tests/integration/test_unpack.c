@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/spawn.h"
 #include "image/image.h"
+#include "image/prune.h"
 #include "tarball.h"
 #include "test.h"
 
@@ -130,7 +131,6 @@ TEST(an_erofs_is_the_same_tree)
 	struct test_layer l[2] = { { .packer = "gzip" }, {} };
 	_cleanup_(image_meta_done) struct image_meta m = {}, e = {}, e2 = {};
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
-	_cleanup_error_ struct error err = {};
 	_cleanup_free_ char *path = NULL;
 	struct stat st;
 
@@ -143,10 +143,6 @@ TEST(an_erofs_is_the_same_tree)
 	tarball_file(&l[1].tar, "d/three", "3");
 	unpack(&s, l, 2, NULL, &m);
 	layers_put(&s, l, 2, NULL, &manifest);
-	/* One name, one disk: who wants the other kind takes the image away first. */
-	ASSERT_EQ(layers_unpack_as(&s, &manifest, "test:1", "erofs", 0, &e, &err), -EEXIST);
-	ASSERT_CONTAINS(err.msg, "is there already as ext4, not as erofs");
-	ASSERT_CONTAINS(err.hint, "skerry image delete sha256:");
 	layers_store(&other, "other");
 	oci_descriptor_done(&manifest);
 	layers_put(&other, l, 2, NULL, &manifest);
@@ -169,6 +165,77 @@ TEST(an_erofs_is_the_same_tree)
 	ASSERT_STREQ(e2.disk, e.disk);
 	for (size_t i = 0; i < 2; i++)
 		test_layer_done(&l[i]);
+}
+
+static int nobody(const char *digest, char **ret_by, void *data)
+{
+	const char *used = data;
+
+	(void)ret_by;
+	return used && streq(digest, used);
+}
+
+/* The kinds of file systems that are there of an image, and which of them a name means. */
+static void kinds_are(const struct store *s, const char *digest, bool ext4, bool erofs)
+{
+	_cleanup_(image_meta_done) struct image_meta a = {}, b = {};
+
+	ASSERT_EQ(image_meta_read_kind(s, digest, "ext4", &a, NULL), ext4 ? 0 : -ENOENT);
+	ASSERT_EQ(image_meta_read_kind(s, digest, "erofs", &b, NULL), erofs ? 0 : -ENOENT);
+}
+
+static void name_means(const struct store *s, const char *name, const char *fstype)
+{
+	_cleanup_(image_meta_done) struct image_meta m = {};
+	_cleanup_free_ char *path = NULL;
+
+	ASSERT_OK(image_find(s, name, &m, NULL));
+	ASSERT_STREQ(m.fstype, fstype);
+	path = image_disk_path(s, &m);
+	ASSERT_EQ(access(path, R_OK), 0);
+	layers_check_disk(s, &m);
+}
+
+TEST(one_image_has_both_kinds)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta m = {}, e = {}, e2 = {}, e3 = {};
+	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+	_cleanup_(prune_result_done) struct prune_result pruned = {};
+	struct prune_request all = { .all = true, .in_use = nobody };
+	_cleanup_error_ struct error err = {};
+
+	layers_store(&s, "home");
+	tarball_file(&l.tar, "d/one", "1");
+	unpack(&s, &l, 1, NULL, &m);
+	layers_put(&s, &l, 1, NULL, &manifest);
+	kinds_are(&s, m.digest, true, false);
+	ASSERT_OK(layers_unpack_as(&s, &manifest, "test:1", "erofs", 0, &e, &err));
+	kinds_are(&s, m.digest, true, true);
+	name_means(&s, "test:1", "erofs");
+	/* By digest it is the one that was there first. */
+	name_means(&s, m.digest, "ext4");
+	/* Another name for what the name means; and back to the other kind, which is there. */
+	ASSERT_OK(image_tag(&s, "test:1", "other:1", NULL));
+	name_means(&s, "other:1", "erofs");
+	ASSERT_OK(layers_unpack_as(&s, &manifest, "test:1", "ext4", 0, &e2, &err));
+	name_means(&s, "test:1", "ext4");
+	name_means(&s, "other:1", "erofs");
+	/* Its own kind in another size is another disk, still. */
+	ASSERT_EQ(layers_unpack_as(&s, &manifest, "test:1", "ext4", UINT64_C(1) << 30, &e3, &err), -EEXIST);
+	ASSERT_CONTAINS(err.msg, "is there already, with another disk");
+	/* Whatever stands on it needs it, by whichever kind. */
+	all.data = m.digest;
+	ASSERT_OK(image_prune(&s, &all, &pruned, NULL));
+	kinds_are(&s, m.digest, true, true);
+	prune_result_done(&pruned);
+	ASSERT_OK(image_delete(&s, "test:1", nobody, NULL, NULL));
+	kinds_are(&s, m.digest, true, true);
+	ASSERT_OK(image_delete(&s, "other:1", nobody, NULL, NULL));
+	kinds_are(&s, m.digest, false, false);
+	ASSERT_EQ(image_meta_read(&s, m.digest, &e2, NULL), -ENOENT);
+	test_layer_done(&l);
 }
 
 TEST(the_configuration_is_kept)
