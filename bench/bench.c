@@ -400,7 +400,7 @@ static void run_imported(struct bench *b, struct figure *f, const char *rootfs)
 			samples_add(&f->peer_s, ns);
 	}
 	f->peer = "run --rm tiny";
-	(void)SKERRY(b, f, NULL, "image", "delete", "-y", "bench-imported:1");
+	(void)SKERRY(b, f, NULL, "image", "delete", "bench-imported:1");
 }
 
 /* A program of the build tree that skerry is in. Owned by the caller. */
