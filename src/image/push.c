@@ -1,8 +1,11 @@
+/* Each blob is a small machine, as in fetch.c: it waits (for a place among those that are sent, for a pause to end), is sent, and is done. The short
+ * questions before it, whether it is there and where to send it, are asked one after the other, while those that are being sent go on. */
 #include "image/push.h"
 
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/parse.h"
 #include "image/address.h"
@@ -10,21 +13,37 @@
 #include "image/reference.h"
 #include "image/retry.h"
 
-enum { LABEL_DIGITS = 12, ANSWER_MAX = 64 << 10, CHALLENGES_MAX = 2 };
+enum { PARALLEL = 4, LABEL_DIGITS = 12, ANSWER_MAX = 64 << 10, CHALLENGES_MAX = 2, ROUND_MS = 500 };
 
 struct push {
 	struct registry *registry;    /* borrowed */
 	const struct store *store;    /* borrowed */
 	const char *from;             /* borrowed; may be NULL */
 	struct progress_board *board; /* borrowed */
+};
+
+enum upload_state { UPLOAD_WAITS, UPLOAD_RUNS, UPLOAD_DONE };
+
+struct upload {
+	enum upload_state state;
+	struct push *push;                 /* borrowed */
+	const struct oci_descriptor *blob; /* borrowed */
 	size_t row;
+	int fd;                         /* owned; open once the registry has said that it has it not */
+	char *url;                      /* owned; where to send it, NULL = to be asked for */
+	struct strv headers;            /* owned */
+	struct http_transfer *transfer; /* owned while it runs */
+	struct http_request req;
+	struct retry retry;
+	uint64_t deadline_ns; /* when waiting ends */
+	unsigned known, challenges;
 };
 
 static void on_sent(uint64_t bytes, void *data)
 {
-	struct push *p = data;
+	struct upload *u = data;
 
-	progress_board_update(p->board, p->row, bytes);
+	progress_board_update(u->push->board, u->row, bytes);
 }
 
 /* 1 when the registry has it. */
@@ -68,43 +87,6 @@ static int begin(struct push *p, const struct oci_descriptor *d, bool mount, cha
 	return 0;
 }
 
-/* One try to send it. Returns 1 when another one may help. */
-static int send_once(struct push *p, const struct oci_descriptor *d, int fd, const char *url, struct http_answer *a,
-		     struct error *err)
-{
-	struct http_request req = {
-		.method = HTTP_PUT,
-		.url = url,
-		.body_fd = fd,
-		.body_bytes = d->size,
-		.limit = ANSWER_MAX,
-		.on_sent = on_sent,
-		.data = p,
-	};
-	_cleanup_strv_ struct strv headers = {};
-	bool transient = false;
-
-	strv_add(&headers, "Content-Type: application/octet-stream");
-	req.headers = &headers;
-	for (int i = 0; i < CHALLENGES_MAX; i++) {
-		unsigned known = registry_authorize(p->registry, &req);
-		int r = http_exchange(registry_http(p->registry), &req, a, &transient, err);
-
-		if (r < 0)
-			return transient ? 1 : r;
-		if (a->status != 401)
-			break;
-		/* The token has run out while all of it was sent. */
-		r = registry_challenged(p->registry, a, known, err);
-		if (r < 0)
-			return r;
-		http_answer_done(a);
-	}
-	if (a->status == 201 || a->status == 204)
-		return 0;
-	return transient ? 1 : registry_refuse(p->registry, a, registry_noun(p->registry), err);
-}
-
 static int check_digest(struct push *p, const struct http_answer *a, const char *digest, struct error *err)
 {
 	if (!a->digest || streq(a->digest, digest))
@@ -113,64 +95,202 @@ static int check_digest(struct push *p, const struct http_answer *a, const char 
 			 registry_noun(p->registry), a->digest, digest);
 }
 
-/* An upload that broke off is not gone on with: a new one is begun. */
-static int upload(struct push *p, const struct oci_descriptor *d, int fd, struct error *err)
+static void done(struct upload *u, const char *how)
 {
-	struct retry retry = {};
-
-	for (;;) {
-		_cleanup_free_ char *location = NULL, *url = NULL;
-		_cleanup_answer_ struct http_answer a = {};
-		_cleanup_error_ struct error e = {};
-		uint64_t wait_ns;
-		int r = begin(p, d, retry.failures == 0, &location, err);
-
-		if (r != 0) {
-			if (r > 0)
-				progress_board_end(p->board, p->row, "taken over from another repository");
-			return r < 0 ? r : 0;
-		}
-		url = xasprintf("%s%cdigest=%s", location, strchr(location, '?') ? '&' : '?', d->digest);
-		r = send_once(p, d, fd, url, &a, &e);
-		if (r == 0) {
-			char size[16], text[64];
-
-			(void)snprintf(text, sizeof(text), "sent, %s", format_bytes(d->size, size, sizeof(size)));
-			progress_board_end(p->board, p->row, text);
-			return check_digest(p, &a, d->digest, err);
-		}
-		if (r < 0 || !retry_again(&retry, e.num ? UINT64_MAX : a.retry_after_ns, &wait_ns))
-			return e.num ? error_move(err, &e)
-				     : registry_refuse(p->registry, &a, registry_noun(p->registry), err);
-		progress_board_say(p->board, p->row, "broken off, trying again");
-		r = http_wait(registry_http(p->registry), wait_ns, err);
-		if (r < 0)
-			return r;
-	}
+	progress_board_end(u->push->board, u->row, how);
+	u->fd = safe_close(u->fd);
+	u->state = UPLOAD_DONE;
 }
 
-static int push_blob(struct push *p, const struct oci_descriptor *d, struct error *err)
+/* Returns 1 when the registry has it. */
+static int open_unless_there(struct upload *u, struct error *err)
 {
-	const char *hex = digest_hex(d->digest);
-	char label[LABEL_DIGITS + 1];
-	_cleanup_close_ int fd = -EBADF;
+	struct push *p = u->push;
 	uint64_t size = 0;
+	int r = is_there(p, u->blob, err);
+
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		done(u, "already there");
+		return 1;
+	}
+	u->fd = blob_open(p->store, u->blob->digest, &size, err);
+	if (u->fd < 0)
+		return u->fd;
+	if (size != u->blob->size)
+		return error_set(err, EBADMSG, "blob %s: not as long as its manifest says", u->blob->digest);
+	return 0;
+}
+
+/* Returns 1 when it need not be sent. */
+static int find_place(struct upload *u, struct error *err)
+{
+	_cleanup_free_ char *location = NULL;
+	int r = begin(u->push, u->blob, u->retry.failures == 0, &location, err);
+
+	if (r > 0)
+		done(u, "taken over from another repository");
+	if (r == 0)
+		u->url = xasprintf("%s%cdigest=%s", location, strchr(location, '?') ? '&' : '?', u->blob->digest);
+	return r;
+}
+
+static int start(struct upload *u, struct error *err)
+{
+	struct push *p = u->push;
+	int r = u->fd < 0 ? open_unless_there(u, err) : 0;
+
+	if (r == 0 && !u->url)
+		r = find_place(u, err);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	u->req = (struct http_request){
+		.method = HTTP_PUT,
+		.url = u->url,
+		.headers = &u->headers,
+		.body_fd = u->fd,
+		.body_bytes = u->blob->size,
+		.limit = ANSWER_MAX,
+		.on_sent = on_sent,
+		.data = u,
+	};
+	u->known = registry_authorize(p->registry, &u->req);
+	r = http_begin(registry_http(p->registry), &u->req, &u->transfer, err);
+	if (r >= 0)
+		u->state = UPLOAD_RUNS;
+	return r;
+}
+
+/* An upload that broke off is not gone on with: a new one is begun. Returns 1 when it is enough. */
+static int again(struct upload *u, uint64_t asked_ns)
+{
+	uint64_t wait_ns;
+
+	if (!retry_again(&u->retry, asked_ns, &wait_ns))
+		return 1;
+	free(u->url);
+	u->url = NULL;
+	u->challenges = 0;
+	u->state = UPLOAD_WAITS;
+	u->deadline_ns = clock_monotonic_ns() + wait_ns;
+	progress_board_say(u->push->board, u->row, "broken off, trying again");
+	return 0;
+}
+
+static int answered(struct upload *u, const struct http_answer *a, bool transient, struct error *err)
+{
+	struct registry *registry = u->push->registry;
+	char size[16], text[64];
 	int r;
 
-	(void)snprintf(label, sizeof(label), "%s", hex ? hex : "?");
-	p->row = progress_board_add(p->board, label, d->size);
-	r = is_there(p, d, err);
-	if (r != 0) {
-		if (r > 0)
-			progress_board_end(p->board, p->row, "already there");
+	if (a->status == 401 && ++u->challenges < CHALLENGES_MAX) {
+		/* The token has run out while all of it was sent. */
+		r = registry_challenged(registry, a, u->known, err);
+		u->state = UPLOAD_WAITS;
+		u->deadline_ns = 0;
 		return r < 0 ? r : 0;
 	}
-	fd = blob_open(p->store, d->digest, &size, err);
-	if (fd < 0)
-		return fd;
-	if (size != d->size)
-		return error_set(err, EBADMSG, "blob %s: not as long as its manifest says", d->digest);
-	return upload(p, d, fd, err);
+	if (a->status == 201 || a->status == 204) {
+		(void)snprintf(text, sizeof(text), "sent, %s", format_bytes(u->blob->size, size, sizeof(size)));
+		done(u, text);
+		return check_digest(u->push, a, u->blob->digest, err);
+	}
+	if (transient && !again(u, a->retry_after_ns))
+		return 0;
+	return registry_refuse(registry, a, registry_noun(registry), err);
+}
+
+static int ended(struct upload *u, struct error *err)
+{
+	_cleanup_answer_ struct http_answer a = {};
+	_cleanup_error_ struct error e = {};
+	bool transient;
+	int r = http_end(TAKE_PTR(u->transfer), &a, &transient, &e);
+
+	if (r >= 0)
+		return answered(u, &a, transient, err);
+	return transient && !again(u, UINT64_MAX) ? 0 : error_move(err, &e);
+}
+
+static int look_at(struct upload *u, size_t *running, struct error *err)
+{
+	int r = 0;
+
+	if (u->state == UPLOAD_RUNS && http_has_ended(u->transfer)) {
+		r = ended(u, err);
+		*running -= u->state != UPLOAD_RUNS;
+	}
+	if (r >= 0 && u->state == UPLOAD_WAITS && *running < PARALLEL && clock_monotonic_ns() >= u->deadline_ns) {
+		r = start(u, err);
+		*running += u->state == UPLOAD_RUNS;
+	}
+	return r;
+}
+
+/* Until the next one of them wants to be looked at. */
+static int round_ms(const struct upload *all, size_t n, size_t running)
+{
+	int ms = ROUND_MS;
+
+	for (size_t i = 0; i < n; i++)
+		if (all[i].state == UPLOAD_WAITS && running < PARALLEL) {
+			int left_ms = clock_poll_timeout(all[i].deadline_ns);
+
+			ms = left_ms < ms ? left_ms : ms;
+		}
+	return ms;
+}
+
+static int run(struct upload *all, size_t n, struct http *h, struct error *err)
+{
+	size_t running = 0;
+	bool left = true;
+	int r = 0;
+
+	while (r >= 0 && left) {
+		left = false;
+		for (size_t i = 0; r >= 0 && i < n; i++) {
+			r = look_at(&all[i], &running, err);
+			left |= all[i].state != UPLOAD_DONE;
+		}
+		if (r >= 0 && left)
+			r = http_pump(h, round_ms(all, n, running), err);
+	}
+	return r;
+}
+
+static void upload_done(struct upload *u)
+{
+	struct http_answer a = {};
+
+	if (u->transfer)
+		(void)http_end(u->transfer, &a, NULL, NULL);
+	http_answer_done(&a);
+	u->fd = safe_close(u->fd);
+	strv_done(&u->headers);
+	free(u->url);
+}
+
+static int push_blobs(struct push *p, const struct oci_descriptor *const *blobs, size_t n, struct error *err)
+{
+	struct upload *all = xnew_n(struct upload, n);
+	int r;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *hex = digest_hex(blobs[i]->digest);
+		char label[LABEL_DIGITS + 1];
+
+		(void)snprintf(label, sizeof(label), "%s", hex ? hex : "?");
+		all[i] = (struct upload){ .push = p, .blob = blobs[i], .fd = -EBADF };
+		all[i].row = progress_board_add(p->board, label, blobs[i]->size);
+		strv_add(&all[i].headers, "Content-Type: application/octet-stream");
+	}
+	r = run(all, n, registry_http(p->registry), err);
+	for (size_t i = 0; i < n; i++)
+		upload_done(&all[i]);
+	free(all);
+	return r;
 }
 
 static int push_manifest(struct push *p, const char *media_type, const char *digest, const struct buf *text,
@@ -214,15 +334,20 @@ int push_image(struct registry *r, const struct store *s, const struct oci_descr
 {
 	struct push p = { .registry = r, .store = s, .from = from, .board = board };
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
+	_cleanup_free_ const struct oci_descriptor **blobs = NULL;
 	_cleanup_buf_ struct buf text = {};
+	size_t n_blobs = 0;
 	int n = blob_read(s, manifest->digest, OCI_DOCUMENT_MAX, &text, err);
 
 	if (n >= 0)
 		n = oci_manifest_parse(text.p ? text.p : "", text.len, manifest->digest, &m, err);
-	for (size_t i = 0; n >= 0 && i < m.n_layers; i++)
+	if (n < 0)
+		return n;
+	blobs = xcalloc(m.n_layers + 1, sizeof(*blobs));
+	for (size_t i = 0; i < m.n_layers; i++)
 		if (!came_before(&m, i))
-			n = push_blob(&p, &m.layers[i], err);
-	if (n >= 0)
-		n = push_blob(&p, &m.config, err);
+			blobs[n_blobs++] = &m.layers[i];
+	blobs[n_blobs++] = &m.config;
+	n = push_blobs(&p, blobs, n_blobs, err);
 	return n < 0 ? n : push_manifest(&p, m.media_type, manifest->digest, &text, tag, err);
 }

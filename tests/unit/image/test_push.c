@@ -1,13 +1,17 @@
 /* Pushing to registries that take it, and to ones that do not. */
 #include "image/push.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
 #include "image/blob.h"
 #include "image/digest.h"
 
 #include "test.h"
 #include "web.h"
 
-enum { LAYER_BYTES = 2 << 20 };
+enum { LAYER_BYTES = 2 << 20, MEETING_MS = 30000 };
 
 enum misbehaviour {
 	HONEST,
@@ -17,7 +21,8 @@ enum misbehaviour {
 	ELSEWHERE,     /* uploads go to another host */
 	NO_LOCATION,
 	OTHER_DIGEST,
-	FULL, /* 507 */
+	FULL,     /* 507 */
+	TOGETHER, /* the first PUT is answered when the second one has come */
 	FORBIDDEN,
 };
 
@@ -31,6 +36,8 @@ struct shared {
 };
 static struct shared *shared;
 static char *layer, *layer_digest, *config, *config_digest, *manifest, *manifest_digest;
+
+static int meeting[2]; /* a pipe */
 
 static unsigned count(unsigned *n)
 {
@@ -63,6 +70,13 @@ static void token(const struct web_request *q, struct web_answer *a)
 	a->len = strlen(text);
 }
 
+static bool meet(unsigned nth)
+{
+	struct pollfd p = { .fd = meeting[0], .events = POLLIN };
+
+	return nth == 1 ? poll(&p, 1, MEETING_MS) == 1 : write(meeting[1], "", 1) == 1;
+}
+
 static void upload(const struct web_request *q, struct web_answer *a)
 {
 	const char *digest = strstr(q->target, "digest=");
@@ -70,6 +84,10 @@ static void upload(const struct web_request *q, struct web_answer *a)
 
 	if (nth == 1 && shared->how == BREAKS_UPLOAD) {
 		a->status = 0;
+		return;
+	}
+	if (shared->how == TOGETHER && !meet(nth)) {
+		a->status = 400;
 		return;
 	}
 	a->status = nth == 1 && shared->how == BUSY_UPLOAD ? 503 : shared->how == FULL ? 507 : 201;
@@ -162,6 +180,7 @@ static void set_up(enum misbehaviour how)
 	ASSERT_OK(blob_put(&store, manifest, strlen(manifest), &manifest_digest, NULL));
 	shared = web_shared(sizeof(*shared));
 	shared->how = how;
+	ASSERT_OK(pipe2(meeting, O_CLOEXEC));
 	shared->elsewhere = web_start(elsewhere, NULL);
 	shared->port = web_start(registry, NULL);
 }
@@ -216,6 +235,12 @@ static void push_refused(enum misbehaviour how, enum error_kind kind, const char
 TEST(each_blob_is_sent_once_and_the_manifest_last)
 {
 	push_taken(HONEST);
+	ASSERT_EQ(shared->puts, 2);
+}
+
+TEST(blobs_are_sent_at_once)
+{
+	push_taken(TOGETHER);
 	ASSERT_EQ(shared->puts, 2);
 }
 
