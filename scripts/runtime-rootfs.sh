@@ -136,6 +136,7 @@ chmod 0775 "$root/run/skerry" "$root/disks"
 ln -s ../usr/lib/os-release "$root/etc/os-release"
 printf 'root:x:0:0:root:/root:/bin/sh\n%s:x:%d:0:Skerry:/disks:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n' "$user" "$uid" \
 	>"$root/etc/passwd"
+chmod 0664 "$root/etc/passwd" # a number that has no name gives itself one
 printf 'root:x:0:\n%s:x:%d:\nnogroup:x:65534:\n' "$user" "$uid" >"$root/etc/group"
 printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$root/etc/nsswitch.conf"
 

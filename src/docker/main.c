@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "docker/account.h"
 #include "docker/box.h"
 #include "docker/life.h"
 #include "docker/verbs.h"
@@ -66,6 +67,10 @@ static int run_machine(struct error *err)
 	if (problems.n)
 		return STATUS_CONFIG;
 	log_setup(STDERR_FILENO, settings.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, false);
+	r = account_provide("/etc/passwd", geteuid(), getegid());
+	if (r < 0)
+		log_warning("user %u cannot be added to /etc/passwd, and programs may want them there: %s",
+			    (unsigned)geteuid(), strerror(-r));
 	r = store_open(&s, err);
 	if (r >= 0)
 		r = box_prepare(&s, &settings, err);

@@ -102,6 +102,26 @@ TEST(a_machine_of_either_shape_runs_in_it_with_no_privilege_at_all)
 	}
 }
 
+TEST(skerry_vm_runs_as_a_number_on_a_file_system_that_cannot_be_written_to)
+{
+	_cleanup_free_ char *disk = dockerd_runtime_file("tiny.qcow2"), *script = NULL;
+
+	cli_home(false);
+	dockerd_start_with_network();
+	dockerd_image("runtime");
+	script = xasprintf(
+		"for how in '--name number --user 4711' '--name sealed --user skerry --read-only --tmpfs /tmp --tmpfs "
+		"/run/skerry:uid=1000,mode=700'; do docker run -d --cap-drop ALL --security-opt no-new-privileges $how "
+		"-v "
+		"'%s:/image/tiny.qcow2:ro' skerry/runtime || exit 1; done; for name in number sealed; do "
+		"until docker exec $name skerry-vm healthcheck; do test \"$(docker inspect -f '{{.State.Running}}' "
+		"$name)\" = "
+		"true || { docker logs $name >&2; exit 1; }; sleep 1; done; docker exec $name skerry-vm exec true || "
+		"exit 1; done",
+		disk);
+	dockerd_sh(script);
+}
+
 /* ---- deploy/ ---- */
 
 static struct json *inventory(const char *option, const char *name)
