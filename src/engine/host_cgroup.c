@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 
 #define ROOT "/sys/fs/cgroup"
+enum { LIST_MAX = 64 << 10 };
 
 /* Of version 1, those that account for something. */
 static const char *const controllers[] = { "memory", "cpu", "cpuacct", "pids", "blkio", "freezer" };
@@ -41,17 +44,15 @@ static void add_all(const char *hierarchy, const char *path, struct strv *ret)
 	}
 }
 
-int host_cgroup_plan(const char *path, struct strv *ret, struct error *err)
+/* The roots of those that are mounted, each once. */
+static void hierarchies(struct strv *ret)
 {
-	_cleanup_free_ char *plain = plain_path(path);
 	struct stat seen[ARRAY_SIZE(controllers)], st;
 	size_t n = 0;
 
-	if (!plain)
-		return error_set_kind(err, ERROR_DATA, EINVAL, "cgroup path '%.200s' cannot be used", path);
 	if (access(ROOT "/cgroup.controllers", F_OK) == 0) {
-		add_all(ROOT, plain, ret);
-		return 0;
+		strv_add(ret, ROOT);
+		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++) {
 		_cleanup_free_ char *hierarchy = xasprintf(ROOT "/%s", controllers[i]),
@@ -66,9 +67,93 @@ int host_cgroup_plan(const char *path, struct strv *ret, struct error *err)
 		if (known)
 			continue;
 		seen[n++] = st;
-		add_all(hierarchy, plain, ret);
+		strv_add(ret, hierarchy);
 	}
+}
+
+int host_cgroup_plan(const char *path, struct strv *ret, struct error *err)
+{
+	_cleanup_free_ char *plain = plain_path(path);
+	_cleanup_strv_ struct strv roots = {};
+
+	if (!plain)
+		return error_set_kind(err, ERROR_DATA, EINVAL, "cgroup path '%.200s' cannot be used", path);
+	hierarchies(&roots);
+	for (size_t i = 0; i < roots.n; i++)
+		add_all(roots.items[i], plain, ret);
 	return 0;
+}
+
+/* Is @name one of the @n bytes "a,b,c"? No name is in an empty list but "". */
+static bool listed(const char *list, size_t n, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *p = list, *end = list + n; p <= end; p++) {
+		const char *comma = memchr(p, ',', (size_t)(end - p));
+		size_t word = (size_t)((comma ? comma : end) - p);
+
+		if (word == len && memcmp(p, name, len) == 0)
+			return true;
+		p += word;
+	}
+	return false;
+}
+
+/* A line of /proc/PID/cgroup is "ID:CONTROLLER,…:PATH", without a controller for version 2 (cgroups(7)). */
+char *host_cgroup_find(const char *list, const char *controller)
+{
+	for (const char *line = list, *next; *line; line = next) {
+		const char *end = strchrnul(line, '\n'), *first = strchr(line, ':'),
+			   *second = first ? strchr(first + 1, ':') : NULL;
+		_cleanup_free_ char *path = NULL;
+
+		next = *end ? end + 1 : end;
+		if (!second || second > end || !listed(first + 1, (size_t)(second - first - 1), controller))
+			continue;
+		path = xstrndup(second + 1, (size_t)(end - second - 1));
+		/* What begins with ".." is outside of what is seen from here. */
+		if (path[0] != '/' || strstr(path, "/.."))
+			return NULL;
+		if (path[1] == '\0')
+			path[0] = '\0';
+		return TAKE_PTR(path);
+	}
+	return NULL;
+}
+
+/* systemd marks what it leaves to others with an attribute, which root has to look for, as it may write everywhere. */
+static bool left_to_us(const char *directory)
+{
+	static const char *const marks[] = { "user.delegate", "trusted.delegate" };
+	char c;
+
+	if (access(directory, W_OK) < 0)
+		return false;
+	if (geteuid() != 0 || access("/run/systemd/system", F_OK) < 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
+		if (getxattr(directory, marks[i], &c, 1) == 1 && c == '1')
+			return true;
+	return false;
+}
+
+void host_cgroup_plan_own(const char *name, struct strv *ret)
+{
+	_cleanup_strv_ struct strv roots = {};
+	_cleanup_buf_ struct buf list = {};
+
+	if (file_read_at(AT_FDCWD, "/proc/self/cgroup", LIST_MAX, &list) < 0 || !list.len)
+		return;
+	hierarchies(&roots);
+	for (size_t i = 0; i < roots.n; i++) {
+		const char *root = roots.items[i];
+		_cleanup_free_ char *own = host_cgroup_find(list.p, streq(root, ROOT) ? "" : root + strlen(ROOT "/")),
+				    *directory = own ? xasprintf("%s%s", root, own) : NULL;
+
+		if (directory && left_to_us(directory))
+			strv_addf(ret, "%s/%s", directory, name);
+	}
 }
 
 void host_cgroup_make(const struct strv *directories)

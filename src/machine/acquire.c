@@ -10,12 +10,15 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/host_cgroup.h"
 #include "machine/launch.h"
 #include "machine/monitor.h"
 #include "machine/record.h"
 #include "machine/vsock.h"
 
 enum { VSOCK_TRIES = 64 };
+/* Processes that have just ended may take a moment to leave theirs. */
+#define CGROUP_WAIT_NS (2 * NS_PER_SEC)
 
 int monitor_save_state(struct monitor *m, struct error *err)
 {
@@ -175,6 +178,23 @@ static int acquire_vsock(struct monitor *m, struct error *err)
 	return plan_make(&m->spec, &m->facts, &m->plan, err);
 }
 
+/* What the engine and the network's helper use is accounted apart, where we may. */
+static int make_cgroup(struct monitor *m, struct error *err)
+{
+	_cleanup_free_ char *name = xasprintf("skerry-%s", m->spec.id);
+	int r;
+
+	strv_done(&m->state.cgroups);
+	m->state.cgroups = (struct strv){};
+	host_cgroup_plan_own(name, &m->state.cgroups);
+	if (!m->state.cgroups.n)
+		return 0;
+	r = record_step(m, "cgroup", err);
+	if (r >= 0)
+		host_cgroup_make(&m->state.cgroups);
+	return r;
+}
+
 static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
 {
 	pid_t pid = 0;
@@ -194,6 +214,7 @@ static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
 	if (pid > 0 && process_identify(pid, &id) >= 0) {
 		m->state.helper_pid = (uint64_t)id.pid;
 		m->state.helper_start = id.start_time;
+		host_cgroup_add(&m->state.cgroups, pid);
 	}
 	if (m->helper_pidfd >= 0)
 		(void)loop_add_child(m->loop, &m->helper_source, m->helper_pidfd, monitor_helper_exited, m);
@@ -211,6 +232,7 @@ static int record_engine(pid_t pid, void *data)
 		return r;
 	m->state.engine_pid = (uint64_t)id.pid;
 	m->state.engine_start = id.start_time;
+	host_cgroup_add(&m->state.cgroups, pid);
 	return record_step(m, "engine", NULL);
 }
 
@@ -376,6 +398,8 @@ int monitor_acquire(struct monitor *m, struct error *err)
 	set_string(&m->state.kernel, m->facts.kernel.name);
 	r = acquire_vsock(m, err);
 	if (r >= 0)
+		r = make_cgroup(m, err);
+	if (r >= 0)
 		r = prepare_network(m, &nic_fd, err);
 	if (r >= 0)
 		r = boot_fd = boot_memfd(m, err);
@@ -469,6 +493,7 @@ void monitor_release(struct monitor *m)
 	m->helper_pidfd = safe_close(m->helper_pidfd);
 	if (m->plan.net)
 		m->plan.net->release(&m->plan.net_request, &m->plan.net_plan);
+	host_cgroup_remove(&m->state.cgroups, clock_monotonic_ns() + CGROUP_WAIT_NS);
 	plan_done(&m->plan);
 	plan_facts_done(&m->facts);
 	(void)fault_point("stop.release");

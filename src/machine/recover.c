@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "engine/host_cgroup.h"
 #include "machine/record.h"
 #include "net/net.h"
 
@@ -89,6 +90,7 @@ int machine_recover(const struct store *s, const struct name *name, int machine_
 	(void)machine_spec_load(machine_fd, name->s, &spec, &tree, NULL);
 	if (spec.name)
 		release_network(s, &spec, &st);
+	host_cgroup_remove(&st.cgroups, clock_monotonic_ns() + 2 * NS_PER_SEC);
 	if (st.started_ns) {
 		struct machine_exit e = { .started_ns = st.started_ns,
 					  .ended_ns = clock_realtime_ns(),

@@ -173,3 +173,74 @@ TEST(the_restart_policy_brings_a_killed_machine_back)
 	inspect = cli("inspect", "m", NULL);
 	ASSERT_CONTAINS(inspect.out, "\"restarts\": 1");
 }
+
+/* The last words of /proc/PID/cgroup's lines that name one of ours, or "". */
+static char *engine_cgroup(const char *pid)
+{
+	char path[64], line[1024], *name = NULL;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/cgroup", pid);
+	f = fopen(path, "re");
+	ASSERT(f != NULL);
+	while (!name && fgets(line, sizeof(line), f)) {
+		char *at = strstr(line, "/skerry-");
+
+		line[strcspn(line, "\n")] = '\0';
+		if (at)
+			name = strdup(at + 1);
+	}
+	fclose(f);
+	return name;
+}
+
+static int cgroups_named(const char *name)
+{
+	const char *argv[] = { "find", "/sys/fs/cgroup", "-type", "d", "-name", name, NULL };
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 60);
+	int n = 0;
+
+	for (const char *p = r.out; (p = strchr(p, '\n')); p++)
+		n++;
+	return n;
+}
+
+TEST(the_engine_has_a_cgroup_of_its_own_and_leaves_none)
+{
+	_cleanup_cli_ struct cli pid = {}, killed = {}, again = {}, stop = {};
+	char *name;
+
+	make_running("96M");
+	pid = cli("pid", "m", NULL);
+	ASSERT_STATUS(pid, 0);
+	pid.out[strcspn(pid.out, "\n")] = '\0';
+	name = engine_cgroup(pid.out);
+	if (!name)
+		test_skip("no cgroup of this host is left to us");
+	ASSERT(cgroups_named(name) > 0);
+	killed = cli("kill", "m", NULL);
+	ASSERT_STATUS(killed, 0);
+	ASSERT(cli_processes_gone(20));
+	ASSERT_EQ(cgroups_named(name), 0);
+	again = cli("start", "m", NULL);
+	ASSERT_STATUS(again, 0);
+	ASSERT(cgroups_named(name) > 0);
+	/* Nobody is left to tidy up but the next command that looks. */
+	{
+		_cleanup_cli_ struct cli run = cli("path", "m", "run", NULL);
+		const char *argv[] = { CLI_SHELL,
+				       "kill -9 $(sed -n 's/.*\"\\(monitor\\|engine\\)_pid\": \\([0-9]*\\).*/\\2/p' "
+				       "\"$0/state.json\")",
+				       run.out, NULL };
+		_cleanup_cli_ struct cli kill = {};
+
+		run.out[strcspn(run.out, "\n")] = '\0';
+		kill = cli_argv(argv, NULL, 20);
+		ASSERT_STATUS(kill, 0);
+	}
+	ASSERT(cli_processes_gone(20));
+	stop = cli("delete", "-y", "m", NULL);
+	ASSERT_STATUS(stop, 0);
+	ASSERT_EQ(cgroups_named(name), 0);
+	free(name);
+}

@@ -30,6 +30,7 @@ TEST(the_agent_is_reached_over_vsock)
 	ASSERT_CONTAINS(r.out, "reached over vsock");
 	ASSERT_CONTAINS(r.out, "hello from the guest");
 	ASSERT_CONTAINS(r.out, "4194304");
+	ASSERT_CONTAINS(r.out, "in a cgroup of its own");
 	ASSERT_CONTAINS(r.out, "another address for the second");
 	ASSERT_CONTAINS(r.out, "hello to a new monitor");
 	ASSERT_CONTAINS(r.out, "stopped");

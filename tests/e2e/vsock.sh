@@ -23,6 +23,9 @@ sed -i 's/"name": "first"/"name": "second"/' "$SKERRY_HOME/machines/second/machi
 "$skerry" exec first echo "hello from the guest"
 "$skerry" exec first dd if=/dev/zero bs=1M count=4 2>/dev/null | wc -c
 
+# Its own cgroup, of version 2 here; none is left below.
+find /sys/fs/cgroup -name 'skerry-*' -exec cat {}/cgroup.procs \; | grep -x "$(recorded first engine_pid)" >/dev/null && echo "in a cgroup of its own"
+
 # One that wants the same address: their ids are equal, as no two that skerry makes are.
 "$skerry" start second
 [ "$(recorded first vsock_cid)" != "$(recorded second vsock_cid)" ] && echo "another address for the second"
@@ -31,4 +34,4 @@ sed -i 's/"name": "first"/"name": "second"/' "$SKERRY_HOME/machines/second/machi
 kill -9 "$(recorded first monitor_pid)"
 "$skerry" exec first echo "hello to a new monitor"
 "$skerry" stop first
-[ ! -e "$SKERRY_HOME/run/first" ] && echo "stopped"
+[ ! -e "$SKERRY_HOME/run/first" ] && [ -z "$(find /sys/fs/cgroup -name 'skerry-*')" ] && echo "stopped"
