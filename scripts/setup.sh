@@ -11,7 +11,7 @@ crun qemu-system-x86 qemu-system-common qemu-utils ovmf passt openssh-client mmd
 check_packages='
 bc bison flex libelf-dev lz4 patch perl bzip2 xz-utils zstd
 containerd docker-compose docker.io genisoimage xorriso mtools dosfstools fdisk grub-efi-amd64-bin
-apache2-utils buildah containernetworking-plugins docker-registry erofs-utils iproute2 openssl skopeo umoci
+apache2-utils buildah containernetworking-plugins docker-registry erofs-utils iproute2 openssl skopeo systemd umoci
 clang libclang-rt-14-dev clang-format clang-tidy cppcheck codespell shellcheck
 '
 

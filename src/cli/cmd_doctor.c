@@ -18,6 +18,7 @@
 #include "engine/firmware.h"
 #include "image/image.h"
 #include "image/kernel.h"
+#include "machine/scope.h"
 #include "machine/vsock.h"
 #include "store/paths.h"
 #include "store/store.h"
@@ -118,6 +119,20 @@ static void check_vsock(struct doctor *d)
 		say(d, "vsock", VERDICT_OK, NULL, "/dev/vhost-vsock");
 	else
 		say(d, "vsock", VERDICT_OK, NULL, "not needed; %s", why);
+}
+
+/* What becomes of machines when their user logs out. */
+static void check_logout(struct doctor *d)
+{
+	switch (scope_manager()) {
+	case SCOPE_NONE: say(d, "logout", VERDICT_OK, NULL, "machines go on: they are detached processes"); break;
+	case SCOPE_SYSTEM:
+	case SCOPE_USER: say(d, "logout", VERDICT_OK, NULL, "machines go on, in systemd scopes of their own"); break;
+	case SCOPE_USER_FLEETING:
+		say(d, "logout", VERDICT_LIMITED, "loginctl enable-linger",
+		    "machines go on only where logind.conf has KillUserProcesses=no");
+		break;
+	}
 }
 
 static void check_program(struct doctor *d, const char *name, enum verdict without, const char *package,
@@ -228,6 +243,7 @@ static int run_doctor(const struct invocation *inv, struct error *err)
 	d.table = table_new(doctor_columns, ARRAY_SIZE(doctor_columns));
 	check_engine(&d);
 	check_vsock(&d);
+	check_logout(&d);
 	check_firmware(&d);
 	check_own(&d, "skerry-monitor");
 	check_own(&d, "skerry-init");

@@ -1,43 +1,46 @@
 /* Starting and deleting: what a command does with a machine's lock in hand. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/spawn.h"
 #include "machine/client.h"
 #include "machine/machine.h"
 #include "machine/record.h"
 #include "machine/report.h"
+#include "machine/scope.h"
 #include "store/paths.h"
 
 /* How long a monitor may take until the engine runs: QEMU's start on a loaded host, a disk that sleeps. */
 #define MONITOR_READY_NS (60 * NS_PER_SEC)
 
-int monitor_spawn(const struct name *name, int lock_fd, bool adopt, bool attach, struct error *err)
+/* Starts it by @prefix, which may be empty, and waits for its report. *ret_prefix_failed: the prefix it was that could not. */
+static int spawn_by(const struct strv *prefix, const char *const *words, int lock_fd, bool *ret_prefix_failed,
+		    struct error *err)
 {
 	enum { CHILD_LOCK = 3, CHILD_REPORT = 4 };
-	_cleanup_free_ char *program = libexec_path("skerry-monitor");
-	const char *argv[5] = { program, name->s };
-	_cleanup_close_ int rd = -EBADF, wr = -EBADF;
+	_cleanup_close_ int rd = -EBADF, wr = -EBADF, pidfd = -EBADF;
+	_cleanup_strv_ struct strv argv = {};
 	struct spawn sp = SPAWN_INIT;
 	struct spawn_fd fds[2];
-	int p[2], r, n = 2;
+	int p[2], r, status;
 
-	if (!program)
-		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-monitor: not installed beside skerry");
+	*ret_prefix_failed = false;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_set_errno(err, errno, "cannot create a pipe");
 	rd = p[0];
 	wr = p[1];
-	if (adopt)
-		argv[n++] = "--adopt";
-	if (attach)
-		argv[n++] = "--attach";
+	strv_copy(&argv, prefix);
+	for (; *words; words++)
+		strv_add(&argv, *words);
 	fds[0] = (struct spawn_fd){ lock_fd, CHILD_LOCK };
 	fds[1] = (struct spawn_fd){ wr, CHILD_REPORT };
-	sp.argv = argv;
+	sp.argv = (const char *const *)argv.items;
 	sp.fds = fds;
 	sp.n_fds = 2;
 	sp.cwd = "/";
@@ -45,12 +48,41 @@ int monitor_spawn(const struct name *name, int lock_fd, bool adopt, bool attach,
 	r = fault_point("start.monitor");
 	if (r < 0)
 		return error_set_errno(err, r, "cannot start a monitor");
-	r = spawn_start(&sp, NULL, NULL, err);
+	r = spawn_start(&sp, NULL, &pidfd, err);
 	if (r < 0)
 		return r;
 	wr = safe_close(wr);
 	r = report_receive(rd, clock_monotonic_ns() + MONITOR_READY_NS, err);
+	/* A monitor says why it ends, unless it is killed. */
+	if (r == -ECHILD && prefix->n && pidfd_wait_exit(pidfd, clock_monotonic_ns() + NS_PER_SEC) >= 0 &&
+	    pidfd_reap(pidfd, &status) >= 0)
+		*ret_prefix_failed = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE;
 	return r;
+}
+
+int monitor_spawn(const struct name *name, int lock_fd, bool adopt, bool attach, struct error *err)
+{
+	_cleanup_free_ char *program = libexec_path("skerry-monitor");
+	const char *words[5] = { program, name->s };
+	_cleanup_strv_ struct strv scope = {}, none = {};
+	_cleanup_error_ struct error e = {};
+	bool scope_failed;
+	int r, n = 2;
+
+	if (!program)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-monitor: not installed beside skerry");
+	if (adopt)
+		words[n++] = "--adopt";
+	if (attach)
+		words[n++] = "--attach";
+	(void)scope_command(name->s, &scope);
+	r = spawn_by(&scope, words, lock_fd, &scope_failed, &e);
+	if (scope_failed) {
+		/* No reason not to start a machine. */
+		log_debug("no scope for machine '%s': it is a detached process", name->s);
+		return spawn_by(&none, words, lock_fd, &scope_failed, err);
+	}
+	return r < 0 ? error_move(err, &e) : 0;
 }
 
 int machine_start(const struct store *s, const struct name *name, const struct start_options *o, bool *ret_already,
