@@ -521,7 +521,7 @@ int main(int argc, char **argv)
 		free(b.figures[i]);
 	}
 	free(b.figures);
-	(void)remove_tree_at(AT_FDCWD, b.scratch);
+	scratch_remove(b.scratch);
 	store_done(&b.store);
 	return missed != 0;
 }

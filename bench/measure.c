@@ -154,6 +154,16 @@ int server_start(struct server *s, const char *const *argv, const char *socket_p
 	return 0;
 }
 
+void scratch_remove(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *parent = slash ? xstrndup(path, (size_t)(slash - path)) : NULL;
+	_cleanup_close_ int fd = slash ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -EBADF;
+
+	if (fd >= 0)
+		(void)remove_tree_at(fd, slash + 1);
+}
+
 void server_stop(struct server *s)
 {
 	if (s->pidfd >= 0) {
@@ -164,7 +174,7 @@ void server_stop(struct server *s)
 	}
 	s->pidfd = safe_close(s->pidfd);
 	if (s->scratch)
-		(void)remove_tree_at(AT_FDCWD, s->scratch);
+		scratch_remove(s->scratch);
 	free(s->scratch);
 	s->scratch = NULL;
 }

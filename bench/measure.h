@@ -32,3 +32,5 @@ struct server {
 /* Starts argv; waits until the unix socket @socket accepts a connection, 20 s at most. */
 int server_start(struct server *s, const char *const *argv, const char *socket, struct error *err);
 void server_stop(struct server *s);
+/* A directory that was made for measuring, with all that is in it. An absolute path. */
+void scratch_remove(const char *path);
