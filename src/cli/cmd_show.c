@@ -494,7 +494,7 @@ struct port_options {
 
 static const struct option port_table[] = {
 	FORMAT_OPTION(port_options),
-	QUIET_OPTION(port_options),
+	FLAG('q', "quiet", port_options, quiet, "Print the host's addresses only"),
 };
 
 static const struct table_column port_columns[] = {

@@ -259,7 +259,10 @@ static int unknown_command(const struct command *const *table, const char *name,
 	const char *near = command_nearest(table, name);
 	const char *prefix = group ? group->name : "", *space = group ? " " : "";
 
-	error_set_kind(err, ERROR_USAGE, EINVAL, "unknown command '%s%s%s'", prefix, space, name);
+	if (name[0] == '-')
+		error_set_kind(err, ERROR_USAGE, EINVAL, "unknown option '%s' where a command belongs", name);
+	else
+		error_set_kind(err, ERROR_USAGE, EINVAL, "unknown command '%s%s%s'", prefix, space, name);
 	if (near)
 		return error_hint(err, "did you mean 'skerry %s%s%s'?", prefix, space, near);
 	return error_hint(err, "skerry %s%s--help", prefix, space);
@@ -289,7 +292,7 @@ int invocation_parse(const struct command *const *table, int argc, char **argv, 
 		const struct command *group = ret->command;
 
 		if (argc < 1)
-			return usage_error(ret, err, "needs one of its commands: %s", group->operands);
+			return usage_error(ret, err, "a command of it is missing");
 		if (streq(argv[0], "--help") || streq(argv[0], "-h")) {
 			ret->help = true;
 			return 0;

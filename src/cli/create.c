@@ -136,7 +136,8 @@ static void add_assignment(struct strv *env, const char *e)
 {
 	const char *value;
 
-	if (strchr(e, '=')) {
+	/* Nothing is no name: it is left for the check to refuse. */
+	if (!*e || strchr(e, '=')) {
 		strv_add(env, e);
 		return;
 	}

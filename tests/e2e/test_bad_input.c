@@ -130,6 +130,8 @@ TEST(sizes_and_numbers_that_cannot_be)
 	REFUSED(64, "publish", "create", "web", "--image", "tiny", "--publish", "70000:80");
 	REFUSED(64, "--net", "create", "web", "--image", "tiny", "--net", "wormhole");
 	REFUSED(64, "--label", "create", "web", "--image", "tiny", "--label", "none");
+	REFUSED(64, "--env", "create", "web", "--image", "tiny", "--env", "");
+	REFUSED(64, "--env", "create", "web", "--image", "tiny", "--env", "=x");
 	check_nothing_left(0);
 }
 

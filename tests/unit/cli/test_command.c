@@ -207,6 +207,9 @@ TEST(mistakes_are_named)
 {
 	refused("", "no command");
 	refused("nothing", "unknown command 'nothing'");
+	refused("--nothing", "unknown option '--nothing'");
+	refused("-x", "unknown option '-x'");
+	refused("group -x", "unknown option '-x'");
 	refused("free --nope x", "unknown option '--nope'");
 	refused("free -z x", "unknown option '-z'");
 	refused("free --all=yes x", "--all takes no value");
@@ -215,7 +218,7 @@ TEST(mistakes_are_named)
 	refused("free", "too few arguments");
 	refused("free 1 2 3 4", "unexpected argument '4'");
 	refused("none x", "unexpected argument 'x'");
-	refused("group", "needs one of its commands");
+	refused("group", "a command of it is missing");
 	refused("group nope", "unknown command 'group nope'");
 }
 
