@@ -74,7 +74,7 @@ static int busy(int fd, const char *what, struct error *err)
 	_cleanup_free_ char *by = holder(fd);
 
 	error_set(err, EBUSY, "%s is in use by %s", what, by);
-	error_hint(err, "wait with --wait or try again");
+	error_hint(err, "try again, or wait with --lock-wait where the command has it");
 	return -EBUSY;
 }
 

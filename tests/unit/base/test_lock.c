@@ -37,7 +37,7 @@ TEST(the_holder_is_named)
 	ASSERT_CONTAINS(e.msg, "test_base_lock");
 	ASSERT_EQ(e.kind, ERROR_BUSY);
 	ASSERT_EQ(error_exit_status(&e), 75);
-	ASSERT_STREQ(e.hint, "wait with --wait or try again");
+	ASSERT_STREQ(e.hint, "try again, or wait with --lock-wait where the command has it");
 }
 
 TEST(it_is_free_once_its_descriptor_is_closed)
