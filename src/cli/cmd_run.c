@@ -226,6 +226,19 @@ static void forget_answer(const struct error *err, const uint8_t *payload, size_
 	(void)data;
 }
 
+static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };
+
+/* From here on they wait until somebody looks: what is being started is not to be left behind by a command that is gone. */
+static void hold_interrupts(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
+		sigaddset(&set, interrupts[i]);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 /* Nobody is in there to pass it on to: the first asks the machine to power off, the second does not ask. */
 static int on_interrupt(struct loop_source *source, const struct signalfd_siginfo *si, void *data)
 {
@@ -246,19 +259,51 @@ static int on_interrupt(struct loop_source *source, const struct signalfd_siginf
 	return 0;
 }
 
+/* There is no process yet that could be told. */
+static int on_early_interrupt(struct loop_source *source, const struct signalfd_siginfo *si, void *data)
+{
+	struct interrupts *in = data;
+
+	(void)source;
+	(void)si;
+	in->n++;
+	if (in->client->rpc)
+		(void)rpc_call(in->client->rpc, MONITOR_SERVICE, "Kill", NULL, 0, UINT64_MAX, forget_answer, NULL,
+			       NULL);
+	return 0;
+}
+
+/* Until the guest answers. An interrupt cuts the machine's power. */
+static int wait_ready(struct client *c, uint64_t timeout_ns, struct error *err)
+{
+	struct loop_source *sources[ARRAY_SIZE(interrupts)] = {};
+	struct interrupts in = { .client = c };
+	_cleanup_error_ struct error e = {};
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(sources); i++)
+		r = loop_add_signal(c->loop, &sources[i], interrupts[i], on_early_interrupt, &in);
+	r = r < 0 ? error_set_errno(&e, r, "cannot wait for signals") : client_wait_agent(c, timeout_ns, &e);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		loop_source_free(sources[i]);
+	if (r >= 0 && !in.n)
+		return 0;
+	cut_power(c);
+	return in.n ? STATUS_INTERRUPTED : error_move(err, &e);
+}
+
 /* A machine without a main process lives until it powers off. */
 static int stay_with_machine(struct client *c, bool agent, struct error *err)
 {
-	static const int watched[] = { SIGINT, SIGTERM, SIGHUP };
-	struct loop_source *sources[ARRAY_SIZE(watched)] = {};
+	struct loop_source *sources[ARRAY_SIZE(interrupts)] = {};
 	struct interrupts in = { .client = c };
 	_cleanup_free_ char *reason = NULL;
 	int r = 0, status;
 
 	output_notice("machine '%s' runs; Ctrl-C powers it off, %s%s%s`skerry ssh %s` goes in", c->name,
 		      agent ? "`skerry exec " : "", agent ? c->name : "", agent ? " CMD` or " : "", c->name);
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(watched); i++)
-		r = loop_add_signal(c->loop, &sources[i], watched[i], on_interrupt, &in);
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(interrupts); i++)
+		r = loop_add_signal(c->loop, &sources[i], interrupts[i], on_interrupt, &in);
 	if (r < 0)
 		error_set_errno(err, r, "cannot wait for signals");
 	else
@@ -286,6 +331,8 @@ static int run_run(const struct invocation *inv, struct error *err)
 	if (r != 0)
 		return r;
 	start.hold_main = !o->detach && spec.command.n;
+	if (!o->detach)
+		hold_interrupts();
 	r = machine_start(&s, &name, &start, &already, err);
 	if (r < 0) {
 		/* A machine that was only made for this command goes with it. */
@@ -300,12 +347,8 @@ static int run_run(const struct invocation *inv, struct error *err)
 		return r;
 	if (!spec.command.n)
 		return stay_with_machine(&c, !target_lacks_agent(&s, &spec), err);
-	r = client_wait_agent(&c, o->timeout_ns, err);
-	if (r < 0) {
-		cut_power(&c);
-		return r;
-	}
-	return stay_with_main(&c, o, err);
+	r = wait_ready(&c, o->timeout_ns, err);
+	return r ? r : stay_with_main(&c, o, err);
 }
 
 const struct command run_command = {

@@ -221,6 +221,24 @@ TEST(interrupting_run_reaches_the_command)
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
 }
 
+TEST(an_interrupt_before_there_is_a_command_ends_the_machine)
+{
+	const char *argv[] = { cli_skerry(), "run", "--rm", "--name", "web", "tiny", "sleep", "1000", NULL };
+	char path[512];
+	int pid;
+
+	cli_home(true);
+	snprintf(path, sizeof(path), "%s/run/web/state.json", getenv("SKERRY_HOME"));
+	pid = cli_spawn(argv);
+	/* Its monitor is at work, and the guest has not come far. */
+	for (int i = 0; i < 6000 && access(path, F_OK) < 0; i++)
+		usleep(10000); /* lint: nothing announces this */
+	ASSERT_OK(kill(pid, SIGINT));
+	ASSERT_EQ(cli_wait(pid, 60), 130);
+	nothing_left();
+	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
 TEST(three_interrupts_cut_the_power)
 {
 	const char *argv[] = { cli_skerry(), "run",
