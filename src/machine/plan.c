@@ -2,14 +2,9 @@
 
 #include <unistd.h>
 
-#include "agent.pb-c.h"
-#include "base/process.h"
-#include "disk/seed.h"
 #include "engine/firmware.h"
-#include "machine/image_config.h"
 #include "machine/vsock.h"
 #include "store/paths.h"
-#include "wire/sync.h"
 
 enum { SSH_PORT = 22 };
 /* What installers need. */
@@ -198,59 +193,68 @@ void plan_done(struct plan *p)
 	*p = (struct plan){};
 }
 
-int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *p, struct error *err)
-{
-	_cleanup_free_ char *system_path = xasprintf("%s/system.qcow2", f->machine_dir);
-	_cleanup_free_ char *home_path = xasprintf("%s/home.qcow2", f->machine_dir);
-	_cleanup_free_ char *seed_path = xasprintf("%s/" MACHINE_SEED, f->machine_dir);
-	_cleanup_free_ char *nvram_path = xasprintf("%s/" MACHINE_NVRAM, f->machine_dir);
-	_cleanup_free_ char *uuid = NULL;
-	const char *image_format = f->image.format ? f->image.format : "raw";
-	size_t n_disks = 1;
-	_cleanup_free_ char *answers_path = xasprintf("%s/" MACHINE_ANSWERS, f->machine_dir);
-	struct engine_disk disks[5] = {
-		{ .id = "system",
-		  .path = system_path,
-		  .format = "qcow2",
-		  .backing_path = f->blank_disk ? f->blank_disk : f->image_disk,
-		  .backing_format = f->blank_disk ? "raw" : image_format },
-		{ .id = "home",
-		  .path = home_path,
-		  .format = "qcow2",
-		  .backing_path = f->home_base,
-		  .backing_format = f->home_format ? f->home_format : "raw" },
-	};
-	struct engine_nic nic = {};
-	struct engine_request req;
-	int r;
+/* Paths of the machine's own disks, which struct engine_disk only borrows. */
+struct disk_paths {
+	char *system, *home, *seed, *answers;
+};
 
-	*p = (struct plan){ .shape = (enum engine_shape)spec->shape, .net = net_mode_find(spec->net) };
-	p->firmware = f->image.boot == IMAGE_BOOT_FIRMWARE;
-	/* Firmware is q35's. The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
-	if (p->firmware || f->kernel.modular)
-		p->shape = SHAPE_FULL;
+static void disk_paths_done(struct disk_paths *d)
+{
+	free(d->system);
+	free(d->home);
+	free(d->seed);
+	free(d->answers);
+}
+
+enum { DISKS_MAX = 6 };
+
+static struct engine_disk read_only_raw(const char *id, const char *path)
+{
+	return (struct engine_disk){ .id = id, .path = path, .format = "raw", .read_only = true };
+}
+
+/* In the order in which the guest sees them. Returns how many. */
+static size_t plan_disks(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
+			 struct disk_paths *paths, struct engine_disk disks[DISKS_MAX])
+{
+	const char *image_format = f->image.format ? f->image.format : "raw";
+	size_t n = 0;
+
+	paths->system = xasprintf("%s/system.qcow2", f->machine_dir);
+	paths->home = xasprintf("%s/home.qcow2", f->machine_dir);
+	paths->seed = xasprintf("%s/" MACHINE_SEED, f->machine_dir);
+	paths->answers = xasprintf("%s/" MACHINE_ANSWERS, f->machine_dir);
+	disks[n++] = (struct engine_disk){ .id = "system",
+					   .path = paths->system,
+					   .format = "qcow2",
+					   .backing_path = f->blank_disk ? f->blank_disk : f->image_disk,
+					   .backing_format = f->blank_disk ? "raw" : image_format };
 	if (f->home_base || (spec->draft && spec->home_bytes))
-		n_disks++;
+		disks[n++] = (struct engine_disk){ .id = "home",
+						   .path = paths->home,
+						   .format = "qcow2",
+						   .backing_path = f->home_base,
+						   .backing_format = f->home_format ? f->home_format : "raw" };
 	if (f->blank_disk)
-		disks[n_disks++] = (struct engine_disk){
+		disks[n++] = (struct engine_disk){
 			.id = "image", .path = f->image_disk, .format = image_format, .read_only = true
 		};
-	/* A draft is told by its answers, and nobody logs in to it by itself. */
-	p->seed = p->firmware && !spec->draft;
 	if (p->seed)
-		disks[n_disks++] =
-			(struct engine_disk){ .id = "seed", .path = seed_path, .format = "raw", .read_only = true };
+		disks[n++] = read_only_raw("seed", paths->seed);
 	if (spec->answers)
-		disks[n_disks++] = (struct engine_disk){
-			.id = "answers", .path = answers_path, .format = "raw", .read_only = true
-		};
-	if (spec->installer)
-		disks[n_disks++] = (struct engine_disk){
-			.id = "installer", .path = spec->installer, .format = "raw", .read_only = true, .cdrom = true
-		};
-	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
-			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
-							  : UINT64_C(512) << 20;
+		disks[n++] = read_only_raw("answers", paths->answers);
+	if (spec->installer) {
+		disks[n] = read_only_raw("installer", spec->installer);
+		disks[n++].cdrom = true;
+	}
+	return n;
+}
+
+static int plan_network(const struct machine_spec *spec, const struct plan_facts *f, struct plan *p,
+			struct engine_nic *nic, struct error *err)
+{
+	int r;
+
 	if (!p->net)
 		return error_set_kind(err, ERROR_CONFIG, EINVAL, "net '%s': no such mode", spec->net);
 	p->net_request = (struct net_request){ .machine_id = spec->id,
@@ -262,7 +266,7 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	r = p->net->plan(&p->net_request, &p->net_plan, err);
 	if (r < 0)
 		return r;
-	nic = (struct engine_nic){
+	*nic = (struct engine_nic){
 		.mac = p->net_plan.mac,
 		.kind = p->net_plan.kind == NET_ATTACH_STREAM ? NIC_STREAM
 			: p->net_plan.kind == NET_ATTACH_TAP  ? NIC_TAP
@@ -270,6 +274,34 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.host_forwards = (const char *const *)p->net_plan.host_forwards.items,
 		.n_host_forwards = p->net_plan.host_forwards.n,
 	};
+	return 0;
+}
+
+int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *p, struct error *err)
+{
+	_cleanup_(disk_paths_done) struct disk_paths paths = {};
+	_cleanup_free_ char *nvram_path = xasprintf("%s/" MACHINE_NVRAM, f->machine_dir);
+	_cleanup_free_ char *uuid = NULL;
+	struct engine_disk disks[DISKS_MAX];
+	struct engine_nic nic = {};
+	struct engine_request req;
+	size_t n_disks;
+	int r;
+
+	*p = (struct plan){ .shape = (enum engine_shape)spec->shape, .net = net_mode_find(spec->net) };
+	p->firmware = f->image.boot == IMAGE_BOOT_FIRMWARE;
+	/* Firmware is q35's. The distribution's kernel finds virtio devices through PCI (or ACPI) only, and micro has neither. */
+	if (p->firmware || f->kernel.modular)
+		p->shape = SHAPE_FULL;
+	/* A draft is told by its answers, and nobody logs in to it by itself. */
+	p->seed = p->firmware && !spec->draft;
+	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
+			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
+							  : UINT64_C(512) << 20;
+	n_disks = plan_disks(spec, f, p, &paths, disks);
+	r = plan_network(spec, f, p, &nic, err);
+	if (r < 0)
+		return r;
 	uuid = xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", spec->id, spec->id + 8, spec->id + 12, spec->id + 16,
 			 spec->id + 20);
 	req = (struct engine_request){
@@ -353,140 +385,4 @@ struct json *plan_json(const struct machine_spec *spec, const struct plan_facts 
 		json_set(net, "helper", strings_json(&p->net_plan.helper_argv));
 	json_set(o, "network", net);
 	return o;
-}
-
-void boot_secrets_done(struct boot_secrets *b)
-{
-	buf_done(&b->host_key);
-	buf_done(&b->host_key_public);
-	free(b->client_key);
-	if (b->password)
-		explicit_bzero(b->password, strlen(b->password));
-	free(b->password);
-	explicit_bzero(b, sizeof(*b));
-}
-
-static void authorized_keys(const struct machine_spec *spec, const struct boot_secrets *secrets, struct strv *ret)
-{
-	strv_copy(ret, &spec->ssh_keys);
-	if (secrets->client_key)
-		strv_add(ret, secrets->client_key);
-}
-
-void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
-	       const struct boot_secrets *secrets, const char *user_data, struct seed *ret)
-{
-	_cleanup_free_ char *account = image_config_account(&f->image, spec);
-
-	*ret = (struct seed){
-		.hostname = xstrdup(spec->hostname ? spec->hostname : spec->name),
-		.password = xstrdup(secrets->password),
-		/* root is there without being made. */
-		.user = account && !streq(account, "root") ? TAKE_PTR(account) : NULL,
-		/* A system that was installed with its home knows where that is. */
-		.home = f->home_base && !(spec->home_digest && streq(spec->home_digest, spec->image_digest)),
-		.host_key = xstrdup(secrets->host_key.p),
-		.host_key_public = xstrdup(secrets->host_key_public.p),
-		.user_data = xstrdup(user_data),
-	};
-	authorized_keys(spec, secrets, &ret->authorized_keys);
-	if (p->net_plan.kind == NET_ATTACH_NONE)
-		return;
-	ret->n_interfaces = 1;
-	ret->interfaces = xnew(struct seed_interface);
-	ret->interfaces[0].mac = xstrdup(p->net_plan.mac);
-	/* What DHCP gives is left to it: the host's name servers may change, and the seed is to stay the same. */
-	if (p->net_plan.dhcp)
-		return;
-	strv_copy(&ret->interfaces[0].addresses, &p->net_plan.addresses);
-	ret->interfaces[0].gateway = xstrdup(p->net_plan.gateway);
-	ret->interfaces[0].gateway6 = xstrdup(p->net_plan.gateway6);
-	ret->interfaces[0].mtu = p->net_plan.mtu;
-	strv_copy(&ret->interfaces[0].dns, &p->net_plan.dns);
-	strv_copy(&ret->interfaces[0].search, &p->net_plan.search);
-}
-
-void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
-		      const struct boot_secrets *secrets, struct buf *out)
-{
-	typedef Skerry__Agent__V1__Disk Disk;
-	Skerry__Agent__V1__BootConfig c = SKERRY__AGENT__V1__BOOT_CONFIG__INIT;
-	Disk system = SKERRY__AGENT__V1__DISK__INIT, home = SKERRY__AGENT__V1__DISK__INIT;
-	Disk *disks[2] = { &system, &home };
-	Skerry__Agent__V1__Interface iface = SKERRY__AGENT__V1__INTERFACE__INIT, *ifaces[1] = { &iface };
-	Skerry__Agent__V1__User user = SKERRY__AGENT__V1__USER__INIT, *users[1] = { &user };
-	Skerry__Agent__V1__SshHostKey key = SKERRY__AGENT__V1__SSH_HOST_KEY__INIT, *keys[1] = { &key };
-	_cleanup_strv_ struct strv authorized = {};
-	_cleanup_strv_ struct strv environment = {}, directories = {};
-	_cleanup_free_ char *account = image_config_account(&f->image, spec);
-	char slash[] = "/", slash_home[] = "/home", ext4[] = "ext4", system_id[] = "system", home_id[] = "home",
-	     image_id[] = "image", key_name[] = "ssh_host_ed25519_key";
-	size_t n;
-
-	c.token = (ProtobufCBinaryData){ sizeof(secrets->token), xmemdup(secrets->token, sizeof(secrets->token)) };
-	c.random_seed = (ProtobufCBinaryData){ sizeof(secrets->seed), xmemdup(secrets->seed, sizeof(secrets->seed)) };
-	c.hostname = spec->hostname ? spec->hostname : spec->name;
-	c.machine_id = spec->id;
-	system.serial = system_id;
-	system.mount = slash;
-	system.fstype = f->image.fstype ? f->image.fstype : ext4;
-	system.grow = true;
-	if (f->blank_disk) {
-		system.serial = image_id;
-		system.read_only = true;
-		system.upper = system_id;
-	}
-	home.serial = home_id;
-	home.mount = slash_home;
-	home.fstype = ext4;
-	home.grow = true;
-	c.disks = disks;
-	c.n_disks = f->home_base ? 2 : 1;
-	iface.mac = xstrdup(p->net_plan.mac);
-	iface.addresses = p->net_plan.addresses.items;
-	iface.n_addresses = p->net_plan.addresses.n;
-	iface.gateway = xstrdup(p->net_plan.gateway);
-	iface.gateway6 = xstrdup(p->net_plan.gateway6);
-	iface.mtu = p->net_plan.mtu;
-	c.interfaces = ifaces;
-	c.n_interfaces = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1;
-	c.dns_servers = p->net_plan.dns.items;
-	c.n_dns_servers = p->net_plan.dns.n;
-	c.dns_search = p->net_plan.search.items;
-	c.n_dns_search = p->net_plan.search.n;
-	authorized_keys(spec, secrets, &authorized);
-	user.name = account;
-	user.create = user.sudo = spec->user && !streq(account, "root");
-	user.authorized_keys = authorized.items;
-	user.n_authorized_keys = authorized.n;
-	if (secrets->password)
-		user.password = secrets->password;
-	c.users = users;
-	c.n_users = f->image.ssh ? 1 : 0;
-	key.name = key_name;
-	key.private_key = (ProtobufCBinaryData){ secrets->host_key.len, (uint8_t *)secrets->host_key.p };
-	key.public_key = (ProtobufCBinaryData){ secrets->host_key_public.len, (uint8_t *)secrets->host_key_public.p };
-	c.ssh_host_keys = keys;
-	c.n_ssh_host_keys = secrets->host_key.len ? 1 : 0;
-	image_config_env(&f->image, spec, &environment);
-	c.environment = environment.items;
-	c.n_environment = environment.n;
-	image_config_directories(&f->image, spec, &directories);
-	c.directories = directories.items;
-	c.n_directories = directories.n;
-	c.realtime_ns = secrets->realtime_ns;
-	c.init = f->image.init == IMAGE_INIT_SYSTEM ? SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE
-						    : SKERRY__AGENT__V1__BOOT_CONFIG__INIT__AGENT;
-	c.reboot_to_power_off = p->exec.reboot_powers_off;
-	c.vsock_port = p->vsock_cid;
-	n = skerry__agent__v1__boot_config__get_packed_size(&c);
-	skerry__agent__v1__boot_config__pack(&c, buf_reserve(out, n));
-	buf_commit(out, n);
-	explicit_bzero(c.token.data, c.token.len);
-	free(c.token.data);
-	explicit_bzero(c.random_seed.data, c.random_seed.len);
-	free(c.random_seed.data);
-	free(iface.mac);
-	free(iface.gateway);
-	free(iface.gateway6);
 }
