@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "shim/host_stats.h"
 #include "shim/shim.h"
 
 #define CONFIG_LIMIT (4u << 20)
@@ -227,12 +228,20 @@ void sandbox_metrics(void *shim, struct call *c, const void *request)
 	struct shim *s = shim;
 	Containerd__SandboxMetricsResponse r = CONTAINERD__SANDBOX_METRICS_RESPONSE__INIT;
 	Containerd__Metric m = CONTAINERD__METRIC__INIT;
+	Containerd__Any any = CONTAINERD__ANY__INIT;
+	_cleanup_buf_ struct buf packed = {};
+	char type[] = "io.containerd.cgroups.v2.Metrics";
 	Containerd__Timestamp t;
 
 	if (!is_ours(s, ((const Containerd__SandboxRequest *)request)->sandbox_id, c))
 		return;
 	m.timestamp = process_timestamp(clock_realtime_ns(), &t);
 	m.id = s->sandbox_id;
+	if (host_stats_pack(&s->record.cgroups, &packed)) {
+		any.type_url = type;
+		any.value = (ProtobufCBinaryData){ packed.len, (uint8_t *)packed.p };
+		m.data = &any;
+	}
 	r.metrics = &m;
 	call_reply(c, &r.base);
 }

@@ -10,7 +10,7 @@
  * vm.c         the virtual machine; size.c how large it is, resize.c while it runs, hotplug.c by its load, config.c as the host's owner wishes
  * share.c      the files that it sees; spec.c the configuration that its runtime gets; holder.c, hooks.c what hosts expect
  * record.c     what must be released
- * events.c, server.c, stats.c   what goes out and comes in
+ * events.c, server.c, stats.c, host_stats.c   what goes out and comes in
  *
  * Nothing in it waits: an answer that needs the guest is given when the guest has answered. */
 #pragma once
