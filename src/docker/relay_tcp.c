@@ -188,6 +188,8 @@ static void serve(struct connection *c, struct side *from, struct side *to)
 		/* What the other side said before is still worth having: an answer that refuses what was being sent. */
 		if (!to->ended)
 			(void)move_bytes(c, to, from);
+		if (!c->guest_spoke)
+			c->relay->refused++;
 		connection_reset(c);
 		return;
 	}

@@ -118,6 +118,14 @@ typedef void (*engine_event_fn)(enum engine_event ev, const char *detail, void *
 /* @err NULL on success. @value: as the call says. */
 typedef void (*engine_done_fn)(const struct error *err, uint64_t value, void *data);
 
+/* 127.0.0.1:@host_port leads to @guest_port of the guest on the nic of that index. */
+struct engine_forward {
+	size_t nic;
+	bool udp;
+	bool undo;
+	uint16_t host_port, guest_port;
+};
+
 struct engine {
 	const char *name; /* "qemu" */
 	/* Full path of the program, owned by the caller. Errors: kind UNAVAILABLE with an install hint. */
@@ -141,6 +149,9 @@ struct engine {
 	void (*set_balloon)(struct engine_vm *vm, uint64_t bytes, engine_done_fn done, void *data);
 	void (*block_stats)(struct engine_vm *vm, engine_done_fn done,
 			    void *data); /* value = read MiB << 32 | written MiB */
+	/* NIC_USER only: as one of its host_forwards, made or undone while the machine runs. Connections that exist stay. Errors: -EADDRINUSE
+	 * when the engine cannot listen there; what is undone and was not there is no error. NULL = this engine has no such network. */
+	void (*forward)(struct engine_vm *vm, const struct engine_forward *f, engine_done_fn done, void *data);
 	struct engine_vm *(*vm_free)(struct engine_vm *vm);
 };
 

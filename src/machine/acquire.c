@@ -453,6 +453,7 @@ int monitor_adopt(struct monitor *m, struct error *err)
 		m->helper_pidfd = process_open(&id);
 	}
 	m->state.agent_ready = false;
+	monitor_forwards_adopt(m);
 	r = record_step(m, "adopt", err);
 	if (r >= 0)
 		r = watch_engine(m, err);
@@ -485,6 +486,7 @@ void monitor_release(struct monitor *m)
 	m->agent = agent_link_free(m->agent);
 	if (m->vm)
 		m->vm = m->facts.engine->vm_free(m->vm);
+	monitor_forwards_forget(m);
 	if (!m->engine_gone)
 		end_pidfd(m->engine_pidfd, m->engine_is_child);
 	m->engine_pidfd = safe_close(m->engine_pidfd);

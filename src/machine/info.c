@@ -34,6 +34,7 @@ const struct json_field machine_state_fields[] = {
 	STATE("net", JSON_STRING, net),
 	STATE("publish", JSON_STRINGS, publish),
 	STATE("cgroups", JSON_STRINGS, cgroups),
+	STATE("forwards", JSON_STRINGS, forwards),
 	STATE("token", JSON_STRING, token),
 	STATE("vsock_cid", JSON_U64, vsock_cid),
 	STATE("uid", JSON_U64, uid),

@@ -7,6 +7,7 @@
  * stop.c           ending a machine, from polite to final
  * main_process.c   the process that the machine was made for
  * requests.c       what commands ask
+ * forward.c        ports of the guest that are asked for while it runs
  * hold.c           a machine that stands still for a command
  *
  * It holds the machine's lock from before the first acquisition to after the last release: "who owns this machine" is one question to
@@ -26,6 +27,9 @@ struct wait_ticket {
 	int event;
 	struct wait_ticket *next;
 };
+
+struct guest_forward;
+struct ProtobufCMessage;
 
 enum hold_stage { HOLD_NONE, HOLD_FREEZING, HOLD_PAUSING, HOLD_HELD, HOLD_RESUMING };
 
@@ -86,6 +90,7 @@ struct monitor {
 
 	struct wait_ticket *waits;
 	struct hold hold;
+	struct guest_forward *forwards;
 };
 
 /* acquire.c */
@@ -134,5 +139,14 @@ void monitor_hold_peer_gone(struct monitor *m, uint64_t peer);
 void monitor_hold_adopted(struct monitor *m);
 void monitor_hold_agent_ready(struct monitor *m);
 
+/* forward.c */
+void monitor_forward(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len);
+void monitor_unforward(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len);
+/* From the record, after an adoption. */
+void monitor_forwards_adopt(struct monitor *m);
+/* The engine is gone, and with it what it led. */
+void monitor_forwards_forget(struct monitor *m);
+
 /* requests.c */
+void monitor_reply(struct monitor *m, uint64_t ticket, const struct ProtobufCMessage *message);
 extern const struct control_handler monitor_control_handler;

@@ -7,7 +7,7 @@
 #include "machine/monitor.h"
 #include "monitor.pb-c.h"
 
-static void reply_message(struct monitor *m, uint64_t ticket, const ProtobufCMessage *message)
+void monitor_reply(struct monitor *m, uint64_t ticket, const ProtobufCMessage *message)
 {
 	_cleanup_buf_ struct buf b = {};
 	size_t n = protobuf_c_message_get_packed_size(message);
@@ -101,7 +101,7 @@ static void stats_reply(struct stats_call *c)
 
 	if (c->m->control) {
 		c->resp.agent = agent_link_rpc(c->m->agent) ? ready : connecting;
-		reply_message(c->m, c->ticket, &c->resp.base);
+		monitor_reply(c->m, c->ticket, &c->resp.base);
 	}
 	free(c);
 }
@@ -194,6 +194,10 @@ static void on_request(uint64_t ticket, const char *method, const uint8_t *paylo
 		request_wait(m, ticket, payload, len);
 	} else if (streq(method, "Stats")) {
 		request_stats(m, ticket);
+	} else if (streq(method, "Forward")) {
+		monitor_forward(m, ticket, payload, len);
+	} else if (streq(method, "Unforward")) {
+		monitor_unforward(m, ticket, payload, len);
 	} else {
 		control_reply_error(m->control, ticket, EOPNOTSUPP, "no such call");
 	}

@@ -174,25 +174,27 @@ struct call {
 	engine_done_fn done; /* may be NULL */
 	void *data;
 	uint64_t (*extract)(const struct json *value); /* NULL = 0 */
+	/* NULL = every answer is success */
+	int (*refused)(const struct json *value, struct error *err);
 };
 
 static void call_answer(const struct error *err, struct json *value, void *userdata)
 {
 	struct call *c = userdata;
+	_cleanup_error_ struct error refused = {};
 
+	if (!err && c->refused && c->refused(value, &refused) < 0)
+		err = &refused;
 	if (c->done)
 		c->done(err, !err && c->extract ? c->extract(value) : 0, c->data);
 	free(c);
 }
 
-static void vm_call_with(struct engine_vm *vm, const char *command, struct json *arguments /* consumed */,
-			 engine_done_fn done, void *data, uint64_t (*extract)(const struct json *))
+/* @call is copied. */
+static void vm_command(struct engine_vm *vm, const char *command, struct json *arguments, const struct call *call)
 {
-	struct call *c = xnew(struct call);
+	struct call *c = xmemdup(call, sizeof(*call));
 
-	c->done = done;
-	c->data = data;
-	c->extract = extract;
 	vm_enter(vm);
 	qmp_call(vm->qmp, command, arguments, COMMAND_TIMEOUT_NS, call_answer, c);
 	vm_leave(vm);
@@ -201,7 +203,7 @@ static void vm_call_with(struct engine_vm *vm, const char *command, struct json 
 static void vm_call(struct engine_vm *vm, const char *command, engine_done_fn done, void *data,
 		    uint64_t (*extract)(const struct json *))
 {
-	vm_call_with(vm, command, NULL, done, data, extract);
+	vm_command(vm, command, NULL, &(struct call){ .done = done, .data = data, .extract = extract });
 }
 
 static void qemu_power_button(struct engine_vm *vm, engine_done_fn done, void *data)
@@ -242,7 +244,7 @@ static void qemu_set_balloon(struct engine_vm *vm, uint64_t bytes, engine_done_f
 	struct json *arguments = json_object();
 
 	json_set_u64(arguments, "value", bytes);
-	vm_call_with(vm, "balloon", arguments, done, data, NULL);
+	vm_command(vm, "balloon", arguments, &(struct call){ .done = done, .data = data });
 }
 
 static uint64_t transferred(const struct json *value)
@@ -268,6 +270,30 @@ static uint64_t transferred(const struct json *value)
 static void qemu_block_stats(struct engine_vm *vm, engine_done_fn done, void *data)
 {
 	vm_call(vm, "query-blockstats", done, data, transferred);
+}
+
+/* The human monitor says nothing when it has done it, and the reason when it has not. */
+static int is_refusal(const struct json *value, struct error *err)
+{
+	const char *said = json_string(value);
+
+	return said && *said ? error_set_kind(err, ERROR_BUSY, EADDRINUSE, "forward: %.200s", said) : 0;
+}
+
+/* QMP has no command for it. What is undone is answered with a sentence either way. */
+static void qemu_forward(struct engine_vm *vm, const struct engine_forward *f, engine_done_fn done, void *data)
+{
+	struct json *arguments = json_object();
+	const char *protocol = f->udp ? "udp" : "tcp";
+
+	if (f->undo)
+		json_setf(arguments, "command-line", "hostfwd_remove net%zu %s:127.0.0.1:%u", f->nic, protocol,
+			  f->host_port);
+	else
+		json_setf(arguments, "command-line", "hostfwd_add net%zu %s:127.0.0.1:%u-:%u", f->nic, protocol,
+			  f->host_port, f->guest_port);
+	vm_command(vm, "human-monitor-command", arguments,
+		   &(struct call){ .done = done, .data = data, .refused = f->undo ? NULL : is_refusal });
 }
 
 static int qemu_find_program(char **ret, struct error *err)
@@ -298,5 +324,6 @@ const struct engine engine_qemu = {
 	.balloon_bytes = qemu_balloon_bytes,
 	.set_balloon = qemu_set_balloon,
 	.block_stats = qemu_block_stats,
+	.forward = qemu_forward,
 	.vm_free = qemu_vm_free,
 };
