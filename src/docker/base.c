@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/spawn.h"
 #include "json/json.h"
 #include "store/paths.h"
@@ -108,19 +110,52 @@ static bool still_known(const struct store *s, const struct base *now, const str
 	       now->changed_ns == then->changed_ns && faccessat(s->images_fd, meta, F_OK, 0) == 0;
 }
 
+/* The line "PREFIX…" among @text, cut there; NULL when there is none. */
+static char *line_after(const char *text, const char *prefix)
+{
+	for (const char *line = text; line && *line;) {
+		const char *rest = after_prefix(line, prefix);
+		size_t n = strcspn(line, "\n");
+
+		if (rest)
+			return xstrndup(rest, strcspn(rest, "\n"));
+		line += n + (line[n] == '\n');
+	}
+	return NULL;
+}
+
+/* What skerry-image said, and its status, become our error. */
+static int told(int status, const char *text, struct error *err)
+{
+	_cleanup_free_ char *message = line_after(text, "skerry: "), *hint = line_after(text, "hint: ");
+	static const enum error_kind kinds[] = { ERROR_DATA, ERROR_UNAVAILABLE, ERROR_CANTCREATE, ERROR_BUSY,
+						 ERROR_DENIED };
+	enum error_kind kind = ERROR_FAILED;
+	char how[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (WIFEXITED(status) &&
+		    error_exit_status(&(struct error){ .num = EIO, .kind = kinds[i] }) == WEXITSTATUS(status))
+			kind = kinds[i];
+	error_set_kind(err, kind, EIO, "%s", message ? message : wait_status_text(status, how, sizeof(how)));
+	return hint ? error_hint(err, "%s", hint) : -EIO;
+}
+
 static int adopt(struct base *b, struct error *err)
 {
 	_cleanup_free_ char *program = libexec_path("skerry-image");
 	const char *argv[] = { program, "adopt-disk", b->path, NULL };
 	_cleanup_json_ struct json *tree = NULL;
-	_cleanup_buf_ struct buf out = {};
+	_cleanup_buf_ struct buf out = {}, words = {};
 	struct spawn sp = SPAWN_INIT;
-	int r;
+	int r, status = 0;
 
 	if (!program)
 		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-image: not installed");
 	sp.argv = argv;
-	r = spawn_check(&sp, NULL, &out, 65536, ADOPT_TIMEOUT_NS, err);
+	r = spawn_run(&sp, NULL, &out, &words, 65536, ADOPT_TIMEOUT_NS, &status, err);
+	if (r >= 0 && status != 0)
+		r = told(status, words.p, err);
 	if (r >= 0)
 		r = json_parse(out.p ? out.p : "", out.len, "what skerry-image says", &tree, err);
 	return r < 0 ? r : json_load(tree, answer_fields, b, "what skerry-image says", err);

@@ -135,6 +135,7 @@ int box_prepare(const struct store *s, const struct settings *settings, struct e
 {
 	_cleanup_spec_ struct machine_spec spec = {};
 	_cleanup_info_ struct machine_info there = {};
+	_cleanup_error_ struct error busy = {};
 	_cleanup_base_ struct base b = {};
 	struct name name;
 	bool known;
@@ -162,5 +163,10 @@ int box_prepare(const struct store *s, const struct settings *settings, struct e
 	r = fill_spec(s, settings, &b, known ? &there.spec : NULL, &spec, err);
 	if (r < 0)
 		return r;
-	return known ? machine_update(s, &spec, err) : machine_create(s, &spec, true, err);
+	if (!known)
+		return machine_create(s, &spec, true, err);
+	r = machine_update(s, &spec, &busy);
+	if (r != -EBUSY)
+		return r < 0 ? error_move(err, &busy) : 0;
+	return error_set_kind(err, ERROR_BUSY, EBUSY, "another container has this volume: %s", busy.msg);
 }

@@ -1,0 +1,359 @@
+/* skerry-vm as a program: what it does inside of any container, without one. (tests with a real docker: test_vm_docker.c) */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "cli.h"
+
+enum { UP_S = 120, ENDED_S = 60, PORT_FIRST = 20000, PORTS = 20000 };
+
+static char *at(const char *name)
+{
+	return xasprintf("%s/%s", test_tmpdir(), name);
+}
+
+static struct cli script(const char *text)
+{
+	const char *argv[] = { CLI_SHELL, text, NULL };
+
+	return cli_argv(argv, NULL, UP_S);
+}
+
+static void good(const char *text)
+{
+	_cleanup_cli_ struct cli r = script(text);
+
+	ASSERT_STATUS(r, 0);
+}
+
+static char *contents(const char *name)
+{
+	_cleanup_free_ char *path = at(name);
+	struct buf b = {};
+
+	(void)file_read_at(AT_FDCWD, path, 4 << 20, &b);
+	buf_adds(&b, "");
+	return buf_take(&b);
+}
+
+static void set(const char *fmt, const char *value)
+{
+	_cleanup_free_ char *text = xasprintf("%s%s", fmt, value);
+
+	cli_setenv(text);
+}
+
+static unsigned port(void)
+{
+	return PORT_FIRST + (unsigned)getpid() % PORTS;
+}
+
+/* The volume is this test's home; the base is the disk of the image 'debian' in it. */
+static void prepare(void)
+{
+	_cleanup_free_ char *ports = xasprintf("127.0.0.1:%u:22", port()), *key = NULL, *out = NULL;
+	_cleanup_cli_ struct cli image = {}, path = {};
+
+	set("SKERRY_RUN_DIR=", test_tmpdir());
+	cli_home(true);
+	image = cli("image", "inspect", "debian", NULL);
+	if (image.status != 0)
+		test_skip("the store has no image 'debian'");
+	set("T=", test_tmpdir());
+	set("VM=", VM_PROGRAM);
+	set("PORT=", ports);
+	set("PATH=", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	good("mkdir $T/bin $T/base && ln -s \"$SKERRY_TEST_BIN\" $T/bin/skerry && ssh-keygen -q -t ed25519 -N '' -f "
+	     "$T/key && "
+	     "ln $(grep -l '\"recipe debian' $SKERRY_HOME/images/disks/*/meta.json | xargs dirname)/disk.raw "
+	     "$T/base/base.img 2>/dev/null || "
+	     "cp --sparse=always $(grep -l '\"recipe debian' $SKERRY_HOME/images/disks/*/meta.json | xargs "
+	     "dirname)/disk.raw $T/base/base.img");
+	out = xasprintf("PATH=%s/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", test_tmpdir());
+	cli_setenv(out);
+	key = contents("key.pub");
+	set("SSH_KEYS=", key);
+	set("PORTS=", ports);
+	set("BOOT=", test_tmpdir());
+	good("true");
+	{
+		_cleanup_free_ char *boot = at("base/base.img");
+
+		set("BOOT=", boot);
+	}
+	cli_setenv("MEMORY=512m");
+	cli_setenv("STORAGE=17g");
+	cli_setenv("HOSTNAME_=harbour");
+	cli_setenv("USER=ann");
+}
+
+static int start(void)
+{
+	const char *argv[] = { CLI_SHELL, "exec \"$VM\" </dev/null >>$T/out 2>>$T/err", NULL };
+
+	return cli_spawn(argv);
+}
+
+static void wait_up(void)
+{
+	uint64_t deadline = clock_monotonic_ns() + UP_S * NS_PER_SEC;
+
+	for (;;) {
+		_cleanup_cli_ struct cli r = script("\"$VM\" healthcheck");
+		_cleanup_free_ char *err = NULL;
+
+		if (r.status == 0)
+			return;
+		err = contents("err");
+		if (clock_monotonic_ns() > deadline)
+			test_fail(__FILE__, __LINE__, "not up: %s%s", r.out, err);
+		(void)usleep(200000); /* lint: as a container's health check is done, again and again */
+	}
+}
+
+/* As a user would log in; a test's own known hosts. */
+#define SSH                                                                                 \
+	"ssh -q -F none -i $T/key -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o " \
+	"UserKnownHostsFile=$T/known -o ConnectTimeout=10 -p ${PORT#127.0.0.1:} ann@127.0.0.1 "
+
+static struct cli in_guest(const char *command)
+{
+	_cleanup_free_ char *line = xasprintf("PORT=${PORT%%:22}; " SSH "'%s'", command);
+	uint64_t deadline = clock_monotonic_ns() + UP_S * NS_PER_SEC;
+
+	for (;;) {
+		struct cli r = script(line);
+
+		/* The agent answers before sshd does. */
+		if (r.status != 255 || clock_monotonic_ns() > deadline)
+			return r;
+		cli_done(&r);
+		(void)usleep(200000); /* lint: sshd does not say when */
+	}
+}
+
+static void stop(int pid, int expected)
+{
+	int status;
+
+	ASSERT_OK(kill(pid, SIGTERM));
+	status = cli_wait(pid, ENDED_S);
+	if (status != expected) {
+		_cleanup_free_ char *err = contents("err");
+
+		test_fail(__FILE__, __LINE__, "status %d, expected %d: %s", status, expected, err);
+	}
+}
+
+/* Processes of this test's home, by their names. */
+#define KILL(names)                                                                                                 \
+	"for p in $(grep -lz \"^SKERRY_HOME=$SKERRY_HOME\\$\" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do " \
+	"case $(cat /proc/$p/comm) in " names ") kill -9 $p;; esac; done"
+
+TEST(a_machine_and_what_is_in_it_stay)
+{
+	_cleanup_cli_ struct cli who = {}, kept = {}, size = {}, cpus = {};
+	_cleanup_free_ char *out = NULL, *first = NULL, *second = NULL;
+	int pid;
+
+	prepare();
+	pid = start();
+	wait_up();
+	who = in_guest("id -un; hostname; sudo id -u; df -BG --output=size / | tail -1; echo data >file");
+	ASSERT_STATUS(who, 0);
+	ASSERT_CONTAINS(who.out, "ann\nharbour\n0\n");
+	ASSERT_CONTAINS(who.out, "17G");
+	first = contents("known");
+	/* Right before the end, and not synced by anybody. */
+	kept = in_guest("echo late >late");
+	ASSERT_STATUS(kept, 0);
+	stop(pid, 0);
+	out = contents("out");
+	ASSERT_CONTAINS(out, "Debian GNU/Linux");
+	/* Other settings over the same volume; and ssh still knows the host. */
+	cli_setenv("STORAGE=18g");
+	cli_setenv("MEMORY=640m");
+	cli_setenv("HOSTNAME_=");
+	pid = start();
+	wait_up();
+	size = in_guest("cat file late; hostname; df -BG --output=size / | tail -1; awk /MemTotal/ /proc/meminfo");
+	ASSERT_STATUS(size, 0);
+	ASSERT_CONTAINS(size.out, "data\nlate\nharbour\n");
+	ASSERT_CONTAINS(size.out, "18G");
+	second = contents("known");
+	ASSERT_STREQ(first, second);
+	stop(pid, 0);
+	ASSERT(cli_processes_gone(20));
+}
+
+TEST(whatever_is_killed_the_next_start_goes_on)
+{
+	_cleanup_cli_ struct cli made = {}, kept = {};
+	int pid;
+
+	prepare();
+	pid = start();
+	wait_up();
+	made = in_guest("echo data >file; sync");
+	ASSERT_STATUS(made, 0);
+	/* As a container that is killed: everything at once. */
+	good(KILL("skerry-vm|skerry-monitor|qemu*"));
+	(void)cli_wait(pid, ENDED_S);
+	pid = start();
+	wait_up();
+	kept = in_guest("cat file");
+	ASSERT_STATUS(kept, 0);
+	ASSERT_STREQ(kept.out, "data\n");
+	/* The monitor alone: the machine runs on, and is stopped as ever. */
+	good(KILL("skerry-monitor"));
+	wait_up();
+	{
+		_cleanup_cli_ struct cli alive = in_guest("uptime -s >/dev/null && cat file");
+
+		ASSERT_STATUS(alive, 0);
+	}
+	stop(pid, 0);
+	ASSERT(cli_processes_gone(20));
+}
+
+TEST(how_the_guest_ends_is_how_the_container_ends)
+{
+	_cleanup_free_ char *err = NULL;
+	int pid;
+
+	prepare();
+	pid = start();
+	wait_up();
+	/* A reboot stays inside. */
+	cli_done(&(struct cli[]){ in_guest("touch /run/here; sudo systemctl reboot") }[0]);
+	for (uint64_t deadline = clock_monotonic_ns() + UP_S * NS_PER_SEC;;) {
+		_cleanup_cli_ struct cli r = in_guest("test -e /run/here && echo before || echo after");
+
+		if (r.status == 0 && streq(r.out, "after\n"))
+			break;
+		ASSERT(clock_monotonic_ns() < deadline);
+		(void)usleep(200000); /* lint: a guest that reboots says nothing */
+	}
+	cli_done(&(struct cli[]){ in_guest("sudo systemctl poweroff") }[0]);
+	ASSERT_EQ(cli_wait(pid, ENDED_S), 0);
+	pid = start();
+	wait_up();
+	good(KILL("qemu*"));
+	ASSERT_EQ(cli_wait(pid, ENDED_S), 1);
+	err = contents("err");
+	ASSERT_CONTAINS(err, "killed by signal 9");
+	ASSERT(cli_processes_gone(20));
+}
+
+TEST(a_delta_is_never_put_over_another_disk)
+{
+	_cleanup_free_ char *err = NULL;
+	int pid;
+
+	prepare();
+	pid = start();
+	wait_up();
+	stop(pid, 0);
+	/* The same file again is the same disk, wherever it lies. */
+	good("cp --sparse=always $T/base/base.img $T/base/other.img && rm -f $T/base/base.img && mv $T/base/other.img "
+	     "$T/base/base.img");
+	pid = start();
+	wait_up();
+	stop(pid, 0);
+	good("chmod u+w $T/base/base.img && printf x | dd of=$T/base/base.img bs=1 seek=5000000 conv=notrunc "
+	     "2>/dev/null");
+	ASSERT_EQ(cli_wait(start(), ENDED_S), 78);
+	err = contents("err");
+	ASSERT_CONTAINS(err, "is not the one that the machine on this volume was made over");
+	ASSERT_CONTAINS(err, "hint: ");
+	ASSERT(cli_processes_gone(20));
+}
+
+TEST(one_volume_has_one_machine)
+{
+	_cleanup_free_ char *err = NULL;
+	int pid;
+
+	prepare();
+	pid = start();
+	wait_up();
+	set("SKERRY_RUN_DIR=", "/tmp");
+	{
+		_cleanup_free_ char *other = at("other");
+
+		set("SKERRY_RUN_DIR=", other);
+	}
+	ASSERT_EQ(cli_wait(start(), ENDED_S), 75);
+	err = contents("err");
+	ASSERT_CONTAINS(err, "another container");
+	set("SKERRY_RUN_DIR=", test_tmpdir());
+	stop(pid, 0);
+}
+
+TEST(what_is_wrong_is_told_all_at_once)
+{
+	_cleanup_free_ char *err = NULL, *text = NULL, *none = NULL;
+
+	prepare();
+	cli_setenv("CPU=many");
+	cli_setenv("MEMORY=9t");
+	cli_setenv("NETWORK=mesh");
+	cli_setenv("PORTS=22:x");
+	ASSERT_EQ(cli_wait(start(), ENDED_S), 78);
+	err = contents("err");
+	ASSERT_CONTAINS(err, "skerry-vm: CPU: ");
+	ASSERT_CONTAINS(err, "skerry-vm: MEMORY: ");
+	ASSERT_CONTAINS(err, "skerry-vm: NETWORK: ");
+	ASSERT_CONTAINS(err, "skerry-vm: PORTS: ");
+	cli_setenv("CPU=");
+	cli_setenv("MEMORY=");
+	cli_setenv("NETWORK=");
+	cli_setenv("PORTS=");
+	good("printf 'no disk' >$T/text.img");
+	text = at("text.img");
+	set("BOOT=", text);
+	ASSERT_EQ(cli_wait(start(), ENDED_S), 65);
+	set("BOOT=", "/no/such/disk.img");
+	ASSERT_EQ(cli_wait(start(), ENDED_S), 78);
+	cli_setenv("BOOT=");
+	if (access("/image", F_OK) < 0 && access("/disk", F_OK) < 0)
+		ASSERT_EQ(cli_wait(start(), ENDED_S), 78);
+	none = contents("err");
+	ASSERT_CONTAINS(none, "no disk that can be used where it is");
+	ASSERT_CONTAINS(none, "/no/such/disk.img");
+	ASSERT(cli_processes_gone(20));
+	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
+TEST(an_ephemeral_machine_begins_anew)
+{
+	int pid;
+
+	prepare();
+	cli_setenv("EPHEMERAL=yes");
+	cli_setenv("PASSWORD=open sesame");
+	pid = start();
+	wait_up();
+	{
+		_cleanup_cli_ struct cli r = in_guest("echo data >file; sync; sudo grep -c ^ann:.6 /etc/shadow");
+
+		ASSERT_STATUS(r, 0);
+		ASSERT_STREQ(r.out, "1\n");
+	}
+	stop(pid, 0);
+	good("rm $T/known");
+	pid = start();
+	wait_up();
+	{
+		_cleanup_cli_ struct cli r = in_guest("ls");
+
+		ASSERT_STATUS(r, 0);
+		ASSERT_STREQ(r.out, "");
+	}
+	stop(pid, 0);
+}
