@@ -260,6 +260,7 @@ static int plan_network(const struct machine_spec *spec, const struct plan_facts
 	p->net_request = (struct net_request){ .machine_id = spec->id,
 					       .publish = f->publish,
 					       .n_publish = f->n_publish,
+					       .forwards = spec->forwards,
 					       .guest_dhcp = p->firmware,
 					       .run_dir = f->run_dir,
 					       .log_fd = -1 };

@@ -29,6 +29,7 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("shape", JSON_ENUM, shape, .names = shape_names),
 	FIELD("accel", JSON_ENUM, accel, .names = accel_names),
 	FIELD("net", JSON_STRING, net),
+	FIELD("forwards", JSON_BOOL, forwards),
 	FIELD("publish", JSON_STRINGS, publish),
 	FIELD("ssh_keys", JSON_STRINGS, ssh_keys),
 	FIELD("user", JSON_STRING, user),

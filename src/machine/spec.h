@@ -28,6 +28,7 @@ struct machine_spec {
 	int shape;            /* enum engine_shape */
 	int accel;            /* enum accel */
 	char *net;            /* mode name */
+	bool forwards;        /* ports are led to it while it runs: the monitor's Forward */
 	struct strv publish;  /* "[IP:]HOST:GUEST[/udp]" */
 	struct strv ssh_keys; /* authorized_keys lines, besides skerry's own client key */
 	char *user;           /* NULL = the image's */

@@ -30,6 +30,7 @@ struct net_request {
 	const char *machine_id;
 	const struct net_publish *publish; /* resolved */
 	size_t n_publish;
+	bool forwards; /* ports are led to the guest while it runs, which only the engine's own user networking does */
 	bool guest_dhcp;     /* the guest asks by DHCP instead of being told; modes that cannot answer ignore it */
 	const char *run_dir; /* absolute, for helper's logs */
 	int log_fd;          /* borrowed: helper's output */

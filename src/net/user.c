@@ -114,7 +114,9 @@ static char *find_passt(const struct net_request *req, const char **ret_why)
 {
 	_cleanup_free_ char *path = program_find("passt");
 
-	if (!path)
+	if (req->forwards)
+		*ret_why = "ports are led to the guest while it runs, which passt does not do";
+	else if (!path)
 		*ret_why = "passt is not installed";
 	else if (!has_default_route())
 		*ret_why = "passt needs a default route, and this host has none";
