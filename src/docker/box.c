@@ -18,7 +18,7 @@
 #define KERNEL_NAME       "vm"
 #define KERNEL_TIMEOUT_NS (120 * NS_PER_SEC)
 #define PASSWORD_FILE     "machines/" BOX_NAME "/password"
-enum { LOCAL_NAME_SIZE = 64, SSH_PORT = 22 };
+enum { LOCAL_NAME_SIZE = 64 };
 
 /* ---- The kernel ---- */
 
@@ -76,21 +76,6 @@ static char *local_name(void)
 	return *name ? xstrdup(name) : NULL;
 }
 
-/* Ports of the container that lead to the guest, as machines have them. */
-static void publish(const struct relay_ports *ports, struct strv *ret)
-{
-	for (size_t i = 0; i < ports->n; i++) {
-		const struct relay_range *p = &ports->items[i];
-
-		for (uint32_t n = 0; n <= (uint32_t)(p->last - p->first); n++)
-			strv_addf(ret, "%s%s%s:%u:%u%s", strchr(p->ip, ':') ? "[" : "", *p->ip ? p->ip : "0.0.0.0",
-				  strchr(p->ip, ':') ? "]" : "", p->first + n, p->guest_first + n,
-				  p->udp ? "/udp" : "");
-	}
-	if (!ports->n)
-		strv_addf(ret, "0.0.0.0:%d:%d", SSH_PORT, SSH_PORT);
-}
-
 static int fill_spec(const struct store *s, const struct settings *settings, const struct base *b,
 		     const struct machine_spec *there, struct machine_spec *spec, struct error *err)
 {
@@ -103,11 +88,11 @@ static int fill_spec(const struct store *s, const struct settings *settings, con
 	spec->memory_bytes = settings->memory_bytes;
 	spec->disk_bytes = settings->storage_bytes > b->virtual_bytes ? settings->storage_bytes : b->virtual_bytes;
 	spec->accel = settings->accel;
+	spec->forwards = true;
 	spec->user = xstrdup(settings->user);
 	if (b->file_system && kernel_find(s, KERNEL_NAME, &kernel, NULL) >= 0)
 		spec->kernel = xstrdup(KERNEL_NAME);
 	strv_copy(&spec->ssh_keys, &settings->ssh_keys);
-	publish(&settings->ports, &spec->publish);
 	/* A new container over the same volume has another name, and the machine is still the same. */
 	spec->hostname = settings->hostname         ? xstrdup(settings->hostname)
 			 : there && there->hostname ? xstrdup(there->hostname)

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "docker/box.h"
+#include "docker/relay.h"
 #include "machine/client.h"
 #include "machine/machine.h"
 #include "machine/terminal.h"
@@ -21,7 +22,8 @@
  * the next connection, and the machine runs on. */
 
 enum { CHUNK = 16 << 10, BACKLOG_MAX = 1 << 20 };
-#define REJOIN_NS (100 * NS_PER_MS)
+#define REJOIN_NS  (100 * NS_PER_MS)
+#define FORWARD_NS (10 * NS_PER_SEC)
 /* Of the time that there is to stop, what is left for the engine once the guest was asked. */
 #define ENGINE_SHARE_NS (2 * NS_PER_SEC)
 
@@ -29,9 +31,10 @@ struct life {
 	const struct store *store;
 	const struct settings *settings;
 	struct name name;
-	struct client client; /* its loop is ours */
+	struct loop *loop;
+	struct client client;
+	struct relay *relay;
 	bool ended;
-	bool input_over;
 	unsigned signals; /* how often the end was asked for */
 	struct loop_source *endings[3], *child, *rejoin;
 	struct loop_source *input, *output;
@@ -79,6 +82,14 @@ static int on_output(struct loop_source *source, int fd, uint32_t events, void *
 	return 0;
 }
 
+/* What led through it to the guest leads nowhere now. */
+static void engine_gone(struct life *l)
+{
+	console_leave(l);
+	if (l->relay)
+		relay_forget(l->relay);
+}
+
 static int on_console(struct loop_source *source, int fd, uint32_t events, void *data)
 {
 	struct life *l = data;
@@ -95,7 +106,7 @@ static int on_console(struct loop_source *source, int fd, uint32_t events, void 
 		if (n > 0)
 			buf_commit(&l->out, (size_t)n);
 		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-			console_leave(l);
+			engine_gone(l);
 	}
 	console_events(l);
 	return 0;
@@ -109,7 +120,7 @@ static void console_join(struct life *l)
 		return;
 	dir = store_machine_run_dir(l->store, &l->name, NULL);
 	l->console = dir < 0 ? -1 : unix_connect_at(dir, "console.sock");
-	if (l->console >= 0 && loop_add_fd(l->client.loop, &l->console_source, l->console, EPOLLIN, on_console, l) < 0)
+	if (l->console >= 0 && loop_add_fd(l->loop, &l->console_source, l->console, EPOLLIN, on_console, l) < 0)
 		console_leave(l);
 	console_events(l);
 }
@@ -126,7 +137,6 @@ static int on_input(struct loop_source *source, int fd, uint32_t events, void *d
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
-		l->input_over = true;
 		l->input = loop_source_free(l->input);
 		return 0;
 	}
@@ -147,7 +157,7 @@ static void on_end(const struct error *err, const uint8_t *payload, size_t len, 
 	(void)len;
 	/* Without an answer the monitor has died, and the machine may live. */
 	l->ended = !err;
-	loop_exit(l->client.loop, 0);
+	loop_exit(l->loop, 0);
 }
 
 static void forget_answer(const struct error *err, const uint8_t *payload, size_t len, void *data)
@@ -196,6 +206,63 @@ static int on_child(struct loop_source *source, const struct signalfd_siginfo *s
 	return 0;
 }
 
+/* ---- Ports ---- */
+
+struct wanted {
+	struct life *life;
+	uint64_t ticket;
+};
+
+static void on_forward(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	_cleanup_free_ struct wanted *w = data;
+	Skerry__Monitor__V1__ForwardResponse *answer =
+		err ? NULL : skerry__monitor__v1__forward_response__unpack(NULL, len, payload);
+
+	if (err)
+		log_warning("a port does not lead to the guest: %s", err->msg);
+	if (w->life->relay)
+		relay_resolved(w->life->relay, w->ticket, answer ? (uint16_t)answer->host_port : 0);
+	skerry__monitor__v1__forward_response__free_unpacked(answer, NULL);
+}
+
+static void on_wanted(struct relay *r, uint64_t ticket, bool udp, uint16_t guest_port, void *data)
+{
+	struct life *l = data;
+	Skerry__Monitor__V1__ForwardRequest m = SKERRY__MONITOR__V1__FORWARD_REQUEST__INIT;
+	struct wanted *w = xnew(struct wanted);
+	uint8_t packed[32];
+
+	*w = (struct wanted){ l, ticket };
+	m.udp = udp;
+	m.guest_port = guest_port;
+	if (!l->client.rpc || !rpc_is_open(l->client.rpc) ||
+	    rpc_call(l->client.rpc, MONITOR_SERVICE, "Forward", packed,
+		     skerry__monitor__v1__forward_request__pack(&m, packed), clock_monotonic_ns() + FORWARD_NS,
+		     on_forward, w, NULL) < 0) {
+		free(w);
+		relay_resolved(r, ticket, 0);
+	}
+}
+
+static int listen_for_guest(struct life *l, struct error *err)
+{
+	struct relay_options o = {
+		.ports = l->settings->ports.n ? &l->settings->ports : NULL,
+		.kernel_memory_max = l->settings->ports.n ? 0 : l->settings->relay_bytes,
+		.resolve = on_wanted,
+		.data = l,
+	};
+	int r = relay_new(l->loop, &o, &l->relay, err);
+	const char *notice = r < 0 ? NULL : relay_notice(l->relay);
+
+	if (notice)
+		log_info("%s", notice);
+	return r;
+}
+
+/* ---- All of it ---- */
+
 /* The console's socket comes and goes with the engine; nothing announces it. */
 static int on_rejoin(struct loop_source *source, void *data)
 {
@@ -208,32 +275,33 @@ static int on_rejoin(struct loop_source *source, void *data)
 static int watch_all(struct life *l)
 {
 	static const int endings[] = { SIGTERM, SIGINT, SIGQUIT };
-	struct loop *loop = l->client.loop;
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(endings); i++)
-		r = loop_add_signal(loop, &l->endings[i], endings[i], on_signal, l);
+		r = loop_add_signal(l->loop, &l->endings[i], endings[i], on_signal, l);
 	if (r >= 0)
-		r = loop_add_signal(loop, &l->child, SIGCHLD, on_child, l);
+		r = loop_add_signal(l->loop, &l->child, SIGCHLD, on_child, l);
 	if (r >= 0)
-		r = loop_add_timer(loop, &l->rejoin, 0, on_rejoin, l);
+		r = loop_add_timer(l->loop, &l->rejoin, 0, on_rejoin, l);
 	if (r >= 0)
-		r = loop_add_fd(loop, &l->output, STDOUT_FILENO, 0, on_output, l);
-	if (r >= 0 && !l->input_over)
-		(void)loop_add_fd(loop, &l->input, STDIN_FILENO, EPOLLIN, on_input, l);
+		r = loop_add_fd(l->loop, &l->output, STDOUT_FILENO, 0, on_output, l);
+	if (r >= 0)
+		(void)loop_add_fd(l->loop, &l->input, STDIN_FILENO, EPOLLIN, on_input, l);
 	return r;
 }
 
 static void unwatch_all(struct life *l)
 {
 	console_leave(l);
+	client_done(&l->client);
+	l->relay = relay_free(l->relay);
 	for (size_t i = 0; i < ARRAY_SIZE(l->endings); i++)
 		l->endings[i] = loop_source_free(l->endings[i]);
 	l->child = loop_source_free(l->child);
 	l->rejoin = loop_source_free(l->rejoin);
 	l->input = loop_source_free(l->input);
 	l->output = loop_source_free(l->output);
-	client_done(&l->client);
+	l->loop = loop_free(l->loop);
 }
 
 /* One connection to the monitor, from its start to its end. */
@@ -241,24 +309,21 @@ static int stay(struct life *l, struct error *err)
 {
 	Skerry__Monitor__V1__WaitRequest m = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
 	uint8_t packed[16];
-	int r = client_connect(l->store, &l->name, &l->client, err);
+	int r;
 
+	client_done(&l->client);
+	r = client_connect_in(l->loop, l->store, &l->name, &l->client, err);
 	if (r < 0)
 		return r;
 	m.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT;
 	r = rpc_call(l->client.rpc, MONITOR_SERVICE, "Wait", packed,
 		     skerry__monitor__v1__wait_request__pack(&m, packed), UINT64_MAX, on_end, l, err);
-	if (r >= 0) {
-		r = watch_all(l);
-		if (r >= 0 && l->signals)
-			ask_to_stop(l);
-		if (r >= 0)
-			r = loop_run(l->client.loop);
-		if (r < 0)
-			error_set_errno(err, r, "event loop");
-	}
-	unwatch_all(l);
-	return r;
+	if (r < 0)
+		return r;
+	if (l->signals)
+		ask_to_stop(l);
+	r = loop_run(l->loop);
+	return r < 0 ? error_set_errno(err, r, "event loop") : 0;
 }
 
 /* What the guest said last is still on its way when the machine has ended. */
@@ -288,18 +353,32 @@ static int tell_end(const struct life *l)
 	return info.exit.failed ? 1 : 0;
 }
 
+/* Sockets first: a port that cannot be had is told before anything runs. */
+static int begin(struct life *l, struct error *err)
+{
+	struct start_options start = {};
+	bool already;
+	int r = name_parse(BOX_NAME, "machine name", &l->name, err);
+
+	/* Whoever loses its parent in here becomes our child. */
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (r >= 0 && loop_new(&l->loop) < 0)
+		r = error_set_errno(err, ENOMEM, "event loop");
+	if (r >= 0)
+		r = listen_for_guest(l, err);
+	if (r >= 0)
+		r = machine_start(l->store, &l->name, &start, &already, err);
+	if (r >= 0 && watch_all(l) < 0)
+		r = error_set_errno(err, EIO, "event loop");
+	return r;
+}
+
 int life_run(const struct store *s, const struct settings *settings, struct error *err)
 {
 	_cleanup_raw_terminal_ struct raw_terminal raw = RAW_TERMINAL_INIT;
 	struct life l = { .store = s, .settings = settings, .console = -1 };
-	struct start_options start = {};
-	bool already;
-	int r = name_parse(BOX_NAME, "machine name", &l.name, err);
+	int r = begin(&l, err);
 
-	/* Whoever loses its parent in here becomes our child. */
-	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (r >= 0)
-		r = machine_start(s, &l.name, &start, &already, err);
 	if (r >= 0)
 		r = raw_terminal_enter(&raw, STDIN_FILENO, err);
 	while (r >= 0 && !l.ended) {
@@ -313,6 +392,7 @@ int life_run(const struct store *s, const struct settings *settings, struct erro
 			error_move(err, &e);
 	}
 	flush_output(&l);
+	unwatch_all(&l);
 	raw_terminal_restore(&raw);
 	return r < 0 && r != -ESRCH ? r : tell_end(&l);
 }

@@ -24,7 +24,7 @@
 #define STOP_MIN         (3 * NS_PER_SEC)
 #define STOP_MAX         (3600 * NS_PER_SEC)
 #define CGROUP_UNLIMITED (UINT64_C(1) << 60)
-enum { CPUS_USUAL = 2, CPUS_MAX = 1024, HOSTNAME_MAX = 63, USER_MAX = 32 };
+enum { RELAY_SHARE = 16, CPUS_USUAL = 2, CPUS_MAX = 1024, HOSTNAME_MAX = 63, USER_MAX = 32 };
 
 /* ---- What there is ---- */
 
@@ -191,12 +191,11 @@ static void read_keys(struct reading *r)
 
 static void read_network(struct reading *r)
 {
-	if (strcasecmp(r->value, "nat") == 0)
-		r->s->network = SETTINGS_NAT;
-	else if (strcasecmp(r->value, "bridge") == 0)
-		r->s->network = SETTINGS_BRIDGE;
-	else
-		wrong(r, "'%.40s' is none: give nat or bridge", r->value);
+	if (strcasecmp(r->value, "bridge") == 0)
+		wrong(r,
+		      "this version does not have 'bridge': leave it out, published ports reach the guest without it");
+	else if (strcasecmp(r->value, "nat") != 0)
+		wrong(r, "'%.40s' is none: give nat", r->value);
 }
 
 static void read_ports(struct reading *r)
@@ -362,8 +361,10 @@ static int find_value(char *const *environment, const char *name, char **ret, st
 
 static void set_defaults(const struct settings_host *host, struct settings *s)
 {
-	uint64_t left =
-		host->memory_bytes > MEMORY_OVERHEAD + MEMORY_MIN ? host->memory_bytes - MEMORY_OVERHEAD : MEMORY_MIN;
+	/* What listens for the guest is counted to the container. */
+	uint64_t relay = host->limited ? host->memory_bytes / RELAY_SHARE : 0;
+	uint64_t beside = MEMORY_OVERHEAD + relay;
+	uint64_t left = host->memory_bytes > beside + MEMORY_MIN ? host->memory_bytes - beside : MEMORY_MIN;
 
 	/* A limit says what the machine is meant to have; without one half of the host is somebody else's. */
 	if (!host->limited)
@@ -375,6 +376,7 @@ static void set_defaults(const struct settings_host *host, struct settings *s)
 		.user = xstrdup("user"),
 		.stop_ns = STOP_USUAL,
 		.accel = ACCEL_AUTO,
+		.relay_bytes = relay,
 	};
 }
 

@@ -8,8 +8,6 @@
 #include "docker/relay.h"
 #include "engine/accel.h"
 
-enum settings_network { SETTINGS_NAT, SETTINGS_BRIDGE };
-
 struct settings {
 	uint64_t cpus;
 	uint64_t memory_bytes;
@@ -26,6 +24,7 @@ struct settings {
 	uint64_t stop_ns;         /* from the signal to the end */
 	int accel;                /* enum accel */
 	bool debug;
+	uint64_t relay_bytes; /* kernel memory that sockets for ports may take; 0 = no bound */
 };
 
 /* What the container may use, for defaults and limits: cgroup and host. */

@@ -68,10 +68,16 @@ static int connect_monitor(const struct store *s, const struct name *name)
 
 int client_connect(const struct store *s, const struct name *name, struct client *ret, struct error *err)
 {
+	return client_connect_in(NULL, s, name, ret, err);
+}
+
+int client_connect_in(struct loop *l, const struct store *s, const struct name *name, struct client *ret,
+		      struct error *err)
+{
 	_cleanup_close_ int fd = -EBADF, dir = store_machine_open(s, name, err);
 	int r;
 
-	*ret = (struct client){};
+	*ret = (struct client){ .loop = l, .loop_given = l };
 	if (dir < 0)
 		return dir;
 	fd = connect_monitor(s, name);
@@ -83,7 +89,7 @@ int client_connect(const struct store *s, const struct name *name, struct client
 	}
 	if (fd < 0)
 		return error_set_errno(err, fd, "machine '%s': cannot reach its monitor", name->s);
-	r = loop_new(&ret->loop);
+	r = l ? 0 : loop_new(&ret->loop);
 	if (r >= 0)
 		r = rpc_new(ret->loop, TAKE_FD(fd), NULL, on_closed, ret, &ret->rpc);
 	if (r < 0) {
@@ -97,7 +103,8 @@ int client_connect(const struct store *s, const struct name *name, struct client
 void client_done(struct client *c)
 {
 	c->rpc = rpc_free(c->rpc);
-	c->loop = loop_free(c->loop);
+	if (!c->loop_given)
+		c->loop = loop_free(c->loop);
 	free(c->name);
 	*c = (struct client){};
 }

@@ -1,6 +1,7 @@
 /* Talking to a running machine's monitor and, through it, to the guest's agent. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -12,14 +13,18 @@
 #define AGENT_SERVICE   "skerry.agent.v1.Agent"
 
 struct client {
-	struct loop *loop; /* owned */
-	struct rpc *rpc;   /* owned; NULL after the connection ended */
-	char *name;        /* owned: the machine's */
+	struct loop *loop; /* owned, unless it was given */
+	bool loop_given;
+	struct rpc *rpc; /* owned; NULL after the connection ended */
+	char *name;      /* owned: the machine's */
 };
 
 /* Connects to the monitor; where it died and the machine still runs, starts one that adopts it. Errors: kind NOT_FOUND; "machine 'x' is not
  * running" (-ESRCH, hint `skerry start x`). */
 int client_connect(const struct store *s, const struct name *name, struct client *ret, struct error *err);
+/* The same in a loop of the caller's, which lives longer. */
+int client_connect_in(struct loop *l, const struct store *s, const struct name *name, struct client *ret,
+		      struct error *err);
 void client_done(struct client *c);
 #define _cleanup_client_ _cleanup_(client_done)
 

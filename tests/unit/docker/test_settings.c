@@ -52,7 +52,6 @@ TEST(nothing_has_to_be_said)
 	ASSERT_EQ(o.s.storage_bytes, 20 * GIB);
 	ASSERT_STREQ(o.s.user, "user");
 	ASSERT(!o.s.password && !o.s.ssh_keys.n && !o.s.ports.n && !o.s.hostname && !o.s.ephemeral);
-	ASSERT_EQ(o.s.network, SETTINGS_NAT);
 	ASSERT_EQ(o.s.stop_ns, 8 * NS_PER_SEC);
 }
 
@@ -64,7 +63,7 @@ TEST(the_containers_limits_are_the_machines)
 	read_from(&o, &small, (const char *const[]){ NULL });
 	ASSERT_EQ(o.problems.n, 0);
 	ASSERT_EQ(o.s.cpus, 1);
-	ASSERT_EQ(o.s.memory_bytes, 352 * MIB);
+	ASSERT_EQ(o.s.memory_bytes, 320 * MIB);
 	read_from(&p, &small, (const char *const[]){ "CPU=2", "MEMORY=1g", NULL });
 	ASSERT_EQ(p.problems.n, 2);
 	assert_problem(&p, "CPU", "docker run --cpus");
@@ -114,7 +113,7 @@ TEST(all_that_is_wrong_is_told_at_once)
 	assert_problem(&o, "STORAGE", "64m to 64t");
 	assert_problem(&o, "USER", "small letters");
 	assert_problem(&o, "SSH_KEYS", "public key");
-	assert_problem(&o, "NETWORK", "nat or bridge");
+	assert_problem(&o, "NETWORK", "give nat");
 	assert_problem(&o, "USER_DATA", "#cloud-config");
 	assert_problem(&o, "BOOT", "mounted");
 	assert_problem(&o, "VNC", "leave it out");

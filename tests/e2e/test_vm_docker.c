@@ -1,0 +1,171 @@
+/* A virtual machine for each docker run, as its users have it: real images under a dockerd of the test's own. */
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "dockerd.h"
+
+enum { UP_S = 180 };
+
+/* As in the documentation, but for names and ports. */
+#define RUN(name, more)                                                                                              \
+	"docker run -d --name " name " -e SSH_KEYS=\"$(cat key.pub)\" -e MEMORY=512m -e HOSTNAME_=" name " -v " name \
+	":/disks " more " skerry/debian"
+#define SSH(port, command)                                                               \
+	"ssh -q -F none -i key -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o " \
+	"UserKnownHostsFile=known -o ConnectTimeout=20 -p " port " user@127.0.0.1 '" command "'"
+
+static void prepare(void)
+{
+	cli_home(false);
+	dockerd_start_with_network();
+	dockerd_image("debian");
+	dockerd_sh("ssh-keygen -q -t ed25519 -N '' -f key");
+}
+
+static char *output_of(const char *script)
+{
+	const char *argv[] = { CLI_SHELL, script, NULL };
+	_cleanup_free_ char *line = xasprintf("cd '%s' && %s", test_tmpdir(), script);
+	_cleanup_cli_ struct cli r = {};
+
+	argv[2] = line;
+	r = cli_argv(argv, NULL, UP_S);
+	ASSERT_STATUS(r, 0);
+	return TAKE_PTR(r.out);
+}
+
+/* A health check is docker's to make; the test does not wait for its interval. */
+static void wait_up(const char *name)
+{
+	uint64_t deadline = clock_monotonic_ns() + UP_S * NS_PER_SEC;
+
+	for (;;) {
+		_cleanup_cli_ struct cli r = docker("exec", name, "skerry-vm", "healthcheck", NULL);
+
+		if (r.status == 0)
+			return;
+		if (clock_monotonic_ns() > deadline) {
+			_cleanup_cli_ struct cli logs = docker("logs", "--tail", "30", name, NULL);
+
+			test_fail(__FILE__, __LINE__, "not up: %s%s", logs.out, logs.err);
+		}
+		(void)usleep(300000); /* lint: docker's own health check asks again and again as well */
+	}
+}
+
+/* sshd comes after the agent. */
+static char *in_guest(const char *line)
+{
+	_cleanup_free_ char *script =
+		xasprintf("i=0; until %s; do i=$((i + 1)); [ $i -lt 60 ] || exit 1; sleep 1; done", line);
+
+	return output_of(script);
+}
+
+static void stops(const char *name, const char *status)
+{
+	_cleanup_free_ char *script =
+		xasprintf("docker stop %s >stopped && docker inspect --format '{{.State.ExitCode}}' %s", name, name);
+	_cleanup_free_ char *out = output_of(script);
+
+	ASSERT_STREQ(out, status);
+}
+
+TEST(the_quick_start_a_stop_and_a_start)
+{
+	_cleanup_free_ char *who = NULL, *logs = NULL, *again = NULL, *status = NULL;
+
+	prepare();
+	dockerd_sh(RUN("box", "-p 127.0.0.1:2222:22"));
+	wait_up("box");
+	who = in_guest(SSH("2222", "id -un; hostname; sudo id -u; echo late >file"));
+	ASSERT_STREQ(who, "user\nbox\n0\n");
+	status = output_of("docker exec box skerry-vm status --json");
+	ASSERT_CONTAINS(status, "\"running\"");
+	stops("box", "0\n");
+	logs = output_of("docker logs box");
+	ASSERT_CONTAINS(logs, "Debian GNU/Linux");
+	/* Another container over the same volume is the same machine. */
+	dockerd_sh("docker rm box >removed");
+	dockerd_sh(RUN("box", "-p 127.0.0.1:2222:22 -e STORAGE=30g"));
+	wait_up("box");
+	again = in_guest(SSH("2222", "cat file; df -BG --output=size / | tail -1"));
+	ASSERT_CONTAINS(again, "late\n");
+	ASSERT_CONTAINS(again, "30G");
+	/* As the host crashes. */
+	dockerd_sh("docker kill -s KILL box >killed && docker start box >started");
+	wait_up("box");
+	free(again);
+	again = in_guest(SSH("2222", "cat file"));
+	ASSERT_STREQ(again, "late\n");
+	dockerd_sh("docker rm -f -v box >removed && docker volume rm box >volume");
+}
+
+TEST(whatever_port_is_published_leads_to_the_guest)
+{
+	_cleanup_free_ char *out = NULL, *udp = NULL, *peer = NULL;
+
+	prepare();
+	dockerd_sh("docker network create lan >network");
+	dockerd_sh(RUN("one", "--network lan -p 127.0.0.1:2301:22 -p 127.0.0.1:2380:8080 -p 127.0.0.1:2353:5353/udp"));
+	dockerd_sh(RUN("two", "--network lan -p 127.0.0.1:2302:22"));
+	wait_up("one");
+	wait_up("two");
+	/* What is in every Debian: perl. */
+	free(in_guest(SSH(
+		"2301",
+		"sudo systemd-run -q --unit tcp perl -MIO::Socket::INET -e "
+		"\"\\$s=IO::Socket::INET->new(LocalPort=>8080,Listen=>5,ReuseAddr=>1);while(\\$c=\\$s->accept){print "
+		"\\$c qq(hello\\\\n);close \\$c}\"; sudo systemd-run -q --unit udp perl -MIO::Socket::INET -e "
+		"\"\\$s=IO::Socket::INET->new(LocalPort=>5353,Proto=>q(udp));while(\\$s->recv(\\$b,99)){\\$s->send(qq("
+		"re:\\$b))}\"")));
+	out = in_guest("timeout 10 perl -MIO::Socket::INET -e 'print "
+		       "IO::Socket::INET->new(q(127.0.0.1:2380))->getline' 2>/dev/null | grep hello");
+	ASSERT_STREQ(out, "hello\n");
+	udp = in_guest("timeout 10 perl -MIO::Socket::INET -e "
+		       "'$s=IO::Socket::INET->new(PeerAddr=>q(127.0.0.1:2353),Proto=>q(udp));"
+		       "$s->send(q(x));$s->recv($b,99);print $b' | grep re");
+	ASSERT_CONTAINS(udp, "re:x");
+	/* From one guest to the other by the container's name, nothing published. */
+	peer = in_guest(
+		SSH("2302", "perl -MIO::Socket::INET -e \"print IO::Socket::INET->new(q(one:8080))->getline\""));
+	ASSERT_STREQ(peer, "hello\n");
+	stops("two", "0\n");
+	dockerd_sh("docker rm -f -v one two >removed && docker volume rm one two >volumes");
+}
+
+TEST(what_is_wrong_ends_the_container_with_its_reasons)
+{
+	_cleanup_cli_ struct cli r = {}, none = {}, full = {};
+
+	prepare();
+	r = docker("run", "--rm", "-e", "CPU=x", "-e", "MEMORY=1k", "-e", "NETWORK=mesh", "-e", "SSH_KEYS=me",
+		   "skerry/debian", NULL);
+	ASSERT_STATUS(r, 78);
+	ASSERT_CONTAINS(r.err, "CPU: ");
+	ASSERT_CONTAINS(r.err, "MEMORY: ");
+	ASSERT_CONTAINS(r.err, "NETWORK: ");
+	ASSERT_CONTAINS(r.err, "SSH_KEYS: ");
+	none = docker("run", "--rm", "skerry/runtime", NULL);
+	ASSERT_STATUS(none, 78);
+	ASSERT_CONTAINS(none.err, "no base disk");
+	full = docker("run", "--rm", "--read-only", "--tmpfs", "/run/skerry", "--tmpfs", "/tmp", "--tmpfs",
+		      "/disks:size=64k", "skerry/debian", NULL);
+	ASSERT(full.status != 0 && full.status != 125);
+	ASSERT_CONTAINS(full.err, "skerry-vm: ");
+}
+
+TEST(nobody_has_to_be_root)
+{
+	_cleanup_free_ char *who = NULL;
+
+	prepare();
+	dockerd_sh(RUN("box", "--user 1000 --cap-drop ALL --read-only --tmpfs /run/skerry:uid=1000 --tmpfs /tmp -p "
+			      "127.0.0.1:2401:22"));
+	wait_up("box");
+	who = in_guest(SSH("2401", "id -un"));
+	ASSERT_STREQ(who, "user\n");
+	stops("box", "0\n");
+	dockerd_sh("docker rm -f -v box >removed && docker volume rm box >volume");
+}
