@@ -57,7 +57,7 @@ static unsigned port(void)
 static void prepare(void)
 {
 	_cleanup_free_ char *ports = xasprintf("127.0.0.1:%u:22", port()), *key = NULL, *out = NULL;
-	_cleanup_cli_ struct cli image = {}, path = {};
+	_cleanup_cli_ struct cli image = {};
 
 	set("SKERRY_RUN_DIR=", test_tmpdir());
 	cli_home(true);
@@ -157,7 +157,7 @@ static void stop(int pid, int expected)
 
 TEST(a_machine_and_what_is_in_it_stay)
 {
-	_cleanup_cli_ struct cli who = {}, kept = {}, size = {}, cpus = {};
+	_cleanup_cli_ struct cli who = {}, kept = {}, size = {};
 	_cleanup_free_ char *out = NULL, *first = NULL, *second = NULL;
 	int pid;
 
