@@ -245,12 +245,27 @@ static void on_wanted(struct relay *r, uint64_t ticket, bool udp, uint16_t guest
 	}
 }
 
+static void on_unwanted(bool udp, uint16_t guest_port, void *data)
+{
+	struct life *l = data;
+	Skerry__Monitor__V1__ForwardRequest m = SKERRY__MONITOR__V1__FORWARD_REQUEST__INIT;
+	uint8_t packed[32];
+
+	m.udp = udp;
+	m.guest_port = guest_port;
+	if (l->client.rpc && rpc_is_open(l->client.rpc))
+		(void)rpc_call(l->client.rpc, MONITOR_SERVICE, "Unforward", packed,
+			       skerry__monitor__v1__forward_request__pack(&m, packed), UINT64_MAX, forget_answer, NULL,
+			       NULL);
+}
+
 static int listen_for_guest(struct life *l, struct error *err)
 {
 	struct relay_options o = {
 		.ports = l->settings->ports.n ? &l->settings->ports : NULL,
 		.kernel_memory_max = l->settings->ports.n ? 0 : l->settings->relay_bytes,
 		.resolve = on_wanted,
+		.release = on_unwanted,
 		.data = l,
 	};
 	int r = relay_new(l->loop, &o, &l->relay, err);
