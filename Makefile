@@ -33,7 +33,7 @@ image: all
 	scripts/test-runtime-image.sh
 	docker build -t skerry/runtime --build-arg VERSION=$$(build/src/cli/skerry --version | cut -d ' ' -f 2) $(IMAGE_DIR)/runtime
 	docker build -t skerry/debian $(IMAGE_DIR)/debian
-	docker images --filter label=io.skerry.vm=true
+	docker images --filter 'reference=skerry/*'
 
 bench: all
 	scripts/bench.sh
