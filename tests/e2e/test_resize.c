@@ -62,15 +62,18 @@ static void end_container(void)
 	"/proc/vmstat); "                                                                                   \
 	"m=$((t-b)); "
 
-TEST(processors_follow_the_load)
+/* @more: of the section, beside the policy. */
+static void check_processors(const char *more)
 {
 	_cleanup_cli_ struct cli r = {};
+	_cleanup_free_ char *config =
+		xasprintf("containerd:\n%s  cpu_hotplug:\n    enable: true\n    monitor_interval: 500ms\n"
+			  "    scale_up_cooldown: 1s\n    scale_down_cooldown: 2s\n    scale_down_stability: 3\n",
+			  more);
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		test_skip("there is one processor only");
-	configure("containerd:\n  cpu_hotplug:\n    enable: true\n    monitor_interval: 500ms\n    scale_up_cooldown: "
-		  "1s\n"
-		  "    scale_down_cooldown: 2s\n    scale_down_stability: 3\n");
+	configure(config);
 	ctd_start();
 	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", CLI_SHELL,
 		    "while :; do if [ -e /tmp/burn ]; then i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done; else "
@@ -83,6 +86,21 @@ TEST(processors_follow_the_load)
 	free(look("rm /tmp/burn"));
 	wait_for("nproc; cat /sys/devices/system/cpu/online", "1\n0\n");
 	end_container();
+}
+
+TEST(processors_follow_the_load)
+{
+	check_processors("");
+}
+
+TEST(processors_follow_the_load_on_the_other_shape)
+{
+	check_processors("  shape: full\n");
+}
+
+TEST(processors_follow_the_load_with_a_distributions_kernel)
+{
+	check_processors("  kernel: debian\n");
 }
 
 TEST(memory_follows_what_is_used)
