@@ -103,14 +103,17 @@ TEST(processors_follow_the_load_with_a_distributions_kernel)
 	check_processors("  kernel: debian\n");
 }
 
-TEST(memory_follows_what_is_used)
+static void check_memory(const char *more)
 {
 	_cleanup_cli_ struct cli r = {};
+	_cleanup_free_ char *config = xasprintf(
+		"containerd:\n%s  memory: 1G\n  memory_hotplug:\n    enable: true\n    monitor_interval: 500ms\n"
+		"    scale_up_cooldown: 1s\n    scale_down_cooldown: 2s\n    scale_up_stability: 1\n"
+		"    scale_down_stability: 3\n    min_memory: 256M\n    increment_size: 64M\n    oom_safety_margin: "
+		"64M\n",
+		more);
 
-	configure("containerd:\n  memory: 1G\n  memory_hotplug:\n    enable: true\n    monitor_interval: 500ms\n"
-		  "    scale_up_cooldown: 1s\n    scale_down_cooldown: 2s\n    scale_up_stability: 1\n"
-		  "    scale_down_stability: 3\n    min_memory: 256M\n    increment_size: 64M\n    oom_safety_margin: "
-		  "64M\n");
+	configure(config);
 	ctd_start();
 	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", "sleep", "1000", NULL);
 	ASSERT_STATUS(r, 0);
@@ -127,6 +130,16 @@ TEST(memory_follows_what_is_used)
 	wait_for("cat /tmp/eaten || true", "1\n");
 	wait_for(GUEST_MIB "[ $m -lt 300 ] && echo small || echo $m", "small\n");
 	end_container();
+}
+
+TEST(memory_follows_what_is_used)
+{
+	check_memory("");
+}
+
+TEST(memory_follows_what_is_used_with_a_distributions_kernel)
+{
+	check_memory("  kernel: debian\n");
 }
 
 TEST(a_wrong_file_is_said_and_nothing_starts)
