@@ -7,6 +7,9 @@
 
 enum { READ_CHUNK = 64 << 10, CALLS_MAX = 4096 };
 
+/* Of our own clients: behind it their ids begin again. */
+#define STREAM_LAST 0x7ffffffdu
+
 struct call {
 	uint32_t stream_id;
 	uint64_t deadline_ns;
@@ -22,7 +25,9 @@ struct rpc {
 	struct loop_source *timer;
 	struct buf in, out;
 	uint32_t next_stream;
-	struct call *calls; /* owned */
+	uint32_t last_request; /* stream id, 0 = none yet */
+	size_t skip;           /* bytes of a refused frame that are still to come */
+	struct call *calls;    /* owned */
 	size_t n_calls;
 	rpc_request_fn on_request;
 	rpc_closed_fn on_closed;
@@ -198,6 +203,15 @@ static void handle_request(struct rpc *r, const struct ttrpc_frame *f)
 {
 	struct ttrpc_request req;
 
+	if (f->stream_id % 2 == 0) {
+		rpc_reply_error(r, f->stream_id, EINVAL, "stream id must be odd for client initiated streams");
+		return;
+	}
+	if (f->stream_id <= r->last_request && !(f->stream_id == 1 && r->last_request >= STREAM_LAST)) {
+		rpc_reply_error(r, f->stream_id, EINVAL, "stream id cannot be used again and must increase");
+		return;
+	}
+	r->last_request = f->stream_id;
 	if (ttrpc_request_decode(f, &req) < 0) {
 		rpc_reply_error(r, f->stream_id, EBADMSG, "malformed request");
 		return;
@@ -209,22 +223,54 @@ static void handle_request(struct rpc *r, const struct ttrpc_frame *f)
 	ttrpc_request_done(&req);
 }
 
+/* A client's frame that is none: it is told, and what follows is heard (as containerd's own server does; types that we do not know are for later
+ * versions). <0: this is no ttrpc, of whose frames the first byte is always 0 (PROTOCOL.md). */
+static int refuse_frame(struct rpc *r, const struct ttrpc_frame *f, int num)
+{
+	if (!r->on_request || f->len >= 1u << 24)
+		return num;
+	if (num == -EMSGSIZE)
+		rpc_reply_error(r, f->stream_id, EMSGSIZE, "message is larger than 4 MiB");
+	else if (f->type >= TTRPC_REQUEST && f->type <= TTRPC_DATA)
+		rpc_reply_error(r, f->stream_id, EINVAL, "stream id must be odd for client initiated streams");
+	r->skip = TTRPC_HEADER_SIZE + f->len;
+	return 0;
+}
+
+static void skip_refused(struct rpc *r)
+{
+	size_t n = r->skip < r->in.len ? r->skip : r->in.len;
+
+	buf_consume(&r->in, n);
+	r->skip -= n;
+}
+
 /* Handles every whole frame in the buffer. Returns <0 when the peer does not speak ttrpc. */
 static int handle_input(struct rpc *r)
 {
 	for (;;) {
 		struct ttrpc_frame f;
 		size_t used;
-		int n = ttrpc_decode(&r->in, &f, &used);
+		int n;
 
-		if (n <= 0)
-			return n;
+		skip_refused(r);
+		n = ttrpc_decode(&r->in, &f, &used);
+		if (n == 0)
+			return 0;
+		if (n < 0) {
+			n = refuse_frame(r, &f, n);
+			if (n < 0)
+				return n;
+			continue;
+		}
 		if (f.type == TTRPC_RESPONSE)
 			handle_response(r, &f);
 		else if (f.type == TTRPC_REQUEST)
 			handle_request(r, &f);
+		else if (r->on_request)
+			rpc_reply_error(r, f.stream_id, EINVAL, "stream is not active"); /* our services have none */
 		else
-			return -EPROTO; /* streaming is not part of our services */
+			return -EPROTO;
 		if (r->doomed)
 			return 0;
 		buf_consume(&r->in, used);
@@ -308,7 +354,7 @@ int rpc_call(struct rpc *r, const char *service, const char *method, const void 
 	n = ttrpc_request_encode(&r->out, id, service, method, payload, len, 0);
 	if (n < 0)
 		return error_set(err, n, "request too large");
-	r->next_stream = id >= 0x7ffffffd ? 1 : id + 2;
+	r->next_stream = id >= STREAM_LAST ? 1 : id + 2;
 	c = xnew(struct call);
 	*c = (struct call){ .stream_id = id, .deadline_ns = deadline_ns, .done = done, .data = data, .next = r->calls };
 	r->calls = c;

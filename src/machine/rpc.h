@@ -19,7 +19,9 @@ typedef void (*rpc_request_fn)(struct rpc *r, uint32_t stream_id, const struct t
 /* The connection ended (once); every pending call was answered before. */
 typedef void (*rpc_closed_fn)(struct rpc *r, int num, void *data);
 
-/* Owns @fd. @on_request NULL: requests are answered UNIMPLEMENTED. */
+/* Owns @fd. @on_request NULL: requests are answered UNIMPLEMENTED, and whatever else does not belong to calls of ours ends the connection. Otherwise
+ * what is against the rules of ttrpc's PROTOCOL.md (stream ids even, 0 or used before, more than 4 MiB, data without a stream) is answered with
+ * an error on its stream, and the connection goes on. */
 int rpc_new(struct loop *l, int fd, rpc_request_fn on_request, rpc_closed_fn on_closed, void *data, struct rpc **ret);
 struct rpc *
 rpc_free(struct rpc *r); /* pending calls are answered -ECONNRESET; accepts NULL; may be called in any callback */

@@ -20,19 +20,14 @@ int ttrpc_decode(const struct buf *in, struct ttrpc_frame *ret, size_t *ret_used
 	stream_id = cursor_u32be(&c);
 	type = cursor_u8(&c);
 	flags = cursor_u8(&c);
+	*ret = (struct ttrpc_frame){ .stream_id = stream_id, .type = type, .flags = flags, .len = len };
 	if (len > TTRPC_DATA_MAX)
 		return -EMSGSIZE;
 	if (stream_id == 0 || type < TTRPC_REQUEST || type > TTRPC_DATA)
 		return -EPROTO;
 	if (cursor_left(&c) < len)
 		return 0;
-	*ret = (struct ttrpc_frame){
-		.stream_id = stream_id,
-		.type = type,
-		.flags = flags,
-		.data = c.p,
-		.len = len,
-	};
+	ret->data = c.p;
 	*ret_used = TTRPC_HEADER_SIZE + (size_t)len;
 	return 1;
 }

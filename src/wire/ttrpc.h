@@ -41,7 +41,8 @@ struct ttrpc_frame {
 };
 
 /* Takes one frame from the front of @in. Returns 1 and fills @ret (the caller buf_consume()s *ret_used bytes when done with the data),
- * 0 when more bytes are needed, -EMSGSIZE for a length above TTRPC_DATA_MAX, -EPROTO for an unknown type or stream id 0. */
+ * 0 when more bytes are needed, -EMSGSIZE for a length above TTRPC_DATA_MAX, -EPROTO for an unknown type or stream id 0. With these two errors
+ * @ret is what the header says, without data, for those who answer and go on behind the frame. */
 int ttrpc_decode(const struct buf *in, struct ttrpc_frame *ret, size_t *ret_used);
 /* Appends a frame. Errors: -EMSGSIZE. */
 int ttrpc_encode(struct buf *out, uint32_t stream_id, uint8_t type, uint8_t flags, const void *data, size_t len);

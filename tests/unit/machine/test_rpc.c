@@ -1,6 +1,7 @@
 #include "machine/rpc.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -201,5 +202,125 @@ TEST(a_peer_that_speaks_something_else_is_hung_up_on)
 	run_until_answers(&p, 1);
 	ASSERT_EQ(p.closed, 1);
 	close(sv[1]);
+	teardown(&p);
+}
+
+/* A connection on which a test writes frames and reads answers. */
+static int raw_peer(struct peer *p)
+{
+	int sv[2];
+
+	setup(p);
+	p->a = rpc_free(p->a);
+	p->b = rpc_free(p->b);
+	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+	ASSERT_OK(rpc_new(p->loop, sv[0], serve, on_closed, p, &p->b));
+	return sv[1];
+}
+
+/* Steps until a whole answer is there: its status. */
+static int32_t raw_answer(struct peer *p, int fd, uint32_t stream)
+{
+	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+	_cleanup_buf_ struct buf in = {};
+
+	for (;;) {
+		struct ttrpc_response a;
+		struct ttrpc_frame f;
+		ssize_t n = read(fd, buf_reserve(&in, 4096), 4096);
+		int32_t code;
+		size_t used;
+
+		ASSERT(n != 0);
+		if (n > 0)
+			buf_commit(&in, (size_t)n);
+		/* Our decoder takes no stream 0, which others' may answer on. */
+		if (in.len >= TTRPC_HEADER_SIZE && !memcmp(in.p + 4, "\0\0\0", 4))
+			in.p[7] = 99;
+		if (ttrpc_decode(&in, &f, &used) != 1) {
+			ASSERT(clock_monotonic_ns() < deadline);
+			ASSERT_OK(loop_step(p->loop, clock_monotonic_ns() + 10 * NS_PER_MS));
+			continue;
+		}
+		ASSERT_EQ(f.stream_id, stream);
+		ASSERT_EQ(used, in.len);
+		ASSERT_OK(ttrpc_response_decode(&f, &a));
+		code = a.code;
+		ttrpc_response_done(&a);
+		return code;
+	}
+}
+
+static void raw_request(int fd, uint32_t stream)
+{
+	_cleanup_buf_ struct buf b = {};
+
+	ASSERT_OK(ttrpc_request_encode(&b, stream, "test", "Echo", "x", 1, 0));
+	ASSERT_EQ(write(fd, b.p, b.len), (long long)b.len);
+}
+
+TEST(what_breaks_the_rules_is_answered_and_the_connection_goes_on)
+{
+	struct peer p;
+	int fd = raw_peer(&p);
+
+	raw_request(fd, 3);
+	ASSERT_EQ(raw_answer(&p, fd, 3), TTRPC_OK);
+	raw_request(fd, 4);
+	ASSERT_EQ(raw_answer(&p, fd, 4), TTRPC_INVALID_ARGUMENT);
+	raw_request(fd, 0);
+	ASSERT_EQ(raw_answer(&p, fd, 99), TTRPC_INVALID_ARGUMENT);
+	raw_request(fd, 3);
+	ASSERT_EQ(raw_answer(&p, fd, 3), TTRPC_INVALID_ARGUMENT);
+	raw_request(fd, 1);
+	ASSERT_EQ(raw_answer(&p, fd, 1), TTRPC_INVALID_ARGUMENT);
+	/* Data that belongs to no stream, and a request that is none. */
+	ASSERT_EQ(write(fd, "\0\0\0\1\0\0\0\3\3\0d", 11), 11);
+	ASSERT_EQ(raw_answer(&p, fd, 3), TTRPC_INVALID_ARGUMENT);
+	ASSERT_EQ(write(fd, "\0\0\0\1\0\0\0\5\1\0\377", 11), 11);
+	ASSERT_EQ(raw_answer(&p, fd, 5), TTRPC_INVALID_ARGUMENT);
+	/* Types that are not ours are for later versions. */
+	ASSERT_EQ(write(fd, "\0\0\0\2\0\0\0\7\11\0ab", 12), 12);
+	raw_request(fd, 9);
+	ASSERT_EQ(raw_answer(&p, fd, 9), TTRPC_OK);
+	ASSERT_EQ(p.closed, 0);
+	close(fd);
+	teardown(&p);
+}
+
+TEST(what_is_too_large_is_answered_at_once_and_left_out)
+{
+	_cleanup_free_ char *data = xcalloc(1, 64 << 10);
+	size_t left = (5 << 20) + 3;
+	struct peer p;
+	int fd = raw_peer(&p);
+
+	ASSERT_EQ(write(fd, "\0\x50\0\3\0\0\0\1\1\0", 10), 10);
+	ASSERT_EQ(raw_answer(&p, fd, 1), TTRPC_RESOURCE_EXHAUSTED);
+	memset(data, 1, 64 << 10);
+	while (left) {
+		ssize_t n = write(fd, data, left < 64 << 10 ? left : 64 << 10);
+
+		if (n > 0)
+			left -= (size_t)n;
+		ASSERT_OK(loop_step(p.loop, clock_monotonic_ns()));
+	}
+	raw_request(fd, 3);
+	ASSERT_EQ(raw_answer(&p, fd, 3), TTRPC_OK);
+	close(fd);
+	teardown(&p);
+}
+
+TEST(a_client_that_speaks_something_else_is_hung_up_on)
+{
+	struct peer p;
+	int fd = raw_peer(&p);
+	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+
+	ASSERT_EQ(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
+	while (!p.closed && clock_monotonic_ns() < deadline)
+		ASSERT_OK(loop_step(p.loop, deadline));
+	ASSERT_EQ(p.closed, 1);
+	close(fd);
 	teardown(&p);
 }

@@ -49,6 +49,9 @@ TEST(frame_that_is_too_long_is_refused_at_its_header)
 
 	buf_add(&b, "\0\x40\0\1\0\0\0\1\1\0", 10);
 	ASSERT_EQ(ttrpc_decode(&b, &f, &used), -EMSGSIZE);
+	ASSERT_EQ(f.stream_id, 1);
+	ASSERT_EQ(f.len, TTRPC_DATA_MAX + 1);
+	ASSERT(!f.data);
 	buf_truncate(&b, 0);
 	buf_add(&b, "\0\x40\0\0\0\0\0\1\1\0", 10);
 	ASSERT_EQ(ttrpc_decode(&b, &f, &used), 0);
