@@ -14,6 +14,9 @@
 /* Mount points only: directories and empty files. */
 #define SHARE_OPTIONS "mode=0755,size=16m"
 
+/* mount(2) takes a page of options with its NUL, and cuts off what is more. */
+enum { OPTIONS_MAX = 4095 };
+
 int share_begin(const char *directory, struct error *err)
 {
 	int r = mkdir_parents_at(AT_FDCWD, directory, 0700);
@@ -57,9 +60,48 @@ static const struct {
 	{ "loop", 0, 0 },
 };
 
-static void split_options(const struct share_mount *m, unsigned long *ret_flags, struct buf *data)
+static size_t layer_length(const char *layers)
+{
+	return strcspn(layers, ":");
+}
+
+static const char *next_layer(const char *layers)
+{
+	layers += layer_length(layers);
+	return *layers ? layers + 1 : layers;
+}
+
+/* Length of the directory that an overlay's layers have in common, with its slash; 0 = none. @ret_layers: "/a/1:/a/2", borrowed. */
+static size_t common_directory(const struct share_mount *m, const char **ret_layers)
+{
+	const char *layers = "";
+	size_t n;
+
+	for (size_t i = 0; i < m->n_options; i++) {
+		const char *value = after_prefix(m->options[i], "lowerdir=");
+
+		layers = value ? value : layers;
+	}
+	*ret_layers = layers;
+	/* What is escaped is left as it is. */
+	n = strchr(layers, '\\') ? 0 : layer_length(layers);
+	for (const char *p = layers; *p; p = next_layer(p)) {
+		size_t k = 0;
+
+		while (k < n && p[k] == layers[k])
+			k++;
+		n = k;
+	}
+	while (n && layers[n - 1] != '/')
+		n--;
+	return n;
+}
+
+/* @skip: so much of each of an overlay's layers is left out. */
+static void split_options(const struct share_mount *m, size_t skip, unsigned long *ret_flags, struct buf *data)
 {
 	*ret_flags = 0;
+	buf_truncate(data, 0);
 	for (size_t i = 0; i < m->n_options; i++) {
 		const char *o = m->options[i];
 		size_t k = 0;
@@ -73,19 +115,56 @@ static void split_options(const struct share_mount *m, unsigned long *ret_flags,
 		}
 		if (strstr(o, "propagation") || streq(o, "rprivate") || streq(o, "private") || streq(o, "rslave"))
 			continue;
-		buf_addf(data, "%s%s", data->len ? "," : "", o);
+		buf_addf(data, "%s", data->len ? "," : "");
+		if (!skip || !after_prefix(o, "lowerdir=")) {
+			buf_adds(data, o);
+			continue;
+		}
+		buf_adds(data, "lowerdir=");
+		for (const char *p = after_prefix(o, "lowerdir="); *p; p = next_layer(p))
+			buf_addf(data, "%s%.*s", p == after_prefix(o, "lowerdir=") ? "" : ":",
+				 (int)(layer_length(p) - skip), p + skip);
 	}
+}
+
+/* mount(2) with @directory as the working directory. */
+static int mount_from(const char *directory, const struct share_mount *m, const char *target, unsigned long f,
+		      const char *data)
+{
+	_cleanup_close_ int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (before < 0 || chdir(directory) < 0)
+		return errno;
+	r = mount(m->source, target, m->type, f, data) < 0 ? errno : 0;
+	if (fchdir(before) < 0)
+		return errno;
+	return r;
 }
 
 static int mount_one(const struct share_mount *m, const char *target, struct error *err)
 {
+	_cleanup_free_ char *directory = xstrdup("/");
 	_cleanup_buf_ struct buf data = {};
+	const char *layers;
+	size_t common;
 	unsigned long f;
-	int r = 0;
+	int r;
 
-	split_options(m, &f, &data);
-	if (fault_point("shim.mount") < 0 || mount(m->source, target, m->type, f, data.len ? data.p : NULL) < 0)
-		r = errno ? errno : EIO;
+	split_options(m, 0, &f, &data);
+	if (data.len > OPTIONS_MAX) {
+		/* The paths of a hundred layers: named from the directory that they are in, as containerd does where it mounts. */
+		common = common_directory(m, &layers);
+		split_options(m, common, &f, &data);
+		free(directory);
+		directory = common ? xstrndup(layers, common) : xstrdup("/");
+	}
+	if (data.len > OPTIONS_MAX)
+		return error_set(err, E2BIG,
+				 "root file system: too many layers for one mount: %zu bytes of options, %d at most",
+				 data.len, OPTIONS_MAX);
+	r = fault_point("shim.mount");
+	r = r < 0 ? -r : mount_from(directory, m, target, f, data.len ? data.p : NULL);
 	/* mount(2) ignores the others with MS_BIND. */
 	if (!r && (f & MS_BIND) && (f & (unsigned long)~(MS_BIND | MS_REC)) &&
 	    mount(NULL, target, NULL, f | MS_REMOUNT, NULL) < 0)
