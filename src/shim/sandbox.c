@@ -62,6 +62,8 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 		if (*path) {
 			free(info.netns);
 			info.netns = xstrdup(path);
+			/* A bundle without a configuration names no namespace, which of a container would mean the host's. */
+			info.host_net = false;
 		}
 		path = info.netns;
 		netns = path ? open(path, O_RDONLY | O_CLOEXEC) : -EBADF;
