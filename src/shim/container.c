@@ -196,11 +196,13 @@ static void on_made(const struct error *err, const uint8_t *payload, size_t len,
 	}
 	k->made = true;
 	container_init(k)->made = true;
-	if (process_watch(container_init(k), &e) < 0)
+	if (process_watch(container_init(k), &e) < 0) {
 		make_failed(k, &e);
-	else if (k->create)
+		return;
+	}
+	if (k->create)
 		created(k);
-	else
+	if (!process_kill_made(container_init(k)) && container_init(k)->start)
 		process_start_made(container_init(k));
 }
 

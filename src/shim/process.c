@@ -291,6 +291,51 @@ static int start_exec(struct process *p, struct error *err)
 	return guest_call(p->container->shim, "ExecContainer", &q.base, on_exec_started, p, err);
 }
 
+/* Its start, if one is under way, has come to nothing. */
+static void give_up_start(struct process *p)
+{
+	struct call *c = p->start;
+
+	p->start = NULL;
+	if (c)
+		call_failf(c, ECANCELED, "it was killed before it was started");
+}
+
+bool process_kill_early(struct process *p, uint32_t sig)
+{
+	struct container *k = p->container;
+
+	if (k->sandbox) {
+		process_exited(p, 128 + sig);
+		return true;
+	}
+	if (*p->exec_id || p->made)
+		return false;
+	if (k->create || k->making) {
+		p->kill_wanted = sig;
+		return true;
+	}
+	/* What the guest never saw is over at once, and its streams never had anything to say. */
+	give_up_start(p);
+	p->io = streams_free(p->io);
+	process_exited(p, 128 + sig);
+	return true;
+}
+
+bool process_kill_made(struct process *p)
+{
+	Skerry__Agent__V1__KillContainerRequest q = SKERRY__AGENT__V1__KILL_CONTAINER_REQUEST__INIT;
+
+	if (!p->kill_wanted)
+		return false;
+	give_up_start(p);
+	q.id = p->container->id;
+	q.session = p->session;
+	q.signal = (int32_t)p->kill_wanted;
+	(void)guest_call(p->container->shim, "KillContainer", &q.base, on_killed_rest, NULL, NULL);
+	return true;
+}
+
 void process_start_made(struct process *p)
 {
 	Skerry__Agent__V1__ContainerRequest q = SKERRY__AGENT__V1__CONTAINER_REQUEST__INIT;

@@ -54,6 +54,7 @@ struct process {
 	uint64_t exited_ns;
 	struct streams *io;
 	bool made;                 /* the guest knows its session */
+	uint32_t kill_wanted;      /* a signal for when it does, 0 = none */
 	bool input_ended;          /* CloseIO was called, perhaps before its streams were there */
 	bool drained;              /* all that it wrote is out */
 	bool started;              /* its start was published */
@@ -149,6 +150,10 @@ void process_start(struct process *p, struct call *c);
 int process_watch(struct process *p, struct error *err);
 void process_exited(struct process *p, uint32_t status);
 void process_wait(struct process *p, struct call *c);
+/* A signal for one that the guest does not know yet: it ends before it has begun, at once or when it is made. False: neither can be. */
+bool process_kill_early(struct process *p, uint32_t sig);
+/* The guest has made it: what was wanted of it meanwhile. True: it ends. */
+bool process_kill_made(struct process *p);
 /* The guest has its container: it is started there, for the call that waits. */
 void process_start_made(struct process *p);
 /* The call that waits for its start is told that there is none. */

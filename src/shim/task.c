@@ -121,10 +121,8 @@ static void handle_kill(void *data, struct call *c, const void *request)
 		call_failf(c, ESRCH, "process already finished: not found");
 		return;
 	}
-	/* What the guest never saw is over at once. */
-	if (p->container->sandbox || (!*p->exec_id && !p->made && p->container->deferred && !p->start)) {
+	if (process_kill_early(p, q->signal & 0x7f)) {
 		call_reply(c, NULL);
-		process_exited(p, 128 + (q->signal & 0x7f));
 		return;
 	}
 	if (!p->made) {
