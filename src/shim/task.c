@@ -353,9 +353,16 @@ static void handle_stats(void *data, struct call *c, const void *request)
 static void handle_connect(void *data, struct call *c, const void *request)
 {
 	struct shim *s = data;
-	struct container *k = shim_find(s, ((const Containerd__TaskRequest *)request)->id);
+	const char *id = ((const Containerd__TaskRequest *)request)->id;
+	struct container *k = shim_find(s, id);
 	Containerd__ConnectResponse r = CONTAINERD__CONNECT_RESPONSE__INIT;
 
+	/* A restarted containerd asks of each shim that it finds. One whose container it had not come to create is of no use to anybody: told so, it
+	 * cleans up; otherwise it would keep the shim and have no task to delete it by. */
+	if (!k && !(s->sandbox_id && streq(id, s->sandbox_id))) {
+		call_failf(c, ENOENT, "container '%s': not found", id);
+		return;
+	}
 	r.shim_pid = (uint32_t)getpid();
 	r.task_pid = k ? container_pid(k) : 0;
 	call_reply(c, &r.base);
