@@ -163,13 +163,12 @@ void host_cgroup_make(const struct strv *directories)
 			log_warning("cgroup %s: %s, ignoring", directories->items[i], strerror(errno));
 }
 
-static bool has_processes(const char *directory)
+/* Links of its directory: two, and one for each group in it. */
+static bool has_groups(const char *directory)
 {
-	_cleanup_free_ char *path = xasprintf("%s/cgroup.procs", directory);
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char c;
+	struct stat st;
 
-	return fd >= 0 && read(fd, &c, 1) == 1;
+	return stat(directory, &st) == 0 && st.st_nlink > 2;
 }
 
 void host_cgroup_remove(const struct strv *directories, uint64_t deadline_ns)
@@ -177,7 +176,8 @@ void host_cgroup_remove(const struct strv *directories, uint64_t deadline_ns)
 	for (size_t i = directories->n; i > 0; i--) {
 		const char *d = directories->items[i - 1];
 
-		while (rmdir(d) < 0 && errno == EBUSY && has_processes(d) && clock_monotonic_ns() < deadline_ns)
+		/* A process that has ended is in none of its lists, and yet in it until it is reaped. */
+		while (rmdir(d) < 0 && errno == EBUSY && !has_groups(d) && clock_monotonic_ns() < deadline_ns)
 			(void)usleep(2000); /* lint: cgroups of version 1 tell nobody that they are empty */
 	}
 }
