@@ -74,23 +74,25 @@ static const struct command kernel_list_command = {
 	.run = run_kernel_list,
 };
 
-struct kernel_import_options {
+struct kernel_make_options {
 	const char *name;
 	bool replace;
 };
+#define REPLACE_OPTION FLAG(0, "replace", kernel_make_options, replace, "Take the place of a kernel of that name")
 
 static const struct option kernel_import_table[] = {
-	TEXT(0, "name", "NAME", kernel_import_options, name,
-	     "What to call it (made from the file's name unless given)"),
-	FLAG(0, "replace", kernel_import_options, replace, "Take the place of a kernel of that name"),
+	TEXT(0, "name", "NAME", kernel_make_options, name, "What to call it (made from the file's name unless given)"),
+	REPLACE_OPTION,
 };
 
-static int run_kernel_import(const struct invocation *inv, struct error *err)
+/* @operand NULL = none. */
+static int make_kernel(const char *job, const char *operand, const struct kernel_make_options *o, struct error *err)
 {
-	const struct kernel_import_options *o = inv->options;
-	const char *args[6] = { "import-kernel", inv->operands[0] };
-	size_t n = 2;
+	const char *args[6] = { job };
+	size_t n = 1;
 
+	if (operand)
+		args[n++] = operand;
 	if (o->name) {
 		args[n++] = "--name";
 		args[n++] = o->name;
@@ -98,6 +100,11 @@ static int run_kernel_import(const struct invocation *inv, struct error *err)
 	if (o->replace)
 		args[n++] = "--replace";
 	return provide_run(args, STDOUT_FILENO, err);
+}
+
+static int run_kernel_import(const struct invocation *inv, struct error *err)
+{
+	return make_kernel("import-kernel", inv->operands[0], inv->options, err);
 }
 
 static const struct command kernel_import_command = {
@@ -113,33 +120,18 @@ static const struct command kernel_import_command = {
 		      { "skerry kernel import arch/x86/boot/bzImage --name mine", "One of yours" } },
 	.options = kernel_import_table,
 	.n_options = ARRAY_SIZE(kernel_import_table),
-	.options_size = sizeof(struct kernel_import_options),
+	.options_size = sizeof(struct kernel_make_options),
 	.run = run_kernel_import,
 };
 
-struct kernel_build_options {
-	const char *name;
-	bool replace;
-};
-
 static const struct option kernel_build_table[] = {
-	TEXT(0, "name", "NAME", kernel_build_options, name, "What to call it (built unless given)"),
-	FLAG(0, "replace", kernel_build_options, replace, "Take the place of a kernel of that name"),
+	TEXT(0, "name", "NAME", kernel_make_options, name, "What to call it (built unless given)"),
+	REPLACE_OPTION,
 };
 
 static int run_kernel_build(const struct invocation *inv, struct error *err)
 {
-	const struct kernel_build_options *o = inv->options;
-	const char *args[5] = { "build-kernel" };
-	size_t n = 1;
-
-	if (o->name) {
-		args[n++] = "--name";
-		args[n++] = o->name;
-	}
-	if (o->replace)
-		args[n++] = "--replace";
-	return provide_run(args, STDOUT_FILENO, err);
+	return make_kernel("build-kernel", NULL, inv->options, err);
 }
 
 static const struct command kernel_build_command = {
@@ -152,7 +144,7 @@ static const struct command kernel_build_command = {
 	.examples = { { "skerry kernel build", "Build it; it is the default from then on" } },
 	.options = kernel_build_table,
 	.n_options = ARRAY_SIZE(kernel_build_table),
-	.options_size = sizeof(struct kernel_build_options),
+	.options_size = sizeof(struct kernel_make_options),
 	.run = run_kernel_build,
 };
 
