@@ -1,5 +1,8 @@
 #include "scenario.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 const struct step life[] = {
 	{ "create", { "create", MACHINE, "--image", "tiny", NULL }, 73 },
 	{ "start", { "start", MACHINE, NULL }, 0 },
@@ -56,6 +59,41 @@ void assert_usable(const char *why)
 		test_fail(__FILE__, __LINE__, "%s: cannot stop: %s", why, stop.err);
 }
 
+static bool has_processes(const char *cgroup)
+{
+	char path[1024], c;
+	int fd, n;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 1 : (int)read(fd, &c, 1);
+	if (fd >= 0)
+		close(fd);
+	return n != 0;
+}
+
+/* A machine's cgroup without a process, that stays: other machines of this host come and go. */
+static void assert_no_empty_cgroup(const char *why)
+{
+	static const char thirty_two[] = "skerry-????????????????????????????????";
+	const char *argv[] = { "find", "/sys/fs/cgroup", "-type", "d", "-name", thirty_two, NULL };
+
+	for (int tries = 0;; tries++) {
+		_cleanup_cli_ struct cli found = cli_argv(argv, NULL, 60);
+		const char *empty = NULL;
+		char *save = found.out, *line;
+
+		while (!empty && (line = strsep(&save, "\n")))
+			if (*line && !has_processes(line))
+				empty = line;
+		if (!empty)
+			return;
+		if (tries == 20)
+			test_fail(__FILE__, __LINE__, "%s: left: %s", why, empty);
+		usleep(200000); /* lint: nothing announces this */
+	}
+}
+
 void assert_nothing_left(const char *why)
 {
 	_cleanup_cli_ struct cli gone = cli("delete", "--force", "-y", MACHINE, NULL);
@@ -73,4 +111,5 @@ void assert_nothing_left(const char *why)
 		test_fail(__FILE__, __LINE__, "%s: left below machines: %s", why, names);
 	if (cli_entries("run", names, sizeof(names)) > 0)
 		test_fail(__FILE__, __LINE__, "%s: left below run: %s", why, names);
+	assert_no_empty_cgroup(why);
 }
