@@ -100,6 +100,6 @@ struct relay_counts {
 	unsigned tcp_ports, udp_ports; /* listened on */
 	unsigned connections, udp_sessions, targets;
 	uint64_t
-		refused; /* connections that were reset because the guest refused, did not answer, or there were too many */
+		refused; /* connections that were reset before the guest said anything, or because there were too many */
 };
 void relay_count(const struct relay *r, struct relay_counts *ret);

@@ -34,7 +34,7 @@ struct machine_state {
 	char *net;                     /* mode that is in use */
 	struct strv publish;           /* with the ports in use */
 	struct strv cgroups;           /* directories of the engine's own; empty = it is where its monitor is */
-	struct strv forwards;          /* that were asked for while it runs, likewise */
+	struct strv forwards;          /* published later, while it runs; with the ports in use */
 	char *token;                   /* hex; secret */
 	uint64_t vsock_cid;            /* the agent's way, and the port that it dials; 0 = virtio-serial */
 	uint64_t uid;                  /* the engine's user, 0 = the monitor's own */
