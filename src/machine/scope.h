@@ -9,7 +9,7 @@
 enum scope_manager {
 	SCOPE_NONE, /* no systemd answers: a process that is detached stays */
 	SCOPE_USER,
-	/* There is one, but it ends with the user's last session and would take the machine with it: logind is not told to let this user linger. What a
+	/* There is one, but it ends with the user's last login and would take the machine with it: logind is not told to let this user linger. What a
 	 * session leaves behind mostly lives on (logind.conf(5), KillUserProcesses=), so nothing is put there. */
 	SCOPE_USER_FLEETING,
 	SCOPE_SYSTEM,
