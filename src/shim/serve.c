@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 
 #include "agent.pb-c.h"
@@ -98,6 +99,8 @@ static void on_vm_ready(const char *error, void *data)
 		next = k->next;
 		container_vm_ready(k);
 	}
+	/* What the start needed, kernels' descriptions and plans, is not needed again. */
+	(void)malloc_trim(0);
 }
 
 static void on_vm_ended(const char *reason, void *data)
