@@ -6,6 +6,9 @@
  *   CONNECTING  to the loopback port                               → OPEN; refused: the port is asked for once more, then reset
  *   OPEN        until both halves have ended, or either is reset, which resets the other
  *
+ * QEMU has room for two connections that it has not accepted yet. The kernel drops what comes meanwhile and would try again after a second, so
+ * a connection that is not there at once is begun anew, a few of them every 2 ms.
+ *
  * The engine accepts on the guest's behalf and learns only then whether the guest does. A refusal is seen as the engine giving its end
  * up (relay_peer.c) and passed on as a reset. The end of file may come a moment before that shows, so one that comes before any byte of the
  * guest is looked at again a little later: the client's half is shut down only then. */
@@ -20,10 +23,11 @@
 
 #include "base/clock.h"
 
-enum { ACCEPTS_AT_ONCE = 16, CHUNKS_AT_ONCE = 4 };
+enum { ACCEPTS_AT_ONCE = 16, CHUNKS_AT_ONCE = 4, RETRIES_AT_ONCE = 32 };
 enum { KEEP_IDLE_S = 300, KEEP_INTERVAL_S = 60, KEEP_COUNT = 3 };
 
 #define DOUBT_NS (20 * NS_PER_MS)
+#define RETRY_NS (2 * NS_PER_MS)
 
 enum stage { WAITING, CONNECTING, OPEN };
 
@@ -42,8 +46,9 @@ struct connection {
 	bool asked_again, guest_spoke;
 	struct side client, guest;
 	uint16_t loopback_port;
-	uint64_t
-		deadline_ns; /* WAITING, CONNECTING: reset; OPEN: the guest's end is looked at again; UINT64_MAX = none */
+	/* WAITING: reset; CONNECTING: begun anew; OPEN: the guest's end is looked at again; UINT64_MAX = none */
+	uint64_t deadline_ns;
+	uint64_t limit_ns; /* until then it is OPEN, or reset */
 	struct connection *next, **link;
 };
 
@@ -274,18 +279,20 @@ static int on_guest(struct loop_source *source, int fd, uint32_t events, void *d
 	return 0;
 }
 
-static void on_target(struct waiter *w, uint16_t loopback_port)
+static void close_guest(struct connection *c)
 {
-	struct connection *c = (struct connection *)((char *)w - offsetof(struct connection, waiter));
-	struct sockaddr_in there = loopback_address(loopback_port);
+	c->guest.source = loop_source_free(c->guest.source);
+	c->guest.fd = safe_close(c->guest.fd);
+}
+
+/* The connection may be gone afterwards. */
+static void connect_guest(struct connection *c)
+{
+	struct sockaddr_in there = loopback_address(c->loopback_port);
 	const int on = 1;
 
-	if (!loopback_port) {
-		connection_refuse(c);
-		return;
-	}
-	c->loopback_port = loopback_port;
 	c->stage = CONNECTING;
+	set_deadline(c, clock_monotonic_ns() + RETRY_NS);
 	c->guest.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->guest.fd < 0 || loop_add_fd(c->relay->loop, &c->guest.source, c->guest.fd, EPOLLOUT, on_guest, c) < 0) {
 		connection_refuse(c);
@@ -299,13 +306,24 @@ static void on_target(struct waiter *w, uint16_t loopback_port)
 		connection_refuse(c);
 }
 
+static void on_target(struct waiter *w, uint16_t loopback_port)
+{
+	struct connection *c = (struct connection *)((char *)w - offsetof(struct connection, waiter));
+
+	c->loopback_port = loopback_port;
+	if (loopback_port)
+		connect_guest(c);
+	else
+		connection_refuse(c);
+}
+
 /* The engine was started anew since its port was told. */
 static void ask_again(struct connection *c)
 {
 	c->asked_again = true;
 	c->stage = WAITING;
-	c->guest.source = loop_source_free(c->guest.source);
-	c->guest.fd = safe_close(c->guest.fd);
+	close_guest(c);
+	set_deadline(c, c->limit_ns);
 	target_stale(c->target, c->loopback_port);
 	target_wait(c->target, &c->waiter);
 }
@@ -338,7 +356,8 @@ static void connection_new(struct relay *r, int fd, struct target *t)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-	set_deadline(c, clock_monotonic_ns() + r->options.wait_ns);
+	c->limit_ns = clock_monotonic_ns() + r->options.wait_ns;
+	set_deadline(c, c->limit_ns);
 	target_wait(t, &c->waiter);
 }
 
@@ -375,22 +394,44 @@ static void deadline_passed(struct connection *c)
 	serve(c, &c->client, &c->guest);
 }
 
+static bool is_there(const struct connection *c)
+{
+	struct sockaddr_in there;
+	socklen_t len = sizeof(there);
+
+	return getpeername(c->guest.fd, (struct sockaddr *)&there, &len) == 0;
+}
+
 static int on_tcp_timer(struct loop_source *s, void *data)
 {
 	struct relay *r = data;
 	uint64_t now = clock_monotonic_ns(), first = UINT64_MAX;
 	struct connection *next;
+	unsigned retries = 0;
 
+	/* What is begun anew here sets the timer again. */
+	r->tcp_timer_ns = UINT64_MAX;
 	for (struct connection *c = r->connections; c; c = next) {
 		next = c->next;
-		if (c->deadline_ns <= now)
+		if (c->deadline_ns > now) {
+			first = c->deadline_ns < first ? c->deadline_ns : first;
+		} else if (c->stage != CONNECTING || c->limit_ns <= now) {
 			deadline_passed(c);
-		else if (c->deadline_ns < first)
-			first = c->deadline_ns;
+		} else if (is_there(c)) {
+			/* The loop is about to tell. */
+			set_deadline(c, c->limit_ns);
+		} else if (retries++ < RETRIES_AT_ONCE) {
+			close_guest(c);
+			connect_guest(c);
+		} else {
+			c->deadline_ns = now + RETRY_NS;
+			first = c->deadline_ns < first ? c->deadline_ns : first;
+		}
 	}
+	first = r->tcp_timer_ns < first ? r->tcp_timer_ns : first;
 	/* Deadlines that are close are served together: the list is walked for each. */
-	if (first != UINT64_MAX && first < now + DOUBT_NS)
-		first = now + DOUBT_NS;
+	if (first != UINT64_MAX && first < now + RETRY_NS)
+		first = now + RETRY_NS;
 	r->tcp_timer_ns = first;
 	return loop_set_deadline(s, first);
 }

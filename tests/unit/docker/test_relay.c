@@ -351,6 +351,40 @@ TEST(a_thousand_connections_at_a_time)
 	tear_down(&b);
 }
 
+enum { BURST = 200 };
+
+static void burst_peers(int listen_fd)
+{
+	static int clients[BURST];
+	uint64_t began = clock_monotonic_ns();
+
+	for (int i = 0; i < BURST; i++)
+		clients[i] = dial(80);
+	for (int i = 0; i < BURST; i++)
+		ASSERT_OK(accept(listen_fd, NULL, NULL));
+	printf("# %d connections in %llu ms\n", BURST,
+	       (unsigned long long)((clock_monotonic_ns() - began) / NS_PER_MS));
+	for (int i = 0; i < BURST; i++)
+		close(clients[i]);
+}
+
+TEST(a_burst_fits_through_an_engine_that_has_room_for_one)
+{
+	struct relay_options o = {};
+	struct relay_counts n;
+	struct bench b = {};
+	int fd;
+
+	own_network();
+	fd = local_socket(SOCK_STREAM, &b.leads_to[0]);
+	ASSERT_EQ(listen(fd, 1), 0);
+	set_up(&b, &o, "80:1000");
+	run_beside(&b, burst_peers, fd);
+	relay_count(b.relay, &n);
+	ASSERT_EQ(n.refused, 0);
+	tear_down(&b);
+}
+
 static void half_closing_peers(int listen_fd)
 {
 	int client = dial(80), guest = accept(listen_fd, NULL, NULL);
