@@ -259,6 +259,15 @@ static void on_unwanted(bool udp, uint16_t guest_port, void *data)
 			       NULL);
 }
 
+static void on_listening(struct relay *r, void *data)
+{
+	const char *notice = relay_notice(r);
+
+	(void)data;
+	if (notice)
+		log_info("%s", notice);
+}
+
 static int listen_for_guest(struct life *l, struct error *err)
 {
 	struct relay_options o = {
@@ -266,14 +275,11 @@ static int listen_for_guest(struct life *l, struct error *err)
 		.kernel_memory_max = l->settings->ports.n ? 0 : l->settings->relay_bytes,
 		.resolve = on_wanted,
 		.release = on_unwanted,
+		.listening = on_listening,
 		.data = l,
 	};
-	int r = relay_new(l->loop, &o, &l->relay, err);
-	const char *notice = r < 0 ? NULL : relay_notice(l->relay);
 
-	if (notice)
-		log_info("%s", notice);
-	return r;
+	return relay_new(l->loop, &o, &l->relay, err);
 }
 
 /* ---- All of it ---- */

@@ -108,28 +108,34 @@ TEST(whatever_port_is_published_leads_to_the_guest)
 
 	prepare();
 	dockerd_sh("docker network create lan >network");
-	dockerd_sh(RUN("one", "--network lan -p 127.0.0.1:2301:22 -p 127.0.0.1:2380:8080 -p 127.0.0.1:2353:5353/udp"));
+	dockerd_sh(RUN("one", "--network lan -p 127.0.0.1:2301:22 -p 127.0.0.1:2380:8080 -p 127.0.0.1:2353:853/udp"));
 	dockerd_sh(RUN("two", "--network lan -p 127.0.0.1:2302:22"));
 	wait_up("one");
 	wait_up("two");
 	/* What is in every Debian: perl. */
-	free(in_guest(SSH(
-		"2301",
-		"sudo systemd-run -q --unit tcp perl -MIO::Socket::INET -e "
-		"\"\\$s=IO::Socket::INET->new(LocalPort=>8080,Listen=>5,ReuseAddr=>1);while(\\$c=\\$s->accept){print "
-		"\\$c qq(hello\\\\n);close \\$c}\"; sudo systemd-run -q --unit udp perl -MIO::Socket::INET -e "
-		"\"\\$s=IO::Socket::INET->new(LocalPort=>5353,Proto=>q(udp));while(\\$s->recv(\\$b,99)){\\$s->send(qq("
-		"re:\\$b))}\"")));
-	out = in_guest("timeout 10 perl -MIO::Socket::INET -e 'print "
-		       "IO::Socket::INET->new(q(127.0.0.1:2380))->getline' 2>/dev/null | grep hello");
+	dockerd_sh("cat >tcp.pl <<'END'\n"
+		   "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, ReuseAddr => 1);\n"
+		   "while ($c = $s->accept) { print $c qq(hello\\n); close $c }\n"
+		   "END\n"
+		   "cat >udp.pl <<'END'\n"
+		   "use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 853, Proto => 'udp');\n"
+		   "while ($s->recv($b, 99)) { $s->send(qq(re:$b)) }\n"
+		   "END\n"
+		   "cat >ask.pl <<'END'\n"
+		   "use IO::Socket::INET; print IO::Socket::INET->new($ARGV[0])->getline\n"
+		   "END\n"
+		   "cat >ask-udp.pl <<'END'\n"
+		   "use IO::Socket::INET; $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], Proto => 'udp');\n"
+		   "$s->send('x'); $s->recv($b, 99); print $b\n"
+		   "END");
+	free(in_guest(SSH("2301", "cat >tcp.pl") " <tcp.pl && " SSH("2301", "cat >udp.pl") " <udp.pl && " SSH(
+		"2301", "for p in tcp udp; do sudo setsid -f perl $p.pl </dev/null >/dev/null 2>&1; done")));
+	out = in_guest("timeout 10 perl ask.pl 127.0.0.1:2380 2>/dev/null | grep hello");
 	ASSERT_STREQ(out, "hello\n");
-	udp = in_guest("timeout 10 perl -MIO::Socket::INET -e "
-		       "'$s=IO::Socket::INET->new(PeerAddr=>q(127.0.0.1:2353),Proto=>q(udp));"
-		       "$s->send(q(x));$s->recv($b,99);print $b' | grep re");
+	udp = in_guest("timeout 10 perl ask-udp.pl 127.0.0.1:2353 | grep re");
 	ASSERT_CONTAINS(udp, "re:x");
 	/* From one guest to the other by the container's name, nothing published. */
-	peer = in_guest(
-		SSH("2302", "perl -MIO::Socket::INET -e \"print IO::Socket::INET->new(q(one:8080))->getline\""));
+	peer = in_guest(SSH("2302", "cat >ask.pl") " <ask.pl && " SSH("2302", "perl ask.pl one:8080"));
 	ASSERT_STREQ(peer, "hello\n");
 	stops("two", "0\n");
 	dockerd_sh("docker rm -f -v one two >removed && docker volume rm one two >volumes");
