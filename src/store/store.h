@@ -8,7 +8,8 @@
 #include "store/name.h"
 
 /* Layout below the data directory (SKERRY_HOME, /var/lib/skerry as root, else ${XDG_DATA_HOME:-~/.local/share}/skerry):
- *   images/index.json, images/blobs/sha256/, images/disks/HEX/{disk.raw,meta.json}
+ *   images/index.json, images/blobs/sha256/, images/disks/HEX/{disk.raw,meta.json}, HEX-FSTYPE for a
+ *   disk of another kind
  *   kernels/NAME/{vmlinux,initrd,modules/,meta.json}
  *   machines/NAME/{machine.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/.lock for names
  * config, cache and run directories follow XDG, or are SKERRY_HOME/{config,cache,run}; SKERRY_RUN_DIR (absolute) overrides the
