@@ -55,8 +55,10 @@ debs=$SKERRY_CACHE/runtime-packages-$suite-$(echo "$packages" | sha256sum | cut 
 [ -z "${SKERRY_IMAGE_FRESH:-}" ] || rm -rf "$debs"
 if [ ! -e "$debs" ]; then
 	mkdir "$work/debs"
-	mmdebstrap --quiet --variant=extract --skip=cleanup/apt/cache --include="$packages" "$suite" - |
-		tar -x -C "$work/debs" --strip-components=5 --wildcards './var/cache/apt/archives/*.deb'
+	# Into a file: of a pipe tar leaves the last zeros unread, and mmdebstrap takes that for a failure, for which it ends its whole process group.
+	mmdebstrap --quiet --variant=extract --skip=cleanup/apt/cache --include="$packages" "$suite" "$work/packages.tar"
+	tar -x -C "$work/debs" --strip-components=5 --wildcards -f "$work/packages.tar" './var/cache/apt/archives/*.deb'
+	rm -f "$work/packages.tar"
 	mkdir -p "$SKERRY_CACHE"
 	rm -rf "$debs" "$SKERRY_CACHE"/runtime-packages-*
 	mv "$work/debs" "$debs.$$"
