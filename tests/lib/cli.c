@@ -184,6 +184,18 @@ static void copy_images(const char *store)
 	}
 }
 
+/* What is older than this file was here before the test. */
+static void mark_beginning(void)
+{
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" CLI_BEGAN, test_tmpdir());
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		close(fd);
+}
+
 const char *cli_home(bool needs_store)
 {
 	const char *store = getenv("SKERRY_TEST_STORE");
@@ -195,6 +207,7 @@ const char *cli_home(bool needs_store)
 	snprintf(home, sizeof(home), "%s/home", test_tmpdir());
 	if (mkdir(home, 0700) < 0)
 		test_fail(__FILE__, __LINE__, "mkdir %s: %s", home, strerror(errno));
+	mark_beginning();
 	if (store && *store) {
 		copy_images(store);
 		link_store(store, "kernels");

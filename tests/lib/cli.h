@@ -23,6 +23,8 @@ void cli_done(struct cli *r);
 /* A fresh SKERRY_HOME for this test's process: the images and kernels of the prepared store (SKERRY_TEST_STORE; the test is skipped visibly when
  * there is none and @needs_store) and no machines. At the end of the test's process whatever runs in it is killed. Borrowed string. */
 const char *cli_home(bool needs_store);
+/* A file in the test's directory, as old as its home. */
+#define CLI_BEGAN "began"
 
 /* Path of the `skerry` under test: $SKERRY_TEST_BIN. Borrowed. */
 const char *cli_skerry(void);
