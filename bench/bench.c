@@ -4,7 +4,9 @@
  *
  * SKERRY_HOME names a store with the images tiny and debian and the kernels built and debian (scripts/test-store.sh makes one). */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,12 +17,13 @@
 #include "base/spawn.h"
 #include "base/table.h"
 #include "bench/containers.h"
+#include "bench/docker_vm.h"
 #include "bench/import.h"
 #include "bench/peers.h"
 #include "json/json.h"
 #include "store/store.h"
 
-enum { RUNS = 10, IMPORT_RUNS = 3, QUICK_RUNS = 50, MANY_MACHINES = 1000 };
+enum { RUNS = 10, LONG_RUNS = 3, QUICK_RUNS = 50, MANY_MACHINES = 1000 };
 
 enum unit { UNIT_MS, UNIT_KIB };
 
@@ -361,7 +364,7 @@ static void imports(struct bench *b, struct peer *docker)
 		failed(time, &e);
 		return;
 	}
-	for (unsigned n = 0; n < IMPORT_RUNS && !time->failed; n++) {
+	for (unsigned n = 0; n < LONG_RUNS && !time->failed; n++) {
 		uint64_t ns, bytes;
 		int r = import_by_skerry(&i, b->skerry, &ns, &bytes, &e);
 
@@ -421,7 +424,7 @@ static void containers(struct bench *b, const struct peer *ctr, const char *root
 		{ "ctr_read", "the same, reading 256 MiB of its root", "cat /big >/dev/null" },
 	};
 	_cleanup_error_ struct error e = {};
-	struct figure *memory;
+	struct figure *memory, *shim;
 
 	if (ctr->missing || containers_add_file(rootfs, "big", UINT64_C(256) << 20, &e) < 0)
 		return;
@@ -440,14 +443,53 @@ static void containers(struct bench *b, const struct peer *ctr, const char *root
 		}
 	}
 	memory = figure(b, "ctr_memory", "shim, engine and virtiofsd of a container", UNIT_KIB, 0);
-	for (unsigned i = 0; i < IMPORT_RUNS && !memory->failed; i++) {
-		uint64_t bytes;
-		int r = containers_memory(ctr, BENCH_RUNTIME, &bytes, &e);
+	shim = figure(b, "shim_memory", "shim, private memory", UNIT_KIB, 2048);
+	for (unsigned i = 0; i < LONG_RUNS && !memory->failed; i++) {
+		uint64_t bytes, own;
+		int r = containers_memory(ctr, BENCH_RUNTIME, &bytes, &own, &e);
 
+		if (r >= 0)
+			samples_add(&shim->s, own);
 		sample(memory, r, bytes, &e);
-		r = containers_memory(ctr, NULL, &bytes, &e);
+		r = containers_memory(ctr, NULL, &bytes, &own, &e);
+		if (r >= 0)
+			peer_sample(shim, "runc", 0, own, &e);
 		peer_sample(memory, "runc", r, bytes, &e);
 	}
+}
+
+/* In a network namespace of its own from here on: the last of all. */
+static void docker_vms(struct bench *b, const char *rootfs)
+{
+	struct figure *f = figure(b, "docker_run_ssh", "docker run skerry/debian to ssh", UNIT_MS, 15000);
+	const char *runtime = getenv("SKERRY_TEST_RUNTIME");
+	const char *up[] = { "ip", "link", "set", "lo", "up", NULL };
+	_cleanup_error_ struct error e = {};
+	struct peer docker;
+	uint64_t ns;
+	int r = 0;
+
+	if (geteuid() != 0 || !runtime || unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || measure_command(up, &ns, &e) < 0) {
+		fprintf(stderr, "  skipped: it needs root, and the runtime image (scripts/test-runtime-image.sh)\n");
+		return;
+	}
+	/* What is mounted later must be seen by the shims of containers that run already. */
+	(void)mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL);
+	peer_start_docker(&docker, b->scratch, rootfs, true);
+	if (docker.missing) {
+		fprintf(stderr, "  skipped: %s\n", docker.missing);
+		return;
+	}
+	r = docker_vm_prepare(&docker, b->scratch, runtime, &e);
+	if (r < 0)
+		failed(f, &e);
+	for (unsigned i = 0; i <= RUNS && !f->failed; i++) {
+		r = docker_vm_run(&docker, b->scratch, &ns, &e);
+		if (i || r < 0)
+			sample(f, r, ns, &e);
+	}
+	peer_stop(&docker);
 }
 
 static void measure_all(struct bench *b)
@@ -460,7 +502,7 @@ static void measure_all(struct bench *b)
 
 	containers_prepare(shim);
 	peer_start_ctr(&ctr, b->scratch, rootfs);
-	peer_start_docker(&docker, b->scratch, rootfs);
+	peer_start_docker(&docker, b->scratch, rootfs, false);
 	if (ctr.missing)
 		fprintf(stderr, "ctr: skipped: %s (apt install containerd runc)\n", ctr.missing);
 	if (docker.missing)
@@ -489,6 +531,7 @@ static void measure_all(struct bench *b)
 	stripped_size(b, figure(b, "size_skerry", "skerry, stripped", UNIT_KIB, 1024), b->skerry);
 	stripped_size(b, figure(b, "size_init", "skerry-init, stripped", UNIT_KIB, 400), init);
 	stripped_size(b, figure(b, "size_monitor", "skerry-monitor, stripped", UNIT_KIB, 0), monitor);
+	docker_vms(b, rootfs);
 }
 
 int main(int argc, char **argv)

@@ -152,7 +152,8 @@ static int task_pid(const struct peer *ctr, const char *id, uint64_t *ret, struc
 	return parse_u64(line, 1, INT32_MAX, ret) < 0 ? error_set(err, EBADMSG, "%s has no pid", id) : 0;
 }
 
-int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret_bytes, struct error *err)
+int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret_bytes, uint64_t *ret_shim_bytes,
+		      struct error *err)
 {
 	static const char id[] = "bench-memory";
 	const char *steps[][16] = {
@@ -162,7 +163,7 @@ int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret
 		{ "container", "rm", id, NULL },
 	};
 	const char *argv[WORDS_MAX];
-	uint64_t pid = 0;
+	uint64_t pid = 0, shim, pss, rss;
 	int r;
 
 	words_of(ctr, steps[0], argv);
@@ -170,8 +171,13 @@ int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret
 	if (r >= 0)
 		r = task_pid(ctr, id, &pid, err);
 	/* Its parent is the shim, of whom everything else is a child. */
-	if (r >= 0)
-		*ret_bytes = family_memory(parent_of(pid));
+	if (r >= 0) {
+		shim = parent_of(pid);
+		*ret_bytes = family_memory(shim);
+		r = process_memory((pid_t)shim, ret_shim_bytes, &pss, &rss);
+		if (r < 0)
+			(void)error_set_errno(err, r, "the memory of %s's shim", id);
+	}
 	for (size_t i = 1; i < ARRAY_SIZE(steps); i++) {
 		words_of(ctr, steps[i], argv);
 		(void)answer(argv, NULL, NULL);

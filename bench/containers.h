@@ -12,5 +12,6 @@ int containers_add_file(const char *rootfs, const char *name, uint64_t bytes, st
 /* `ctr run --rm` of one shell command, with the daemon of @ctr; @runtime NULL = containerd's own. */
 int containers_run(const struct peer *ctr, const char *runtime, unsigned nth, const char *script, uint64_t *ret_ns,
 		   struct error *err);
-/* Memory (proportional set size) of everything that runs for one container that waits. */
-int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret_bytes, struct error *err);
+/* Memory (proportional set size) of everything that runs for one container that waits; what its shim has for itself alone. */
+int containers_memory(const struct peer *ctr, const char *runtime, uint64_t *ret_bytes, uint64_t *ret_shim_bytes,
+		      struct error *err);

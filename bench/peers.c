@@ -71,7 +71,7 @@ void peer_start_ctr(struct peer *p, const char *scratch, const char *rootfs)
 	}
 }
 
-void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs)
+void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs, bool bridge)
 {
 	static const char *const programs[] = { "dockerd", "docker", "containerd", "runc", "tar", NULL };
 	_cleanup_free_ char *dir = xasprintf("%s/docker", scratch), *root = xasprintf("%s/root", dir),
@@ -88,13 +88,19 @@ void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs)
 	fd = dir_open_create(dir, 0700);
 	p->server.scratch = xstrdup(dir);
 	{
-		const char *argv[] = { "dockerd",    "--data-root",
-				       root,         "--exec-root",
-				       state,        "--host",
-				       host,         "--pidfile",
-				       pidfile,      "--bridge",
-				       "none",       "--iptables=false",
-				       "--exec-opt", "native.cgroupdriver=cgroupfs",
+		const char *argv[] = { "dockerd",
+				       "--data-root",
+				       root,
+				       "--exec-root",
+				       state,
+				       "--host",
+				       host,
+				       "--pidfile",
+				       pidfile,
+				       "--iptables=false",
+				       "--exec-opt",
+				       "native.cgroupdriver=cgroupfs",
+				       bridge ? NULL : "--bridge=none",
 				       NULL };
 		const char *pack[] = { "tar", "-C", rootfs, "-cf", tar, ".", NULL };
 		const char *import[] = { "docker", "--host", host, "import", tar, "bench", NULL };

@@ -1,6 +1,8 @@
 /* What a user would pick instead, measured in the same run where it is installed. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "bench/measure.h"
 
 struct peer {
@@ -15,7 +17,8 @@ struct peer {
 
 /* Starts containerd or dockerd in a directory of its own below @scratch, with the busybox root file system @rootfs (a directory). */
 void peer_start_ctr(struct peer *p, const char *scratch, const char *rootfs);
-void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs);
+/* With a bridge where @bridge: for a network namespace of the caller's own only. */
+void peer_start_docker(struct peer *p, const char *scratch, const char *rootfs, bool bridge);
 /* Starts libvirtd for a session of its own, without root, with a domain "bench" that boots @kernel (a path) in a plain QEMU machine; what is
  * timed is virsh start, peer_after() ends the domain. */
 void peer_start_virsh(struct peer *p, const char *scratch, const char *kernel);

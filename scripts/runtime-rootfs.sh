@@ -24,17 +24,21 @@ if [ -z "$suite" ] || [ ! -e /etc/debian_version ]; then
 fi
 
 packages=qemu-system-x86,qemu-utils,ovmf,passt,openssh-client,busybox-static,ca-certificates,base-files
-packages=$packages,libarchive13,libcrypt1,libcurl4,libext2fs2,libisal2,libjson-c5,libprotobuf-c1,libseccomp2,libssl3,libyaml-0-2
+packages=$packages,libarchive13,libcrypt1,libcurl4,libext2fs2,libisal2,libjson-c5,libprotobuf-c1,libseccomp2,libssl3,libwebsockets17,libyaml-0-2
+# Of these a page takes a few files, and nothing of what they ask for.
+page_packages='node-xterm novnc'
 
 # What runs; each library that one of these asks for comes with it.
 programs='
 usr/bin/qemu-system-x86_64 usr/bin/qemu-img usr/lib/qemu/virtiofsd usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so
 usr/bin/passt usr/bin/passt.avx2 usr/bin/ssh-keygen usr/bin/busybox
 '
-# What QEMU loads: micro boots by qboot.rom, and so does full with a kernel (see src/engine/qemu/argv.c); images with a boot loader by OVMF.
+# What QEMU loads: micro boots by qboot.rom, and so does full with a kernel (see src/engine/qemu/argv.c); images with a boot loader by OVMF or,
+# where FIRMWARE says so, by SeaBIOS.
 data='
 usr/share/qemu/qboot.rom usr/share/qemu/bios-microvm.bin usr/share/qemu/linuxboot_dma.bin usr/share/qemu/pvh.bin usr/share/qemu/kvmvapic.bin
-usr/share/OVMF/OVMF_CODE_4M.fd usr/share/OVMF/OVMF_VARS_4M.fd
+usr/share/OVMF/OVMF_CODE_4M.fd usr/share/OVMF/OVMF_VARS_4M.fd usr/share/OVMF/OVMF_CODE_4M.ms.fd usr/share/OVMF/OVMF_VARS_4M.ms.fd
+usr/share/seabios/bios-256k.bin usr/share/seabios/vgabios-stdvga.bin usr/share/qemu/keymaps/en-us
 usr/lib/os-release
 '
 # What `docker exec` finds to look around with.
@@ -51,12 +55,13 @@ mkdir -p "$root" "$tree" "$out"
 
 # ---- Debian's packages ----
 
-debs=$SKERRY_CACHE/runtime-packages-$suite-$(echo "$packages" | sha256sum | cut -c 1-16)
+debs=$SKERRY_CACHE/runtime-packages-$suite-$(echo "$packages $page_packages" | sha256sum | cut -c 1-16)
 [ -z "${SKERRY_IMAGE_FRESH:-}" ] || rm -rf "$debs"
 if [ ! -e "$debs" ]; then
 	mkdir "$work/debs"
 	# Into a file: of a pipe tar leaves the last zeros unread, and mmdebstrap takes that for a failure, for which it ends its whole process group.
-	mmdebstrap --quiet --variant=extract --skip=cleanup/apt/cache --include="$packages" "$suite" "$work/packages.tar"
+	mmdebstrap --quiet --variant=extract --skip=cleanup/apt/cache --include="$packages" \
+		--extract-hook="cd \"\$1/var/cache/apt/archives\" && APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG apt-get -qq -o APT::Sandbox::User=root download $page_packages" "$suite" "$work/packages.tar"
 	tar -x -C "$work/debs" --strip-components=5 --wildcards -f "$work/packages.tar" './var/cache/apt/archives/*.deb'
 	rm -f "$work/packages.tar"
 	mkdir -p "$SKERRY_CACHE"
@@ -93,6 +98,17 @@ echo etc/ssl/certs/ca-certificates.crt >>"$work/taken"
 awk '$2 == "ca-certificates" { print $1; exit }' "$work/index" >>"$work/sources"
 for applet in $applets; do ln -s busybox "$root/usr/bin/$applet"; done
 
+# What the console's page has of others, as a browser can load it; it is in those packages' names.
+page=usr/share/skerry/web/console
+mkdir -p "$root/$page"
+"$(dirname "$0")/console-assets.sh" "$tree" "$root/$page"
+for package in $page_packages; do
+	(cd "$root" && find "$page/${package#node-}" -type f | sort) >"$work/assets"
+	cat "$work/assets" >>"$work/taken"
+	source=$(awk -v package="$package" '$2 == package { print $1; exit }' "$work/index")
+	sed "s,.*,$source," "$work/assets" >>"$work/sources"
+done
+
 # ---- Skerry's programs and kernel ----
 
 DESTDIR=$work/stage meson install -C "$build" --no-rebuild --strip --quiet >/dev/null
@@ -100,8 +116,9 @@ stage=$(find "$work/stage" -path '*/bin/skerry')
 stage=${stage%/bin/skerry}
 mkdir -p "$root/usr/libexec/skerry" "$root/usr/share/skerry/kernel"
 ours='usr/bin/skerry usr/bin/skerry-vm'
-ours="$ours usr/libexec/skerry/skerry-monitor usr/libexec/skerry/skerry-init usr/libexec/skerry/skerry-image"
+ours="$ours usr/libexec/skerry/skerry-monitor usr/libexec/skerry/skerry-init usr/libexec/skerry/skerry-image usr/libexec/skerry/skerry-web"
 for file in $ours; do cp "$stage/${file#usr/}" "$root/$file"; done
+cp "$stage/share/skerry/web/console"/* "$root/$page/"
 cp "$kernel" "$root/usr/share/skerry/kernel/vmlinux"
 chmod 0644 "$root/usr/share/skerry/kernel/vmlinux"
 
@@ -161,9 +178,13 @@ find "$root" -mindepth 1 -printf '%P\n' | sort >"$work/all"
 pack() {
 	tar "${3:--c}" -C "$root" --no-recursion --format=gnu --numeric-owner --owner="$2" --group=0 -f "$work/$1" -T -
 }
-grep -vE '^(usr/[a-z]+/skerry.*|disks|run/skerry)$' "$work/all" | pack debian.tar 0
+ours='^(usr/[a-z]+/skerry.*)$' theirs="^$page/(xterm|novnc)(/|\$)"
+{
+	grep -vE "$ours|^(disks|run/skerry)\$" "$work/all"
+	grep -E "$theirs" "$work/all"
+} | sort | pack debian.tar 0
 printf 'disks\nrun/skerry\n' | pack debian.tar "$uid" -r
-grep -E '^usr/[a-z]+/skerry.*$' "$work/all" | pack skerry.tar 0
+grep -E "$ours" "$work/all" | grep -vE "$theirs" | pack skerry.tar 0
 
 (cd "$root" && find . -type f -printf '%s %P\n') >"$work/sizes"
 paste -d ' ' "$work/sources" "$work/taken" >"$work/pairs"

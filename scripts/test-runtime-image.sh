@@ -34,7 +34,7 @@ disk() {
 DESTDIR=$work/stage meson install -C build --no-rebuild --strip --quiet >/dev/null
 key=$({
 	find "$work/stage" -type f -path '*/skerry*' -exec sha256sum {} + | sed 's/ .*//' | sort
-	sha256sum scripts/runtime-rootfs.sh scripts/test-runtime-image.sh images/runtime/Dockerfile images/debian/Dockerfile "$kernel"
+	sha256sum scripts/runtime-rootfs.sh scripts/console-assets.sh scripts/test-runtime-image.sh images/runtime/Dockerfile images/debian/Dockerfile "$kernel"
 	"$skerry" image inspect debian
 	"$skerry" image inspect tiny
 } | sha256sum | cut -c 1-16)

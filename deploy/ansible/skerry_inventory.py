@@ -5,8 +5,9 @@
     ./skerry_inventory.py --list
 
 Containers are found by the label io.skerry.vm=true of their image, over Docker's socket (DOCKER_HOST: unix://PATH or
-tcp://HOST:PORT). A host is called as its container. It is reached by the published port 22/tcp, else at the container's own
-address, as the user that the container's variable USER names.
+tcp://HOST:PORT). A host is called as its container. It is reached where the port that leads to the guest's 22/tcp is published
+(22 itself, or as the container's variable PORTS maps it), else by that port at the container's own address, as the user that
+the container's variable USER names.
 """
 
 import argparse
@@ -79,49 +80,72 @@ class Docker:
                 yield container
 
 
-def published(container, docker_host):
-    """Host and port at which port 22 is published, or None. Any address of this host is its loopback, and IPv4 goes first."""
-    bindings = (container["NetworkSettings"].get("Ports") or {}).get(f"{PORT}/tcp") or []
-    for binding in sorted(bindings, key=lambda b: ":" in b.get("HostIp", "")):
-        host, port = binding.get("HostIp", ""), int(binding.get("HostPort") or 0)
-        if port == 0:
+def setting(container, name):
+    for assignment in container["Config"].get("Env") or []:
+        key, _, value = assignment.partition("=")
+        if key == name and value:
+            return value
+    return None
+
+
+SPEC = re.compile(r"(?:\[[0-9a-fA-F:.]+\]:|[0-9.]+:(?=[^:]*:))?(?:(\d+)?(?:-(\d+))?:)?(\d+)(?:-(\d+))?(?:/(\w+))?")
+
+
+def ssh_ports(container):
+    """The container's ports that lead to port 22 of the guest. PORTS as skerry-vm reads it; without it every port leads to itself."""
+    text = setting(container, "PORTS")
+    if text is None:
+        return [PORT]
+    ports = []
+    for spec in re.split(r"[,\s]+", text):
+        found = SPEC.fullmatch(spec)
+        if not found or (found[5] or "tcp").lower() != "tcp":
             continue
-        if host in ("", "0.0.0.0"):
-            host = docker_host or "127.0.0.1"
-        elif host == "::":
-            host = docker_host or "::1"
-        return host, port
+        first, last = int(found[3]), int(found[4] or found[3])
+        if first <= PORT <= last:
+            ports.append((int(found[1]) if found[1] else first) + PORT - first)
+    return ports
+
+
+def published(container, ports, docker_host):
+    """Host and port at which one of @ports is published, or None. Any address of this host is its loopback, and IPv4 goes first."""
+    for port in ports:
+        bindings = (container["NetworkSettings"].get("Ports") or {}).get(f"{port}/tcp") or []
+        for binding in sorted(bindings, key=lambda b: ":" in b.get("HostIp", "")):
+            host, host_port = binding.get("HostIp", ""), int(binding.get("HostPort") or 0)
+            if host_port == 0:
+                continue
+            if host in ("", "0.0.0.0"):
+                host = docker_host or "127.0.0.1"
+            elif host == "::":
+                host = docker_host or "::1"
+            return host, host_port
     return None
 
 
 def own(container):
-    """The container's own address and port 22, or None: it has no network, or the host's."""
+    """The container's own address, or None: it has no network, or the host's."""
     networks = container["NetworkSettings"].get("Networks") or {}
     for family in ("IPAddress", "GlobalIPv6Address"):
         for name in sorted(networks):
             if networks[name].get(family):
-                return networks[name][family], PORT
+                return networks[name][family]
     return None
 
 
-def user(container):
-    for assignment in container["Config"].get("Env") or []:
-        name, _, value = assignment.partition("=")
-        if name == "USER" and value:
-            return value
-    return USER
-
-
 def variables(container, docker_host):
-    found = published(container, docker_host) or own(container)
+    ports = ssh_ports(container)
+    host, port = published(container, ports, docker_host) or (own(container), ports[0] if ports else None)
     result = {
-        "ansible_user": user(container),
+        "ansible_user": setting(container, "USER") or USER,
         "skerry_container": container["Id"],
         "skerry_image": container["Config"].get("Image", ""),
         "skerry_health": (container["State"].get("Health") or {}).get("Status", "none"),
     }
-    if found:
-        result["ansible_host"], result["ansible_port"] = found
+    if host:
+        result["ansible_host"] = host
+    if host and port:
+        result["ansible_port"] = port
     return result
 
 

@@ -39,12 +39,12 @@ static int positive(int num)
 }
 
 /* Messages quote names that come from outside, and are shown on terminals, which nothing in them may steer. */
-static void take_controls_out(char *s)
+static void take_controls_out(char *s, bool lines)
 {
 	for (unsigned char *p = (unsigned char *)s; *p; p++) {
 		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
 
-		if (*p < ' ' || *p == 0x7f || c1)
+		if ((*p < ' ' && !(lines && *p == '\n')) || *p == 0x7f || c1)
 			*p = '?';
 		if (c1)
 			*++p = '?';
@@ -52,14 +52,14 @@ static void take_controls_out(char *s)
 }
 
 /* NULL when memory is out: the number and the kind still tell what happened. */
-static char *format_or_null(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
-static char *format_or_null(const char *fmt, va_list ap)
+static char *format_or_null(const char *fmt, va_list ap, bool lines) __attribute__((format(printf, 1, 0)));
+static char *format_or_null(const char *fmt, va_list ap, bool lines)
 {
 	char *s;
 
 	if (vasprintf(&s, fmt, ap) < 0)
 		return NULL;
-	take_controls_out(s);
+	take_controls_out(s, lines);
 	return s;
 }
 
@@ -81,7 +81,7 @@ int error_set(struct error *err, int num, const char *fmt, ...)
 
 	num = positive(num);
 	va_start(ap, fmt);
-	msg = err ? format_or_null(fmt, ap) : NULL;
+	msg = err ? format_or_null(fmt, ap, false) : NULL;
 	va_end(ap);
 	return set(err, kind_of(num), num, msg);
 }
@@ -93,7 +93,7 @@ int error_set_kind(struct error *err, enum error_kind kind, int num, const char 
 
 	num = positive(num);
 	va_start(ap, fmt);
-	msg = err ? format_or_null(fmt, ap) : NULL;
+	msg = err ? format_or_null(fmt, ap, false) : NULL;
 	va_end(ap);
 	return set(err, kind, num, msg);
 }
@@ -105,7 +105,7 @@ int error_set_errno(struct error *err, int num, const char *fmt, ...)
 
 	num = positive(num);
 	va_start(ap, fmt);
-	msg = err ? format_or_null(fmt, ap) : NULL;
+	msg = err ? format_or_null(fmt, ap, false) : NULL;
 	va_end(ap);
 	if (msg && asprintf(&full, "%s: %s", msg, strerror(num)) >= 0) {
 		free(msg);
@@ -122,7 +122,7 @@ int error_prefix(struct error *err, const char *fmt, ...)
 	if (!err)
 		return -EIO;
 	va_start(ap, fmt);
-	prefix = format_or_null(fmt, ap);
+	prefix = format_or_null(fmt, ap, false);
 	va_end(ap);
 	if (prefix && asprintf(&full, "%s: %s", prefix, err->msg ? err->msg : strerror(err->num)) >= 0) {
 		free(err->msg);
@@ -140,7 +140,7 @@ int error_hint(struct error *err, const char *fmt, ...)
 		return -EIO;
 	if (!err->hint) {
 		va_start(ap, fmt);
-		err->hint = format_or_null(fmt, ap);
+		err->hint = format_or_null(fmt, ap, true);
 		va_end(ap);
 	}
 	return -positive(err->num);

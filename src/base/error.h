@@ -43,7 +43,7 @@ int error_set_kind(struct error *err, enum error_kind kind, int num, const char 
 /* Puts "PREFIX: " before the message. Returns -err->num (-EIO when @err is NULL). */
 int error_prefix(struct error *err, const char *fmt, ...) _printf_(2, 3);
 
-/* Sets the hint when there is none yet. Returns -err->num (-EIO when @err is NULL). */
+/* Sets the hint when there is none yet; it may have several lines. Returns -err->num (-EIO when @err is NULL). */
 int error_hint(struct error *err, const char *fmt, ...) _printf_(2, 3);
 
 /* Moves @from into @to (which may be NULL: @from is then released). Returns -num. */

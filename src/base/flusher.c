@@ -2,12 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/thread.h"
 
 /* So much has come together before the thread is woken for it. */
 enum { STEP = 16 << 20 };
@@ -77,15 +76,9 @@ static void *run(void *data)
 
 static bool start(struct flusher *f)
 {
-	sigset_t all, old;
-
 	if (f->running || f->failed)
 		return f->running;
-	/* Signals are the program's, not this thread's. */
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	f->running = pthread_create(&f->thread, NULL, run, f) == 0;
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	f->running = thread_start(&f->thread, run, f) >= 0;
 	f->failed = !f->running;
 	return f->running;
 }

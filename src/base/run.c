@@ -16,16 +16,16 @@
 #include "base/process.h"
 
 struct stream {
-	int fd; /* owned: reading end, -EBADF = closed or not asked for */
-	struct buf *to;
+	int fd;         /* owned: reading end, -EBADF = closed or not asked for */
+	struct buf *to; /* NULL = it is told of, by @s */
+	const struct spawn *s;
 };
 
-static int stream_open(struct stream *st, struct buf *to, int *ret_write)
+static int stream_open(struct stream *st, int *ret_write)
 {
 	int fds[2];
 
-	st->to = to;
-	if (!to)
+	if (!st->to && !st->s)
 		return 0;
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
@@ -52,7 +52,9 @@ static void stream_drain(struct stream *st, size_t limit)
 			st->fd = safe_close(st->fd);
 			return;
 		}
-		if (st->to->len < limit)
+		if (st->s)
+			st->s->on_out(bytes, (size_t)n, st->s->on_out_data);
+		else if (st->to->len < limit)
 			buf_add(st->to, bytes, (size_t)n < limit - st->to->len ? (size_t)n : limit - st->to->len);
 	}
 }
@@ -99,16 +101,17 @@ int spawn_run(const struct spawn *s, const struct buf *input, struct buf *out, s
 	      uint64_t timeout_ns, int *ret_status, struct error *err)
 {
 	_cleanup_close_ int in_fd = -EBADF, out_write = -EBADF, err_write = -EBADF, pidfd = -EBADF;
-	struct stream streams[2] = { { .fd = -EBADF }, { .fd = -EBADF } };
+	struct stream streams[2] = { { .fd = -EBADF, .to = out, .s = s->on_out ? s : NULL },
+				     { .fd = -EBADF, .to = errout } };
 	struct spawn copy = *s;
 	int r, status;
 	uint64_t deadline_ns = UINT64_MAX;
 
 	if (timeout_ns && __builtin_add_overflow(clock_monotonic_ns(), timeout_ns, &deadline_ns))
 		deadline_ns = UINT64_MAX;
-	r = stream_open(&streams[0], out, &out_write);
+	r = stream_open(&streams[0], &out_write);
 	if (r == 0)
-		r = stream_open(&streams[1], errout, &err_write);
+		r = stream_open(&streams[1], &err_write);
 	if (r == 0 && input) {
 		in_fd = input_file(input);
 		r = in_fd < 0 ? in_fd : 0;
@@ -118,9 +121,9 @@ int spawn_run(const struct spawn *s, const struct buf *input, struct buf *out, s
 		r = error_set_errno(err, r, "%s: cannot set up its input and output", s->argv[0]);
 		goto out;
 	}
-	if (out)
+	if (out_write >= 0)
 		copy.stdio[1] = out_write;
-	if (errout)
+	if (err_write >= 0)
 		copy.stdio[2] = err_write;
 	r = spawn_start(&copy, NULL, &pidfd, err);
 	if (r < 0)

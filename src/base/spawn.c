@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,6 +38,7 @@ enum step {
 	STEP_GROUPS,
 	STEP_GID,
 	STEP_UID,
+	STEP_CAPABILITY,
 	STEP_DEATH_SIGNAL,
 	STEP_CWD,
 	STEP_SIGNALS,
@@ -45,11 +47,17 @@ enum step {
 };
 
 static const char *const step_texts[STEP_MAX] = {
-	[STEP_SESSION] = "cannot begin a session",    [STEP_DESCRIPTORS] = "cannot pass descriptors",
-	[STEP_TERMINAL] = "cannot take the terminal", [STEP_GROUPS] = "cannot set supplementary groups",
-	[STEP_GID] = "cannot change group",           [STEP_UID] = "cannot change user",
-	[STEP_DEATH_SIGNAL] = "cannot tie to parent", [STEP_CWD] = "cannot change directory",
-	[STEP_SIGNALS] = "cannot reset signals",      [STEP_EXEC] = "cannot execute",
+	[STEP_SESSION] = "cannot begin a session",
+	[STEP_DESCRIPTORS] = "cannot pass descriptors",
+	[STEP_TERMINAL] = "cannot take the terminal",
+	[STEP_GROUPS] = "cannot set supplementary groups",
+	[STEP_GID] = "cannot change group",
+	[STEP_UID] = "cannot change user",
+	[STEP_DEATH_SIGNAL] = "cannot tie to parent",
+	[STEP_CWD] = "cannot change directory",
+	[STEP_SIGNALS] = "cannot reset signals",
+	[STEP_EXEC] = "cannot execute",
+	[STEP_CAPABILITY] = "cannot keep a capability",
 };
 
 struct failure {
@@ -124,6 +132,24 @@ static int child_descriptors(struct child *c)
 	return syscall(SYS_close_range, c->first_free, UINT_MAX, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
 }
 
+/* What another user's program has from its first instruction on (capset(2), PR_CAP_AMBIENT). */
+static int child_keep_capability(int number)
+{
+	const struct {
+		uint32_t version; /* _LINUX_CAPABILITY_VERSION_3 */
+		int pid;
+	} header = { 0x20080522, 0 };
+	struct {
+		uint32_t effective, permitted, inheritable;
+	} sets[2] = {};
+
+	sets[number / 32].effective = sets[number / 32].permitted = sets[number / 32].inheritable = UINT32_C(1)
+												    << (number % 32);
+	if (syscall(SYS_capset, &header, sets) < 0)
+		return -errno;
+	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (unsigned long)number, 0UL, 0UL) < 0 ? -errno : 0;
+}
+
 /* Raw system calls: the C library's wrappers synchronize threads that do not exist in this process. */
 static int child_privileges(const struct spawn *s, enum step *step)
 {
@@ -134,9 +160,12 @@ static int child_privileges(const struct spawn *s, enum step *step)
 	if (syscall(SYS_setresgid, s->gid, s->gid, s->gid) < 0)
 		return -errno;
 	*step = STEP_UID;
+	if (s->capability && prctl(PR_SET_KEEPCAPS, 1UL, 0UL, 0UL, 0UL) < 0)
+		return -errno;
 	if (syscall(SYS_setresuid, s->uid, s->uid, s->uid) < 0)
 		return -errno;
-	return 0;
+	*step = STEP_CAPABILITY;
+	return s->capability ? child_keep_capability(s->capability) : 0;
 }
 
 static int child_steps(struct child *c, enum step *step)
@@ -147,6 +176,9 @@ static int child_steps(struct child *c, enum step *step)
 	*step = STEP_SESSION;
 	if (s->new_session && setsid() < 0)
 		return -errno;
+	/* What the host mounts meanwhile is seen, what is mounted here is not the host's. */
+	if (s->own_mounts && unshare(CLONE_NEWNS) == 0)
+		(void)mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL);
 	*step = STEP_DESCRIPTORS;
 	r = child_descriptors(c);
 	if (r < 0)
@@ -276,6 +308,11 @@ static int start(struct child *c, int error_read, int *error_write, pid_t *ret_p
 		c->mask = mask;
 	else
 		sigemptyset(&c->mask);
+	if (c->s->patient) {
+		sigaddset(&c->mask, SIGHUP);
+		sigaddset(&c->mask, SIGINT);
+		sigaddset(&c->mask, SIGTERM);
+	}
 	pid = fork_pidfd(&pidfd);
 	if (pid == 0)
 		child_main(c);

@@ -26,14 +26,20 @@ struct spawn {
 	const gid_t *groups; /* supplementary groups when drop_privileges */
 	size_t n_groups;
 	bool drop_privileges;
-	bool new_session;    /* setsid(2) */
+	int capability;   /* with drop_privileges: one of capabilities(7) that the program has all the same; 0 = none */
+	bool new_session; /* setsid(2) */
+	bool own_mounts; /* a mount namespace of its own, where that is permitted: what it mounts goes with its processes */
 	bool foreground_tty; /* with new_session: stdio[0] becomes the controlling terminal */
 	int death_signal;    /* PR_SET_PDEATHSIG, 0 = none */
-	bool mask_signals;   /* keep the parent's signal mask; default: empty mask, default dispositions */
+	bool patient; /* begins with HUP, INT and TERM blocked: who sends those to everything leaves its end to us */
+	bool mask_signals; /* keep the parent's signal mask; default: empty mask, default dispositions */
 	/* Called in the parent while the child waits before its exec, so that the pid is on record before the program runs. A negative
 	 * return (and the parent's death) ends the child; spawn_start() then returns it. */
 	int (*on_pid)(pid_t pid, void *data);
 	void *on_pid_data;
+	/* spawn_run() and spawn_check() hand standard output over as it comes; nothing of it is kept. */
+	void (*on_out)(const char *p, size_t n, void *data);
+	void *on_out_data;
 };
 #define SPAWN_INIT                      \
 	{                               \

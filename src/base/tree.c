@@ -191,3 +191,22 @@ int file_remove_temporaries(int parent_fd)
 	closedir(d);
 	return r;
 }
+
+int dir_list_at(int dirfd, const char *path, struct strv *ret)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+
+	if (!d) {
+		r = -errno;
+		(void)safe_close(fd);
+		return r;
+	}
+	while ((errno = 0, e = readdir(d)))
+		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
+			strv_add(ret, e->d_name);
+	r = -errno;
+	(void)closedir(d);
+	return r;
+}

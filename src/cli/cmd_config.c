@@ -63,12 +63,14 @@ static int run_config_init(const struct invocation *inv, struct error *err)
 {
 	_cleanup_store_ struct store s = {};
 	_cleanup_free_ char *text = settings_template();
-	int r = store_open(&s, err);
+	int dir, r = store_open(&s, err);
 
 	(void)inv;
+	if (r >= 0)
+		r = dir = store_config(&s, err);
 	if (r < 0)
 		return r;
-	r = file_write_at(s.config_fd, "config.yaml", text, strlen(text), 0600, FILE_DURABLE | FILE_EXCLUSIVE);
+	r = file_write_at(dir, "config.yaml", text, strlen(text), 0600, FILE_DURABLE | FILE_EXCLUSIVE);
 	if (r == -EEXIST)
 		return error_set_kind(err, ERROR_EXISTS, EEXIST, "%s/config.yaml is there already", s.config_path);
 	if (r < 0)

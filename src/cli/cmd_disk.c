@@ -6,6 +6,7 @@
 #include "cli/output.h"
 #include "cli/target.h"
 #include "agent.pb-c.h"
+#include "wire/message.h"
 
 #define TRIM_TIMEOUT_NS  (300 * NS_PER_SEC)
 #define AGENT_TIMEOUT_NS (120 * NS_PER_SEC)
@@ -27,11 +28,11 @@ static int trim_one(const struct store *s, const struct name *name, const void *
 		r = client_call(&c, AGENT_SERVICE, "Trim", NULL, TRIM_TIMEOUT_NS, &out, err);
 	if (r < 0)
 		return r;
-	m = skerry__agent__v1__trim_response__unpack(NULL, out.len, (const uint8_t *)out.p);
+	m = message_unpack(&skerry__agent__v1__trim_response__descriptor, out.p, out.len);
 	if (!m)
 		return error_set(err, EBADMSG, "machine '%s': the guest sent a malformed answer", name->s);
 	r = output_line(err, "%s: %s given back", name->s, format_bytes(m->trimmed_bytes, text, sizeof(text)));
-	skerry__agent__v1__trim_response__free_unpacked(m, NULL);
+	message_free(m);
 	return r;
 }
 

@@ -19,6 +19,7 @@
 #include "image/image.h"
 #include "image/kernel.h"
 #include "machine/scope.h"
+#include "machine/virtiofs.h"
 #include "machine/vsock.h"
 #include "store/paths.h"
 #include "store/store.h"
@@ -146,11 +147,44 @@ static void check_program(struct doctor *d, const char *name, enum verdict witho
 		say(d, name, without, fix, "%s", purpose);
 }
 
+static bool has_header(const char *name)
+{
+	const char *argv[] = { "gcc", "-E", "-include", name, "-x", "c", "-o", "/dev/null", "/dev/null", NULL };
+	struct spawn sp = SPAWN_INIT;
+
+	sp.argv = argv;
+	return spawn_check(&sp, NULL, NULL, VERSION_LIMIT, 10 * NS_PER_SEC, NULL) >= 0;
+}
+
+/* As kernel/build.sh wants them. */
+static void check_kernel_build(struct doctor *d)
+{
+	static const char *const programs[] = { "make", "gcc", "ld",  "objcopy", "readelf", "strip", "bison",
+						"flex", "bc",  "lz4", "perl",    "patch",   "tar",   "xz" };
+	static const char *const headers[] = { "gelf.h", "openssl/opensslv.h" };
+	_cleanup_buf_ struct buf lacking = {};
+
+	for (size_t i = 0; i < ARRAY_SIZE(headers); i++)
+		if (!has_header(headers[i]))
+			buf_addf(&lacking, "%s%s", lacking.len ? " " : "", headers[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
+		_cleanup_free_ char *path = program_find(programs[i]);
+
+		if (!path)
+			buf_addf(&lacking, "%s%s", lacking.len ? " " : "", programs[i]);
+	}
+	if (lacking.len)
+		say(d, "kernel-build", VERDICT_LIMITED, "apt-get install " KERNEL_BUILD_PACKAGES,
+		    "not installed: %s; needed by skerry kernel build", lacking.p);
+	else
+		say(d, "kernel-build", VERDICT_OK, NULL, "what it takes is there");
+}
+
 static void check_firmware(struct doctor *d)
 {
 	_cleanup_free_ char *code = NULL, *variables = NULL;
 
-	if (firmware_find(&code, &variables, NULL) >= 0)
+	if (firmware_find(FIRMWARE_UEFI, &code, &variables, NULL) >= 0)
 		say(d, "firmware", VERDICT_OK, NULL, "%s", code);
 	else
 		say(d, "firmware", VERDICT_LIMITED, "apt-get install ovmf",
@@ -195,9 +229,12 @@ static void check_subuid(struct doctor *d)
 	_cleanup_free_ char *entry = NULL, *fix = NULL, *by_line = NULL;
 
 	if (geteuid() == 0) {
+		say(d, "newuidmap", VERDICT_OK, NULL, "not needed as root");
 		say(d, "subuid", VERDICT_OK, NULL, "not needed as root");
 		return;
 	}
+	check_program(d, "newuidmap", VERDICT_LIMITED, "uidmap",
+		      "not installed; needed to build Debian images without root");
 	if (!pw) {
 		say(d, "subuid", VERDICT_LIMITED, NULL, "this user has no name");
 		return;
@@ -211,6 +248,17 @@ static void check_subuid(struct doctor *d)
 	else
 		say(d, "subuid", VERDICT_LIMITED, fix,
 		    "no range in /etc/subuid: Debian images cannot be built without root");
+}
+
+static void check_virtiofsd(struct doctor *d)
+{
+	const char *path = virtiofs_program(NULL);
+
+	if (path)
+		say(d, "virtiofsd", VERDICT_OK, NULL, "%s", path);
+	else
+		say(d, "virtiofsd", VERDICT_LIMITED, VIRTIOFS_HINT,
+		    "not installed; needed for containers of containerd");
 }
 
 static void check_host(struct doctor *d)
@@ -249,6 +297,9 @@ static int run_doctor(const struct invocation *inv, struct error *err)
 	check_own(&d, "skerry-init");
 	check_own(&d, "skerry-image");
 	check_made(&d);
+	check_kernel_build(&d);
+	check_program(&d, "qemu-img", VERDICT_LIMITED, "qemu-utils",
+		      "not installed; needed for snapshots, to import disk images and to export them");
 	check_program(&d, "passt", VERDICT_LIMITED, "passt",
 		      "not installed; QEMU's own user networking serves, slower");
 	check_program(&d, "ssh", VERDICT_LIMITED, "openssh-client", "not installed; needed by skerry ssh");
@@ -256,6 +307,8 @@ static int run_doctor(const struct invocation *inv, struct error *err)
 		      "not installed; needed for images with an ssh server");
 	check_program(&d, "mmdebstrap", VERDICT_LIMITED, "mmdebstrap", "not installed; needed to build Debian images");
 	check_subuid(&d);
+	check_program(&d, "crun", VERDICT_LIMITED, "crun", "not installed; needed for containers of containerd");
+	check_virtiofsd(&d);
 	check_host(&d);
 	r = output_table(d.table, doctor_columns, ARRAY_SIZE(doctor_columns), o->format, o->quiet, err);
 	table_free(d.table);

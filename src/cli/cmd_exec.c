@@ -22,7 +22,7 @@ static const struct option exec_table[] = {
 	TEXT('w', "workdir", "DIR", exec_command_options, cwd, "Where it runs"),
 	LIST('e', "env", "KEY=VALUE", exec_command_options, env, "Environment of the command"),
 	DURATION(0, "timeout", "TIME", exec_command_options, timeout_ns,
-		 "How long the guest may take until it answers (120s)"),
+		 "How long the guest may take until it answers (120s; 0 = no limit)"),
 };
 
 static int run_exec(const struct invocation *inv, struct error *err)
@@ -144,9 +144,11 @@ const struct command cp_command = {
 	.max_operands = 2,
 	.complete = "path path",
 	.summary = "Copy files and trees into a running machine and out of it",
-	.description = "One side is NAME:/path, the other a path of this host. Trees are copied whole, with modes, "
-		       "times and links; holes stay holes. Into a "
-		       "directory that exists, else to that name. What is copied in belongs to root.",
+	.description =
+		"One side is NAME:/path, the other a path of this host. Trees are copied whole, with modes, "
+		"times and links; holes stay holes. Into a "
+		"directory that exists, else to that name. A link is copied as one, with a slash behind it what it "
+		"leads to. What is copied in belongs to root; set-id bits do not come along.",
 	.examples = { { "skerry cp site web:/var/www", "A tree into a machine" },
 		      { "skerry cp web:/etc/hostname .", "A file out of it" } },
 	.run = run_cp,

@@ -26,8 +26,10 @@ static int run_help(const struct invocation *inv, struct error *err)
 		c = group->subcommands ? command_find(group->subcommands, inv->operands[1]) : NULL;
 	}
 	if (!c) {
-		const char *near = command_nearest(commands, inv->operands[0]);
+		const char *near = command_of_docker(inv->operands[0]);
 
+		if (!near)
+			near = command_nearest(commands, inv->operands[0]);
 		error_set_kind(err, ERROR_USAGE, EINVAL, "unknown command '%s%s%s'", inv->operands[0],
 			       inv->n_operands > 1 ? " " : "", inv->n_operands > 1 ? inv->operands[1] : "");
 		return error_hint(err, near && inv->n_operands == 1 ? "did you mean 'skerry help %s'?" : "skerry help",
@@ -115,10 +117,10 @@ static int complete_images(const struct store *s, struct buf *out, struct error 
 	int r = image_index_load(s, &index, err);
 
 	for (size_t i = 0; r >= 0 && i < index.n; i++) {
-		const char *rest = strstr(index.refs[i].name, ":latest");
+		const char *name = index.refs[i].name, *tag = strrchr(name, ':');
 
-		buf_addf(out, "%.*s\n", rest ? (int)(rest - index.refs[i].name) : (int)strlen(index.refs[i].name),
-			 index.refs[i].name);
+		buf_addf(out, "%.*s\n", (int)(tag && streq(tag, ":latest") ? tag - name : (ptrdiff_t)strlen(name)),
+			 name);
 	}
 	image_index_done(&index);
 	return r;
@@ -126,14 +128,22 @@ static int complete_images(const struct store *s, struct buf *out, struct error 
 
 static int run_complete(const struct invocation *inv, struct error *err)
 {
+	static const struct {
+		const char *kind, *names;
+	} known[] = {
+		{ "shell", "bash\nzsh\nfish" },
+		{ "recipe", "tiny\ndebian" },
+		{ "resource", "system\nhome\nconsole.log\nengine.log\nrun\nspec" },
+	};
 	const char *kind = inv->operands[0];
 	_cleanup_store_ struct store s = {};
 	_cleanup_strv_ struct strv names = {};
 	_cleanup_buf_ struct buf out = {};
 	int r;
 
-	if (streq(kind, "shell"))
-		return output_line(err, "bash\nzsh\nfish");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (streq(kind, known[i].kind))
+			return output_line(err, "%s", known[i].names);
 	if (streq(kind, "command")) {
 		for (const struct command *const *c = commands; *c; c++)
 			if (!(*c)->hidden)

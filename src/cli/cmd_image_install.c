@@ -4,6 +4,7 @@
  * name is made of the image's. So whatever is killed, the machine's own record tells how far it got. Only sealing makes an image of it, at
  * once and whole; the draft goes after that. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -116,41 +117,58 @@ static int draft_look(const struct store *s, const struct name *name, const char
 	return 0;
 }
 
-static int make_draft(const struct store *s, const struct image_install_options *o, const char *image,
-		      const struct name *name, struct error *err)
+/* An ISO that can be read. */
+static int take_installer(const char *path, struct machine_spec *spec, struct error *err)
 {
-	_cleanup_spec_ struct machine_spec spec = {};
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "--iso '%s'", path);
+	spec->installer = realpath(path, NULL);
+	if (!spec->installer)
+		return error_set_errno(err, errno, "--iso '%s'", path);
+	if (!S_ISREG(st.st_mode) || st.st_size % 512)
+		return error_set_kind(err, ERROR_DATA, EBADMSG, "--iso '%s': it is no ISO image", path);
+	return 0;
+}
+
+static int take_answers(const char *path, struct machine_spec *spec, struct error *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		spec->answers_path = realpath(path, NULL);
+	return spec->answers_path ? 0 : error_set_errno(err, errno, "--answers '%s'", path);
+}
+
+/* What is to be made, and whether it can be: nothing that is there already has gone by then. */
+static int plan_draft(const struct store *s, const struct image_install_options *o, const char *image,
+		      const struct name *name, struct machine_spec *ret, struct error *err)
+{
 	int r;
 
 	if (!o->iso) {
 		error_set_kind(err, ERROR_USAGE, EINVAL, "image install: no installer was given");
 		return error_hint(err, "--iso FILE");
 	}
-	r = create_spec(s, &o->create, image, &spec, err);
+	r = create_spec(s, &o->create, image, ret, err);
 	if (r < 0)
 		return r;
 	/* What config.yaml wants of machines is not meant for installers. */
 	if (!o->create.memory)
-		spec.memory_bytes = 0;
-	free(spec.kernel);
-	spec.kernel = NULL;
-	spec.restart = RESTART_NO;
+		ret->memory_bytes = 0;
+	free(ret->kernel);
+	ret->kernel = NULL;
+	ret->restart = RESTART_NO;
 	if (!o->create.disk)
-		spec.disk_bytes = DISK_DEFAULT;
-	spec.name = xstrdup(name->s);
-	spec.draft = xstrdup(image);
-	spec.installer = realpath(o->iso, NULL);
-	if (!spec.installer || stat(spec.installer, &st) < 0)
-		return error_set_errno(err, errno, "--iso '%s'", o->iso);
-	if (!S_ISREG(st.st_mode) || st.st_size % 512)
-		return error_set_kind(err, ERROR_DATA, EBADMSG, "--iso '%s': it is no ISO image", o->iso);
-	if (o->answers) {
-		spec.answers_path = realpath(o->answers, NULL);
-		if (!spec.answers_path)
-			return error_set_errno(err, errno, "--answers '%s'", o->answers);
-	}
-	return machine_create(s, &spec, true, err);
+		ret->disk_bytes = DISK_DEFAULT;
+	ret->name = xstrdup(name->s);
+	ret->draft = xstrdup(image);
+	r = take_installer(o->iso, ret, err);
+	if (r >= 0 && o->answers)
+		r = take_answers(o->answers, ret, err);
+	return r < 0 ? r : machine_spec_check(ret, err);
 }
 
 /* Between two runs the monitor is there and the console is not: 1 = it runs again, 0 = it is over. */
@@ -167,8 +185,11 @@ static int wait_restart(const struct store *s, const struct name *name, struct e
 		return error_move(err, &e);
 	m.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING;
 	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, RESTART_WAIT_NS, NULL, &e);
-	if (r == -ESRCH || r == -ECONNRESET || r == -EPIPE)
+	if (r == -ESRCH)
 		return 0;
+	/* A monitor that died is no end: what runs on gets another one. */
+	if (r == -ECONNRESET || r == -EPIPE)
+		return 1;
 	return r < 0 ? error_move(err, &e) : 1;
 }
 
@@ -193,6 +214,7 @@ static int begin(const struct store *s, const struct image_install_options *o, c
 		 const struct name *name, struct error *err)
 {
 	_cleanup_info_ struct machine_info info = {};
+	_cleanup_spec_ struct machine_spec spec = {};
 	struct start_options start = {};
 	enum draft_stage stage;
 	bool already;
@@ -210,13 +232,21 @@ static int begin(const struct store *s, const struct image_install_options *o, c
 		output_notice("the installation of '%s' goes on", image);
 		return 0;
 	}
-	if (stage != DRAFT_NONE) {
+	if (stage == DRAFT_BROKEN && !o->again && !o->iso) {
+		error_set_kind(err, ERROR_EXISTS, EEXIST,
+			       "the last installation of '%s' did not come to its end, and is still there", image);
+		return error_hint(
+			err, "skerry start %s goes on with it; skerry image install %s --again --iso FILE begins anew",
+			name->s, image);
+	}
+	r = plan_draft(s, o, image, name, &spec, err);
+	if (r >= 0 && stage != DRAFT_NONE) {
 		if (stage == DRAFT_BROKEN)
 			output_notice("the last installation of '%s' did not come to its end: it begins anew", image);
 		r = machine_delete(s, name, true, STOP_WAIT_NS, err);
 	}
 	if (r >= 0)
-		r = make_draft(s, o, image, name, err);
+		r = machine_create(s, &spec, true, err);
 	if (r >= 0)
 		r = machine_start(s, name, &start, &already, err);
 	return r;
@@ -268,8 +298,8 @@ const struct command image_install_command = {
 		"until "
 		"the guest powers off; a reboot goes on from the disk. The result is a draft, the machine "
 		"install-NAME, "
-		"until `skerry image seal NAME`. Whatever was interrupted: the same command joins it again, or begins "
-		"anew.",
+		"until `skerry image seal NAME`. Whatever was interrupted: the same command joins it again, or, with "
+		"--iso, begins anew. What is there already goes only when what was asked for can be made.",
 	.examples = { { "skerry image install mine --iso debian-12-amd64-netinst.iso --disk 8G", "By hand" },
 		      { "skerry image install alma --iso AlmaLinux-9-x86_64-minimal.iso --answers ./ks",
 			"Unattended: ./ks holds ks.cfg, which says poweroff at its end" } },

@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/new_file.h"
 #include "base/parse.h"
+#include "base/progress.h"
 #include "base/spawn.h"
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -57,16 +59,57 @@ static const struct option export_table[] = {
 	FLAG('f', "force", export_options, force, "Take the place of a file that is there"),
 };
 
-static int convert(const struct image_meta *meta, const char *from, const char *to, const char *format,
-		   struct error *err)
+enum { OUT_FD = 3 };
+
+struct conversion {
+	struct progress *progress; /* owned */
+	uint64_t bytes;
+	char word[16];
+	size_t n;
+};
+
+/* qemu-img(1), -p: "    (42.17/100%)\r". */
+static void on_percent(const char *p, size_t n, void *data)
 {
-	const char *argv[] = { "qemu-img", "convert", "-q", "-f", meta->format, "-O", format, from, to, NULL };
+	struct conversion *c = data;
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t percent;
+
+		if (p[i] == '(') {
+			c->n = 0;
+		} else if (p[i] >= '0' && p[i] <= '9' && c->n < sizeof(c->word) - 1) {
+			c->word[c->n++] = p[i];
+			c->word[c->n] = '\0';
+		} else {
+			if (p[i] == '.' && parse_u64(c->word, 0, 100, &percent) >= 0)
+				progress_update(c->progress, c->bytes / 100 * percent);
+			c->n = sizeof(c->word);
+		}
+	}
+}
+
+static int convert(const struct image_meta *meta, const char *from, int to, const char *format, struct error *err)
+{
+	bool shown = isatty(STDERR_FILENO);
+	const char *argv[] = { "qemu-img", "convert", shown ? "-p" : "-q", "-f", meta->format, "-O",
+			       format,     from,      "/proc/self/fd/3",   NULL };
+	const struct spawn_fd fds[] = { { to, OUT_FD } };
+	struct conversion c = { .bytes = meta->virtual_bytes };
 	struct spawn sp = SPAWN_INIT;
 	int r;
 
 	sp.argv = argv;
+	sp.fds = fds;
+	sp.n_fds = ARRAY_SIZE(fds);
 	sp.death_signal = SIGTERM;
+	if (shown) {
+		c.progress = progress_new(STDERR_FILENO, "writing", c.bytes);
+		sp.on_out = on_percent;
+		sp.on_out_data = &c;
+	}
 	r = spawn_check(&sp, NULL, NULL, 4096, 0, err);
+	progress_finish(c.progress, r >= 0);
 	if (r == -ENOENT)
 		(void)error_hint(err, "apt install qemu-utils");
 	return r;
@@ -86,28 +129,22 @@ static int write_erofs(const struct image_meta *meta, const char *from, int to, 
 	return r < 0 ? error_set_errno(err, r, "%s", from) : 0;
 }
 
-/* Written beside the place that it is for, so that nobody sees half of it. Returns >0 for a status that was told about already. */
+/* Nobody sees half of it. Returns >0 for a status that was told about already. */
 static int export_to(const struct image_meta *meta, const char *from, const char *file, const struct export_options *o,
 		     struct error *err)
 {
 	static const char *const formats[] = { "qcow2", "raw" };
-	_cleanup_free_ char *tmp = xasprintf("%s.tmp-%d", file, (int)getpid());
-	_cleanup_close_ int fd = -EBADF;
-	int r;
+	_cleanup_(new_file_done) struct new_file f = NEW_FILE_INIT;
+	int r = new_file_open(&f, file, 0600);
 
-	/* So that the name is nobody else's, and private. */
-	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return error_set_kind(err, ERROR_CANTCREATE, errno, "cannot create %s: %s", tmp, strerror(errno));
-	r = o->format == EXPORT_EROFS ? write_erofs(meta, from, fd, err)
-				      : convert(meta, from, tmp, formats[o->format], err);
-	if (r == 0 && fsync(fd) < 0)
-		r = error_set_errno(err, errno, "%s", tmp);
-	if (r == 0 && (o->force ? rename(tmp, file) : link(tmp, file)) < 0)
-		r = error_set_errno(err, errno, "cannot create %s", file);
-	if (r != 0 || !o->force)
-		(void)unlink(tmp);
-	return r;
+	if (r < 0)
+		return error_set_kind(err, ERROR_CANTCREATE, -r, "cannot create %s: %s", file, strerror(-r));
+	r = o->format == EXPORT_EROFS ? write_erofs(meta, from, f.fd, err)
+				      : convert(meta, from, f.fd, formats[o->format], err);
+	if (r != 0)
+		return r;
+	r = new_file_finish(&f, o->force);
+	return r < 0 ? error_set_errno(err, r, "cannot create %s", file) : 0;
 }
 
 static int run_image_export(const struct invocation *inv, struct error *err)
@@ -246,7 +283,8 @@ struct prune_options {
 
 static const struct option prune_table[] = {
 	FLAG('a', "all", prune_options, all, "Also images that have a name and no machine"),
-	LIST(0, "filter", "until=TIME", prune_options, filters, "Only images that are older than this (24h)"),
+	LIST(0, "filter", "until=TIME", prune_options, filters,
+	     "Only images that are older than this, as in 24h (all unless given)"),
 	FLAG('y', "yes", prune_options, yes, "Do not ask"),
 };
 
@@ -264,6 +302,13 @@ static int parse_filters(const struct strv *filters, struct prune_request *req, 
 		req->before_ns = age_ns < now ? now - age_ns : 1;
 	}
 	return 0;
+}
+
+int prune_check_filters(const struct strv *filters, struct error *err)
+{
+	struct prune_request req = {};
+
+	return parse_filters(filters, &req, err);
 }
 
 int prune_images(struct store *s, bool all, const struct strv *filters, uint64_t *freed_bytes, struct error *err)
@@ -296,10 +341,9 @@ static int run_image_prune(const struct invocation *inv, struct error *err)
 {
 	const struct prune_options *o = inv->options;
 	_cleanup_store_ struct store s = {};
-	struct prune_request check = {};
 	uint64_t freed = 0;
 	char text[16];
-	int r = parse_filters(&o->filters, &check, err);
+	int r = prune_check_filters(&o->filters, err);
 
 	if (r >= 0)
 		r = store_open(&s, err);
@@ -320,11 +364,12 @@ const struct command image_prune_command = {
 	.summary = "Remove images and parts of images that nothing needs",
 	.description = "Images without a name that no machine was made from, layers that no image has, parts of "
 		       "downloads that are "
-		       "older than a day, and what was left where something was interrupted. What a machine needs, and "
+		       "older than a day (with --all, unless it is filtered, of any age), and what was left where "
+		       "something was interrupted. What a machine needs, and "
 		       "what a pull, "
 		       "an import or a commit is bringing in, stays.",
 	.examples = { { "skerry image prune", "Ask, then tidy up" },
-		      { "skerry image prune --all --filter until=168h --yes", "All that was not used for a week" } },
+		      { "skerry image prune --all --filter until=168h --yes", "All that came more than a week ago" } },
 	.options = prune_table,
 	.n_options = ARRAY_SIZE(prune_table),
 	.options_size = sizeof(struct prune_options),

@@ -139,7 +139,7 @@ static const struct command kernel_build_command = {
 	.operands = "",
 	.summary = "Build a kernel for machines from Debian's sources",
 	.description = "Everything virtual machines need is built in and nothing else, so it boots faster. Takes about "
-		       "five minutes on two CPUs; what was built is "
+		       "eight minutes on two CPUs; what was built is "
 		       "kept until sources or configuration change.",
 	.examples = { { "skerry kernel build", "Build it; it is the default from then on" } },
 	.options = kernel_build_table,

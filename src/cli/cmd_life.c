@@ -16,16 +16,21 @@
 #define REPLY_TIMEOUT_NS (30 * NS_PER_SEC)
 /* What ending takes after the guest's time is over: quit, TERM, KILL, and the release. */
 #define STOP_EXTRA_NS (30 * NS_PER_SEC)
+/* How often a machine is asked to end whose monitor dies of it. */
+enum { END_TRIES = 4 };
 
 /* ---- create ---- */
 
 struct create_command_options {
 	struct create_options create;
 	const char *image;
+	int pull;
 };
 
 static const struct option create_table[] = {
 	TEXT('i', "image", "IMAGE", create_command_options, image, "What to make it from", .complete = "image"),
+	CHOICE(0, "pull", "WHEN", create_command_options, pull, "When to fetch the image from its registry",
+	       .words = "missing|always|never"),
 	CREATE_OPTIONS(create_command_options),
 };
 
@@ -41,8 +46,13 @@ static int run_create(const struct invocation *inv, struct error *err)
 		r = store_open(&s, err);
 	if (r >= 0)
 		r = create_spec(&s, &o->create, o->image, &spec, err);
-	if (r >= 0)
-		r = create_check_image(&s, &o->create, &spec, err);
+	if (r < 0)
+		return r;
+	/* What makes an image tells by itself why it did not, and how that ended. */
+	r = provide_image(&s, spec.image, (enum provide_pull)o->pull, err);
+	if (r)
+		return r;
+	r = create_check_image(&s, &o->create, &spec, err);
 	if (r < 0)
 		return r;
 	spec.name = xstrdup(name.s);
@@ -78,7 +88,8 @@ struct start_command_options {
 
 static const struct option start_table[] = {
 	FLAG('w', "wait", start_command_options, wait, "Return when the guest answers, not when it only runs"),
-	DURATION('t', "timeout", "TIME", start_command_options, timeout_ns, "With --wait: how long at most (120s)"),
+	DURATION('t', "timeout", "TIME", start_command_options, timeout_ns,
+		 "With --wait: how long at most (120s; 0 = no limit)"),
 	DURATION(0, "lock-wait", "TIME", start_command_options, lock_wait_ns,
 		 "Wait when another command holds the machine"),
 };
@@ -106,9 +117,11 @@ static int start_one(const struct store *s, const struct name *name, const void 
 
 		r = client_connect(s, name, &c, err);
 		if (r >= 0 && agent)
+			r = target_need_agent(s, name, err);
+		if (r >= 0 && agent)
 			r = client_wait_agent(&c, o->timeout_ns, err);
 		else if (r >= 0)
-			r = target_wait_ssh(s, name, &c, clock_monotonic_ns() + o->timeout_ns, err);
+			r = target_wait_ssh(s, name, &c, target_deadline(o->timeout_ns), err);
 		if (r < 0)
 			return r;
 	}
@@ -152,17 +165,42 @@ static const struct option stop_table[] = {
 		 "How long the guest may take before its power is cut (60s)"),
 };
 
+/* Has its monitor do @method ("Stop", "Kill"), whose answer is the machine's end. A monitor may go before that has come through, or die of its
+ * own with the machine still running: only who looks again knows, and what runs on is adopted and asked once more. -ESRCH: it did not run. */
+static int end_machine(const struct store *s, const struct name *name, const char *method,
+		       const struct ProtobufCMessage *message, uint64_t timeout_ns, struct error *err)
+{
+	int r = 0;
+
+	for (int i = 0; i < END_TRIES; i++) {
+		_cleanup_client_ struct client c = {};
+		_cleanup_error_ struct error e = {};
+
+		r = client_connect(s, name, &c, &e);
+		/* It has ended; one that was started with --rm is gone with its end. */
+		if (i > 0 && (r == -ESRCH || r == -ENOENT))
+			return 0;
+		if (r >= 0)
+			r = client_call(&c, MONITOR_SERVICE, method, message, timeout_ns, NULL, &e);
+		if (r >= 0)
+			return 0;
+		if ((r != -ECONNRESET && r != -EPIPE) || i == END_TRIES - 1)
+			return error_move(err, &e);
+	}
+	return r;
+}
+
 /* Ends it and waits until everything is released. *ret_ran: it was running. */
 static int stop_machine(const struct store *s, const struct name *name, uint64_t timeout_ns, bool *ret_ran,
 			struct error *err)
 {
 	Skerry__Monitor__V1__StopRequest m = SKERRY__MONITOR__V1__STOP_REQUEST__INIT;
-	_cleanup_client_ struct client c = {};
 	_cleanup_error_ struct error e = {};
-	_cleanup_buf_ struct buf out = {};
 	struct machine_info info = {};
-	int r = client_connect(s, name, &c, &e);
+	int r;
 
+	m.timeout_ns = timeout_ns;
+	r = end_machine(s, name, "Stop", &m.base, timeout_ns + STOP_EXTRA_NS, &e);
 	*ret_ran = r >= 0;
 	if (r == -ESRCH) {
 		/* A machine that was never there is another matter. */
@@ -170,14 +208,7 @@ static int stop_machine(const struct store *s, const struct name *name, uint64_t
 		machine_info_done(&info);
 		return r;
 	}
-	if (r < 0)
-		return error_move(err, &e);
-	m.timeout_ns = timeout_ns;
-	r = client_call(&c, MONITOR_SERVICE, "Stop", &m.base, timeout_ns + STOP_EXTRA_NS, &out, &e);
-	/* The monitor may go before its answer has come through. */
-	if (r < 0 && r != -ECONNRESET && r != -EPIPE)
-		return error_move(err, &e);
-	return 0;
+	return r < 0 ? error_move(err, &e) : 0;
 }
 
 static int stop_one(const struct store *s, const struct name *name, const void *options, struct error *err)
@@ -224,9 +255,15 @@ static int restart_one(const struct store *s, const struct name *name, const voi
 	const struct stop_options *o = options;
 	/* The monitor keeps the lock a moment longer than its last answer. */
 	struct start_options start = { .lock_wait_ns = STOP_EXTRA_NS };
+	_cleanup_info_ struct machine_info info = {};
 	bool ran, already;
-	int r = stop_machine(s, name, o->timeout_ns, &ran, err);
+	int r = machine_info_load(s, name, &info, err);
 
+	if (r >= 0 && info.spec.remove)
+		return error_set_kind(err, ERROR_USAGE, EINVAL,
+				      "machine '%s' was started with --rm: stopped, it is gone", name->s);
+	if (r >= 0)
+		r = stop_machine(s, name, o->timeout_ns, &ran, err);
 	if (r >= 0)
 		r = machine_start(s, name, &start, &already, err);
 	return r < 0 ? r : output_line(err, "%s", name->s);
@@ -258,22 +295,23 @@ const struct command restart_command = {
 static int simple_call(const struct store *s, const struct name *name, const char *method, struct error *err)
 {
 	_cleanup_client_ struct client c = {};
-	_cleanup_error_ struct error e = {};
 	int r = client_connect(s, name, &c, err);
 
-	if (r < 0)
-		return r;
-	r = client_call(&c, MONITOR_SERVICE, method, NULL, REPLY_TIMEOUT_NS, NULL, &e);
-	/* After Kill the monitor may go before its answer has come through. */
-	if (r < 0 && !(streq(method, "Kill") && (r == -ECONNRESET || r == -EPIPE)))
-		return error_move(err, &e);
-	return output_line(err, "%s", name->s);
+	if (r >= 0)
+		r = client_call(&c, MONITOR_SERVICE, method, NULL, REPLY_TIMEOUT_NS, NULL, err);
+	return r < 0 ? r : output_line(err, "%s", name->s);
 }
 
 static int kill_one(const struct store *s, const struct name *name, const void *options, struct error *err)
 {
+	_cleanup_error_ struct error e = {};
+	int r = end_machine(s, name, "Kill", NULL, REPLY_TIMEOUT_NS, &e);
+
 	(void)options;
-	return simple_call(s, name, "Kill", err);
+	/* Without a monitor there is nobody to ask; the power can be cut all the same. */
+	if (r < 0 && (r == -ESRCH || machine_end(s, name, NULL) < 0))
+		return error_move(err, &e);
+	return output_line(err, "%s", name->s);
 }
 
 static int pause_one(const struct store *s, const struct name *name, const void *options, struct error *err)
@@ -349,6 +387,8 @@ const struct command resume_command = {
 
 enum wait_for { WAIT_RUNNING, WAIT_SSH, WAIT_AGENT, WAIT_EXIT };
 
+#define NOT_GIVEN UINT64_MAX
+
 struct wait_options {
 	int what;
 	uint64_t timeout_ns;
@@ -358,7 +398,7 @@ static const struct option wait_table[] = {
 	CHOICE(0, "for", "WHAT", wait_options, what, "What to wait for (exit unless given)",
 	       .words = "running|ssh|agent|exit"),
 	DURATION('t', "timeout", "TIME", wait_options, timeout_ns,
-		 "Give up after that long (120s unless given; no limit for exit)"),
+		 "Give up after that long (120s unless given, no limit for exit; 0 = no limit)"),
 };
 
 static int print_exit(const struct store *s, const struct name *name, struct error *err)
@@ -374,21 +414,16 @@ static int print_exit(const struct store *s, const struct name *name, struct err
 
 static int run_wait(const struct invocation *inv, struct error *err)
 {
-	static const int events[] = {
-		[WAIT_RUNNING] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING,
-		[WAIT_SSH] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT,
-		[WAIT_AGENT] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT,
-		[WAIT_EXIT] = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT,
-	};
 	const struct wait_options *o = inv->options;
 	Skerry__Monitor__V1__WaitRequest m = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
 	_cleanup_store_ struct store s = {};
 	_cleanup_client_ struct client c = {};
 	_cleanup_error_ struct error e = {};
+	_cleanup_buf_ struct buf out = {};
 	struct name name;
 	/* A machine may run for years; that it starts takes no longer than this. */
-	uint64_t timeout_ns = o->timeout_ns || o->what == WAIT_EXIT ? o->timeout_ns : AGENT_TIMEOUT_NS;
-	uint64_t deadline = timeout_ns ? clock_monotonic_ns() + timeout_ns : UINT64_MAX;
+	uint64_t usual_ns = o->what == WAIT_EXIT ? 0 : AGENT_TIMEOUT_NS;
+	uint64_t timeout_ns = o->timeout_ns == NOT_GIVEN ? usual_ns : o->timeout_ns;
 	int r = store_open(&s, err);
 
 	if (r >= 0)
@@ -401,15 +436,18 @@ static int run_wait(const struct invocation *inv, struct error *err)
 		return error_move(err, &e);
 	if (o->what == WAIT_AGENT || o->what == WAIT_SSH) {
 		if (o->what == WAIT_SSH)
-			return target_wait_ssh(&s, &name, &c, deadline, err);
+			return target_wait_ssh(&s, &name, &c, target_deadline(timeout_ns), err);
 		r = target_need_agent(&s, &name, err);
 		return r < 0 ? r : client_wait_agent(&c, timeout_ns, err);
 	}
-	m.event = (Skerry__Monitor__V1__WaitRequest__Event)events[o->what];
-	r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, NULL, &e);
+	m.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING;
+	if (o->what == WAIT_EXIT)
+		r = client_wait_end(&s, &name, &c, timeout_ns, &out, &e);
+	else
+		r = client_call(&c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, NULL, &e);
 	if (r == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT, "machine '%s' has not got there in time", name.s);
-	if (r < 0 && !(o->what == WAIT_EXIT && (r == -ECONNRESET || r == -EPIPE)))
+	if (r < 0)
 		return error_move(err, &e);
 	return o->what == WAIT_EXIT ? print_exit(&s, &name, err) : 0;
 }
@@ -427,7 +465,7 @@ const struct command wait_command = {
 	.options = wait_table,
 	.n_options = ARRAY_SIZE(wait_table),
 	.options_size = sizeof(struct wait_options),
-	.defaults = &(const struct wait_options){ .what = WAIT_EXIT },
+	.defaults = &(const struct wait_options){ .what = WAIT_EXIT, .timeout_ns = NOT_GIVEN },
 	.run = run_wait,
 };
 

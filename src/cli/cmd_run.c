@@ -34,7 +34,8 @@ static const struct option run_table[] = {
 	TEXT(0, "entrypoint", "PROGRAM", run_options, entrypoint, "Instead of the image's entrypoint; \"\" for none"),
 	CHOICE(0, "pull", "WHEN", run_options, pull, "When to fetch the image from its registry",
 	       .words = "missing|always|never"),
-	DURATION(0, "timeout", "TIME", run_options, timeout_ns, "How long the guest may take until it answers (120s)"),
+	DURATION(0, "timeout", "TIME", run_options, timeout_ns,
+		 "How long the guest may take until it answers (120s; 0 = no limit)"),
 	CREATE_OPTIONS(run_options),
 };
 
@@ -155,27 +156,50 @@ static int make_machine(const struct store *s, const struct invocation *inv, str
 	return machine_create(s, spec, !o->remove, err);
 }
 
-/* Waits for the end of everything. *ret_status: the main process's, or -1 when there is none to be known. */
-static int wait_end(struct client *c, uint64_t timeout_ns, int *ret_status, char **ret_reason, struct error *err)
+/* How everything ended. */
+struct ending {
+	int status; /* the main process's, -1 when there is none to be known */
+	char *reason;
+	bool failed; /* nobody meant it */
+};
+
+static void ending_done(struct ending *e)
 {
-	Skerry__Monitor__V1__WaitRequest m = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
+	free(e->reason);
+}
+
+/* What the record says; a machine that is gone with its end leaves nothing to be known. */
+static void read_end(const struct store *s, const struct name *name, struct ending *ret)
+{
+	_cleanup_info_ struct machine_info info = {};
+
+	if (machine_info_load(s, name, &info, NULL) < 0 || !info.has_exit)
+		return;
+	ret->status = info.exit.has_status ? (int)info.exit.status : -1;
+	ret->reason = TAKE_PTR(info.exit.reason);
+	ret->failed = info.exit.failed;
+}
+
+static int wait_end(const struct store *s, const struct name *name, struct client *c, uint64_t timeout_ns,
+		    struct ending *ret, struct error *err)
+{
 	Skerry__Monitor__V1__WaitResponse *answer;
-	_cleanup_error_ struct error e = {};
 	_cleanup_buf_ struct buf out = {};
 	int r;
 
-	*ret_status = -1;
-	m.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT;
-	r = client_call(c, MONITOR_SERVICE, "Wait", &m.base, timeout_ns, &out, &e);
-	/* A monitor that is gone has released everything before. */
-	if (r == -ECONNRESET || r == -EPIPE)
-		return 0;
+	*ret = (struct ending){ .status = -1 };
+	r = client_wait_end(s, name, c, timeout_ns, &out, err);
 	if (r < 0)
-		return error_move(err, &e);
+		return r;
+	if (!out.len) {
+		read_end(s, name, ret);
+		return 0;
+	}
 	answer = skerry__monitor__v1__wait_response__unpack(NULL, out.len, (const uint8_t *)out.p);
 	if (answer) {
-		*ret_status = answer->exit_status;
-		*ret_reason = *answer->reason ? xstrdup(answer->reason) : NULL;
+		ret->status = answer->exit_status;
+		ret->reason = *answer->reason ? xstrdup(answer->reason) : NULL;
+		ret->failed = answer->failed;
 	}
 	skerry__monitor__v1__wait_response__free_unpacked(answer, NULL);
 	return 0;
@@ -186,37 +210,28 @@ static void cut_power(struct client *c)
 	(void)client_call(c, MONITOR_SERVICE, "Kill", NULL, END_TIMEOUT_NS, NULL, NULL);
 }
 
-static int stay_with_main(struct client *c, const struct run_options *o, struct error *err)
-{
-	_cleanup_error_ struct error e = {};
-	_cleanup_free_ char *reason = NULL;
-	int status = STATUS_OWN_FAILURE, exit_status;
-	int r = attach_run(c, "main", o->terminal, o->interactive, &status, &e);
-
-	if (r == -EINTR) {
-		cut_power(c);
-		return STATUS_INTERRUPTED;
-	}
-	if (r < 0 && r != -ECONNRESET && r != -ENOENT) {
-		cut_power(c);
-		return error_move(err, &e);
-	}
-	if (wait_end(c, END_TIMEOUT_NS, &exit_status, &reason, err) < 0)
-		return -ETIMEDOUT;
-	if (r >= 0)
-		return status;
-	/* It could not be started, or the machine ended below it. */
-	if (reason)
-		output_notice("%s", reason);
-	else if (exit_status < 0)
-		return error_move(err, &e);
-	return exit_status >= 0 ? exit_status : STATUS_OWN_FAILURE;
-}
+static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };
 
 struct interrupts {
 	struct client *client;
 	unsigned n;
+	struct loop_source *sources[ARRAY_SIZE(interrupts)];
 };
+
+static void interrupts_done(struct interrupts *in)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(in->sources); i++)
+		in->sources[i] = loop_source_free(in->sources[i]);
+}
+
+static int watch_interrupts(struct interrupts *in, loop_signal_fn fn, struct error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(in->sources); i++)
+		r = loop_add_signal(in->client->loop, &in->sources[i], interrupts[i], fn, in);
+	return r < 0 ? error_set_errno(err, r, "cannot wait for signals") : 0;
+}
 
 static void forget_answer(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
@@ -225,8 +240,6 @@ static void forget_answer(const struct error *err, const uint8_t *payload, size_
 	(void)len;
 	(void)data;
 }
-
-static const int interrupts[] = { SIGINT, SIGTERM, SIGHUP };
 
 /* From here on they wait until somebody looks: what is being started is not to be left behind by a command that is gone. */
 static void hold_interrupts(void)
@@ -237,6 +250,19 @@ static void hold_interrupts(void)
 	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
 		sigaddset(&set, interrupts[i]);
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Whether one came while they were held. */
+static bool interrupted(void)
+{
+	sigset_t set;
+
+	if (sigpending(&set) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
+		if (sigismember(&set, interrupts[i]) == 1)
+			return true;
+	return false;
 }
 
 /* Nobody is in there to pass it on to: the first asks the machine to power off, the second does not ask. */
@@ -276,41 +302,125 @@ static int on_early_interrupt(struct loop_source *source, const struct signalfd_
 /* Until the guest answers. An interrupt cuts the machine's power. */
 static int wait_ready(struct client *c, uint64_t timeout_ns, struct error *err)
 {
-	struct loop_source *sources[ARRAY_SIZE(interrupts)] = {};
-	struct interrupts in = { .client = c };
+	_cleanup_(interrupts_done) struct interrupts in = { .client = c };
 	_cleanup_error_ struct error e = {};
-	int r = 0;
+	int r = watch_interrupts(&in, on_early_interrupt, &e);
 
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(sources); i++)
-		r = loop_add_signal(c->loop, &sources[i], interrupts[i], on_early_interrupt, &in);
-	r = r < 0 ? error_set_errno(&e, r, "cannot wait for signals") : client_wait_agent(c, timeout_ns, &e);
-	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
-		loop_source_free(sources[i]);
+	if (r >= 0)
+		r = client_wait_agent(c, timeout_ns, &e);
+	interrupts_done(&in);
 	if (r >= 0 && !in.n)
 		return 0;
 	cut_power(c);
 	return in.n ? STATUS_INTERRUPTED : error_move(err, &e);
 }
 
-/* A machine without a main process lives until it powers off. */
-static int stay_with_machine(struct client *c, bool agent, struct error *err)
+/* Its end is the beginning of the next run: nobody can wait for one. */
+static bool comes_back(const struct machine_spec *spec, int attached, int status)
 {
-	struct loop_source *sources[ARRAY_SIZE(interrupts)] = {};
-	struct interrupts in = { .client = c };
-	_cleanup_free_ char *reason = NULL;
-	int r = 0, status;
+	return spec->restart == RESTART_ALWAYS ||
+	       (spec->restart == RESTART_ON_FAILURE && (attached < 0 || status != 0));
+}
+
+/* Only its monitor is gone. */
+static bool runs_on(const struct store *s, const struct name *name)
+{
+	_cleanup_info_ struct machine_info info = {};
+
+	return machine_info_load(s, name, &info, NULL) >= 0 &&
+	       (info.status == MACHINE_RUNNING || info.status == MACHINE_PAUSED || info.status == MACHINE_STOPPING);
+}
+
+/* Nobody stays with it any more. What goes with its end has nothing to lose; what stays powers off, as by `skerry stop`, which its monitor goes
+ * on with when this process is killed. The next interrupt does not ask. */
+static void end_run(const struct store *s, const struct name *name, struct client *c, bool stays)
+{
+	_cleanup_(interrupts_done) struct interrupts in = { .client = c };
+	_cleanup_(ending_done) struct ending end = {};
+
+	if (!stays) {
+		cut_power(c);
+		return;
+	}
+	(void)watch_interrupts(&in, on_interrupt, NULL);
+	(void)on_interrupt(NULL, NULL, &in);
+	if (in.n)
+		(void)wait_end(s, name, c, END_TIMEOUT_NS, &end, NULL);
+}
+
+static int stay_with_main(const struct store *s, const struct name *name, struct client *c,
+			  const struct machine_spec *spec, struct error *err)
+{
+	_cleanup_(interrupts_done) struct interrupts in = { .client = c };
+	_cleanup_(ending_done) struct ending end = {};
+	_cleanup_error_ struct error e = {};
+	uint64_t timeout_ns = END_TIMEOUT_NS;
+	int status = STATUS_OWN_FAILURE;
+	int r = attach_run(c, "main", spec->terminal, spec->interactive, &status, &e);
+
+	/* Without a terminal these were three Ctrl-C. */
+	if (r == -EINTR) {
+		end_run(s, name, c, spec->terminal && !spec->remove);
+		return STATUS_INTERRUPTED;
+	}
+	if (r < 0 && r != -ECONNRESET && r != -ENOENT) {
+		end_run(s, name, c, !spec->remove);
+		return error_move(err, &e);
+	}
+	if (comes_back(spec, r, status)) {
+		output_notice("machine '%s' begins again, as its restart policy says; `skerry stop %s` ends it",
+			      c->name, c->name);
+		return r < 0 ? error_move(err, &e) : status;
+	}
+	if (r < 0 && !c->rpc && runs_on(s, name)) {
+		output_notice("machine '%s' has lost its monitor and gets another one; what the command prints from "
+			      "now on is in `skerry logs %s`",
+			      name->s, name->s);
+		timeout_ns = 0;
+	}
+	/* The command is done, or out of reach: there is nobody to pass an interrupt on to. */
+	if (watch_interrupts(&in, on_interrupt, err) < 0 || wait_end(s, name, c, timeout_ns, &end, err) < 0)
+		return -ETIMEDOUT;
+	if (in.n)
+		return STATUS_INTERRUPTED;
+	if (r >= 0)
+		return status;
+	/* It could not be started, or the machine ended below it. */
+	if (end.reason)
+		output_notice("%s", end.reason);
+	else if (end.status < 0)
+		return error_move(err, &e);
+	return end.status >= 0 ? end.status : STATUS_OWN_FAILURE;
+}
+
+/* A machine without a main process lives until it powers off. */
+static int stay_with_machine(const struct store *s, const struct name *name, struct client *c, bool agent,
+			     struct error *err)
+{
+	_cleanup_(interrupts_done) struct interrupts in = { .client = c };
+	_cleanup_(ending_done) struct ending end = {};
+	int r;
 
 	output_notice("machine '%s' runs; Ctrl-C powers it off, %s%s%s`skerry ssh %s` goes in", c->name,
 		      agent ? "`skerry exec " : "", agent ? c->name : "", agent ? " CMD` or " : "", c->name);
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(interrupts); i++)
-		r = loop_add_signal(c->loop, &sources[i], interrupts[i], on_interrupt, &in);
-	if (r < 0)
-		error_set_errno(err, r, "cannot wait for signals");
-	else
-		r = wait_end(c, 0, &status, &reason, err);
-	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
-		loop_source_free(sources[i]);
+	r = watch_interrupts(&in, on_interrupt, err);
+	if (r >= 0)
+		r = wait_end(s, name, c, 0, &end, err);
+	if (r >= 0 && end.failed)
+		r = error_set(err, EIO, "machine '%s': %s", c->name, end.reason ? end.reason : "it failed");
 	return r < 0 ? r : 0;
+}
+
+/* What was made for a command that is not wanted any more. A machine that somebody named stays, without its power. */
+static int call_off(const struct store *s, const struct name *name, const struct run_options *o)
+{
+	_cleanup_client_ struct client c = {};
+
+	if (o->remove || !o->name)
+		(void)machine_delete(s, name, true, 0, NULL);
+	else if (client_connect(s, name, &c, NULL) >= 0)
+		cut_power(&c);
+	return STATUS_INTERRUPTED;
 }
 
 static int run_run(const struct invocation *inv, struct error *err)
@@ -331,8 +441,7 @@ static int run_run(const struct invocation *inv, struct error *err)
 	if (r != 0)
 		return r;
 	start.hold_main = !o->detach && spec.command.n;
-	if (!o->detach)
-		hold_interrupts();
+	hold_interrupts();
 	r = machine_start(&s, &name, &start, &already, err);
 	if (r < 0) {
 		/* A machine that was only made for this command goes with it. */
@@ -341,14 +450,14 @@ static int run_run(const struct invocation *inv, struct error *err)
 		return r;
 	}
 	if (o->detach)
-		return output_line(err, "%s", name.s);
+		return interrupted() ? call_off(&s, &name, o) : output_line(err, "%s", name.s);
 	r = client_connect(&s, &name, &c, err);
 	if (r < 0)
 		return r;
 	if (!spec.command.n)
-		return stay_with_machine(&c, !target_lacks_agent(&s, &spec), err);
+		return stay_with_machine(&s, &name, &c, !target_lacks_agent(&s, &spec), err);
 	r = wait_ready(&c, o->timeout_ns, err);
-	return r ? r : stay_with_main(&c, o, err);
+	return r ? r : stay_with_main(&s, &name, &c, &spec, err);
 }
 
 const struct command run_command = {

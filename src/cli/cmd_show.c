@@ -18,12 +18,14 @@ struct list_options {
 	int format;
 	bool quiet;
 	struct strv labels;
+	bool all; /* a habit: so it is without */
 };
 
 static const struct option list_table[] = {
 	FORMAT_OPTION(list_options),
 	QUIET_OPTION(list_options),
 	LIST('l', "label", "KEY[=VALUE]", list_options, labels, "Only machines with that label"),
+	FLAG('a', "all", list_options, all, "Also those that do not run, as ever"),
 };
 
 static const struct table_column list_columns[] = {
@@ -158,6 +160,8 @@ static struct json *status_json(const struct machine_info *i)
 
 	json_set_string(j, "name", i->spec.name);
 	json_set_string(j, "status", machine_status_name(i->status));
+	if (i->status == MACHINE_PAUSED)
+		json_set_string(j, "paused_why", i->state.paused_why);
 	json_set_string(j, "image", i->spec.image);
 	if (is_up(i)) {
 		set_time(j, "started", i->state.started_ns);
@@ -168,6 +172,8 @@ static struct json *status_json(const struct machine_info *i)
 		json_set_string(j, "engine", i->state.engine);
 		json_set_string(j, "accel", i->state.accel);
 		json_set_string(j, "accel_why", i->state.accel_why);
+		/* QEMU's authors promise nothing for emulation. */
+		json_set_bool(j, "isolation_promised", i->state.accel && streq(i->state.accel, "kvm"));
 		json_set_string(j, "shape", i->state.shape);
 		json_set_string(j, "kernel", i->state.kernel);
 		json_set_string(j, "net", i->state.net);
@@ -200,6 +206,8 @@ static void status_text(const struct machine_info *i, struct buf *b)
 
 	line(b, "name", i->spec.name);
 	line(b, "status", machine_status_name(i->status));
+	if (i->status == MACHINE_PAUSED)
+		line(b, "because", i->state.paused_why);
 	line(b, "image", i->spec.image);
 	if (is_up(i)) {
 		if (i->state.started_ns && now > i->state.started_ns)

@@ -22,7 +22,7 @@ struct ssh_options {
 static const struct option ssh_table[] = {
 	TEXT('u', "user", "USER", ssh_options, user, "Who logs in (the machine's user unless given)"),
 	DURATION(0, "timeout", "TIME", ssh_options, timeout_ns,
-		 "How long the ssh server may take until it answers (120s)"),
+		 "How long the ssh server may take until it answers (120s; 0 = no limit)"),
 };
 
 /* A word for the shell that ssh runs ProxyCommand with; ssh itself looks for %. */
@@ -115,7 +115,7 @@ static int run_ssh(const struct invocation *inv, struct error *err)
 	_cleanup_info_ struct machine_info info = {};
 	_cleanup_free_ char *program = program_find("ssh"), *config = NULL, *user = NULL;
 	_cleanup_strv_ struct strv argv = {};
-	uint64_t deadline = clock_monotonic_ns() + o->timeout_ns;
+	uint64_t deadline = target_deadline(o->timeout_ns);
 	struct name name;
 	struct ssh_address address;
 	bool direct = false;
@@ -141,13 +141,18 @@ static int run_ssh(const struct invocation *inv, struct error *err)
 		return r;
 	if (!info.state.agent_ready && target_lacks_agent(&s, &info.spec))
 		direct = target_ssh_address(&info, &address);
-	user = o->user ? xstrdup(o->user) : target_user(&s, &info.spec);
+	user = target_user(&s, &info.spec);
 	r = write_config(&s, &name, user ? user : "root", direct ? &address : NULL, &config, err);
 	if (r < 0)
 		return r;
 	strv_add(&argv, program);
 	strv_add(&argv, "-F");
 	strv_add(&argv, config);
+	/* All calls share the file, and other programs read it: who is wanted this time is told beside it. */
+	if (o->user) {
+		strv_add(&argv, "-l");
+		strv_add(&argv, o->user);
+	}
 	strv_add(&argv, name.s);
 	for (size_t i = 1; i < inv->n_operands; i++)
 		strv_add(&argv, inv->operands[i]);

@@ -1,5 +1,4 @@
 /* system df, system prune: what all of it takes, and giving back what nobody needs. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -10,6 +9,7 @@
 #include "base/file.h"
 #include "base/parse.h"
 #include "cli/commands.h"
+#include "cli/downloads.h"
 #include "cli/output.h"
 #include "cli/usage.h"
 #include "image/image.h"
@@ -78,23 +78,6 @@ static void add_line(struct df *d, const char *type, const char *name, uint64_t 
 	table_text(d->lines, used_by);
 }
 
-static int list(int dirfd, const char *path, struct strv *ret)
-{
-	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
-
-	if (!dir) {
-		(void)safe_close(fd);
-		return -ENOENT;
-	}
-	while ((e = readdir(dir)))
-		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
-			strv_add(ret, e->d_name);
-	(void)closedir(dir);
-	return 0;
-}
-
 /* Its names, or the beginning of its digest. Owned by the caller. */
 static char *image_label(const struct image_index *index, const char *digest)
 {
@@ -118,7 +101,7 @@ static int df_images(struct df *d, struct error *err)
 
 	if (r < 0)
 		return r;
-	(void)list(d->store.images_fd, "disks", &disks);
+	(void)dir_list_at(d->store.images_fd, "disks", &disks);
 	for (int used = 1; used >= 0; used--)
 		for (size_t i = 0; i < disks.n; i++) {
 			_cleanup_free_ char *digest = image_directory_digest(disks.items[i]), *by = NULL, *label = NULL;
@@ -149,12 +132,12 @@ static int df_blobs(struct df *d, struct error *err)
 {
 	_cleanup_strv_ struct strv needed = {}, blobs = {}, partial = {};
 	uint64_t count = 0, active = 0, size = 0, gain = 0;
-	int r = image_needed_blobs(&d->store, &needed, err);
+	int r = image_needed_blobs(&d->store, machine_uses_image, &d->store, &needed, err);
 
 	if (r < 0)
 		return r;
-	(void)list(d->store.images_fd, "blobs/sha256", &blobs);
-	(void)list(d->store.images_fd, "partial", &partial);
+	(void)dir_list_at(d->store.images_fd, "blobs/sha256", &blobs);
+	(void)dir_list_at(d->store.images_fd, "partial", &partial);
 	for (size_t i = 0; i < blobs.n; i++) {
 		_cleanup_free_ char *digest = xasprintf("sha256:%s", blobs.items[i]);
 		_cleanup_free_ char *path = xasprintf("blobs/sha256/%s", blobs.items[i]);
@@ -237,18 +220,72 @@ static int df_kernels(struct df *d, struct error *err)
 	return r;
 }
 
-static int df_directories(struct df *d)
+/* An hour is more than anybody needs between fetching something and using it. */
+#define CACHE_KEPT_NS (3600 * NS_PER_SEC)
+
+static bool is_old(const struct store *s, const char *path, uint64_t age_ns)
+{
+	struct stat st;
+
+	return fstatat(s->cache_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (uint64_t)st.st_mtim.tv_sec * NS_PER_SEC + age_ns < clock_realtime_ns();
+}
+
+/* Packages that were fetched, and with @all kernels that were built: both can be had again. Their bytes are added to *sum; they go when @gone. */
+static int prune_cache(const struct store *s, bool all, bool gone, uint64_t *sum, struct error *err)
+{
+	static const char *const directories[] = { "packages", "kernel-builds" };
+	_cleanup_(usage_done) struct usage usage = {};
+
+	for (size_t k = 0; k < (all ? 2 : 1); k++) {
+		_cleanup_free_ char *lock_path = xasprintf("%s/lock", directories[k]);
+		_cleanup_close_ int lock =
+			gone ? openat(s->cache_fd, lock_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -EBADF;
+		_cleanup_strv_ struct strv names = {};
+
+		/* Who builds holds it. */
+		if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
+			continue;
+		(void)dir_list_at(s->cache_fd, directories[k], &names);
+		for (size_t i = 0; i < names.n; i++) {
+			_cleanup_free_ char *path = xasprintf("%s/%s", directories[k], names.items[i]);
+			uint64_t bytes;
+			int r;
+
+			if (streq(names.items[i], "lock") || !is_old(s, path, all ? CACHE_KEPT_NS : 24 * CACHE_KEPT_NS))
+				continue;
+			bytes = usage_add(&usage, s->cache_fd, path);
+			r = gone ? fault_point("prune-cache") : 0;
+			if (r >= 0 && gone)
+				r = remove_tree_at(s->cache_fd, path);
+			if (r < 0)
+				return error_set_errno(err, r, "%s/%s: cannot remove it", s->cache_path, path);
+			*sum += bytes;
+		}
+	}
+	return 0;
+}
+
+static int df_directories(struct df *d, struct error *err)
 {
 	_cleanup_strv_ struct strv backups = {}, cache = {};
-	uint64_t bytes;
+	struct downloads downloads;
+	uint64_t bytes, gain = 0;
+	int r = downloads_look(&d->store, false, &downloads, err);
 
-	if (list(d->store.home_fd, "backups", &backups) >= 0) {
+	if (r >= 0)
+		add_sum(d, "downloads", downloads.n, downloads.n_used, downloads.bytes, downloads.gain_bytes);
+	else if (r != -ENOENT)
+		return r;
+
+	if (dir_list_at(d->store.home_fd, "backups", &backups) >= 0) {
 		bytes = usage_add(&d->usage, d->store.home_fd, "backups");
 		add_sum(d, "backups", backups.n, backups.n, bytes, 0);
 	}
-	(void)list(d->store.cache_fd, ".", &cache);
+	(void)dir_list_at(d->store.cache_fd, ".", &cache);
 	bytes = usage_add(&d->usage, d->store.cache_fd, ".");
-	add_sum(d, "cache", cache.n, 0, bytes, bytes);
+	(void)prune_cache(&d->store, true, false, &gain, NULL);
+	add_sum(d, "cache", cache.n, 0, bytes, gain);
 	return 0;
 }
 
@@ -270,7 +307,7 @@ static int run_system_df(const struct invocation *inv, struct error *err)
 	if (r >= 0)
 		r = df_kernels(&d, err);
 	if (r >= 0)
-		r = df_directories(&d);
+		r = df_directories(&d, err);
 	if (r < 0)
 		return r;
 	return o->verbose ? output_table(d.lines, df_verbose_columns, ARRAY_SIZE(df_verbose_columns), o->format,
@@ -284,7 +321,8 @@ static const struct command system_df_command = {
 	.summary = "Show what images, machines and the rest take on disk",
 	.description =
 		"Sizes are what is really allocated: holes take nothing, and a disk that images share counts once. "
-		"RECLAIMABLE is what `skerry system prune --all` would give back.",
+		"RECLAIMABLE is what `skerry system prune --all` would give back; what was fetched within the last "
+		"hour it keeps.",
 	.examples = { { "skerry system df", "Sums" }, { "skerry system df --verbose", "Which of them is large" } },
 	.options = df_table,
 	.n_options = ARRAY_SIZE(df_table),
@@ -302,7 +340,8 @@ struct system_prune_options {
 static const struct option system_prune_table[] = {
 	FLAG('a', "all", system_prune_options, all,
 	     "Also images that have a name and no machine, and all that is cached"),
-	LIST(0, "filter", "until=TIME", system_prune_options, filters, "Only images that are older than this (24h)"),
+	LIST(0, "filter", "until=TIME", system_prune_options, filters,
+	     "Only images that are older than this, as in 24h (all unless given)"),
 	FLAG('y', "yes", system_prune_options, yes, "Do not ask"),
 };
 
@@ -336,49 +375,13 @@ static int prune_machines(struct store *s, uint64_t *freed, struct error *err)
 	return r;
 }
 
-/* An hour is more than anybody needs between fetching something and using it. */
-#define CACHE_KEPT_NS (3600 * NS_PER_SEC)
-
-static bool is_old(const struct store *s, const char *path, uint64_t age_ns)
+static int prune_downloads(struct store *s, uint64_t *freed, struct error *err)
 {
-	struct stat st;
+	struct downloads d;
+	int r = downloads_look(s, true, &d, err);
 
-	return fstatat(s->cache_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       (uint64_t)st.st_mtim.tv_sec * NS_PER_SEC + age_ns < clock_realtime_ns();
-}
-
-/* Packages that were fetched, and with @all kernels that were built: both can be had again. */
-static int prune_cache(struct store *s, bool all, uint64_t *freed, struct error *err)
-{
-	static const char *const directories[] = { "packages", "kernel-builds" };
-	_cleanup_(usage_done) struct usage usage = {};
-
-	for (size_t k = 0; k < (all ? 2 : 1); k++) {
-		_cleanup_free_ char *lock_path = xasprintf("%s/lock", directories[k]);
-		_cleanup_close_ int lock = openat(s->cache_fd, lock_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-		_cleanup_strv_ struct strv names = {};
-
-		/* Who builds holds it. */
-		if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
-			continue;
-		(void)list(s->cache_fd, directories[k], &names);
-		for (size_t i = 0; i < names.n; i++) {
-			_cleanup_free_ char *path = xasprintf("%s/%s", directories[k], names.items[i]);
-			uint64_t bytes;
-			int r;
-
-			if (streq(names.items[i], "lock") || !is_old(s, path, all ? CACHE_KEPT_NS : 24 * CACHE_KEPT_NS))
-				continue;
-			bytes = usage_add(&usage, s->cache_fd, path);
-			r = fault_point("prune-cache");
-			if (r >= 0)
-				r = remove_tree_at(s->cache_fd, path);
-			if (r < 0)
-				return error_set_errno(err, r, "%s/%s: cannot remove it", s->cache_path, path);
-			*freed += bytes;
-		}
-	}
-	return 0;
+	*freed += r < 0 ? 0 : d.gain_bytes;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int run_system_prune(const struct invocation *inv, struct error *err)
@@ -387,8 +390,10 @@ static int run_system_prune(const struct invocation *inv, struct error *err)
 	_cleanup_store_ struct store s = {};
 	uint64_t freed = 0;
 	char text[16];
-	int r = store_open(&s, err);
+	int r = prune_check_filters(&o->filters, err);
 
+	if (r >= 0)
+		r = store_open(&s, err);
 	if (r < 0)
 		return r;
 	if (!o->yes &&
@@ -402,7 +407,9 @@ static int run_system_prune(const struct invocation *inv, struct error *err)
 	if (r >= 0)
 		r = prune_images(&s, o->all, &o->filters, &freed, err);
 	if (r >= 0)
-		r = prune_cache(&s, o->all, &freed, err);
+		r = prune_cache(&s, o->all, true, &freed, err);
+	if (r >= 0 && o->all)
+		r = prune_downloads(&s, &freed, err);
 	if (r >= 0)
 		output_notice("%s freed", format_bytes(freed, text, sizeof(text)));
 	return r;
@@ -416,7 +423,9 @@ static const struct command system_prune_command = {
 		       "removes, and fetched "
 		       "packages. No other machine, no home disk and no backup is touched. With --all, images that "
 		       "have a name but no "
-		       "machine go as well, and so do the results of kernel builds, which kernels in use do not need.",
+		       "machine go as well, and so do the results of kernel builds, which kernels in use do not need, "
+		       "parts of downloads, "
+		       "and disks and installers that were fetched from an address and that no image is made from.",
 	.examples = { { "skerry system prune", "Ask, then tidy up" },
 		      { "skerry system prune --all --yes", "As much as can be had again" } },
 	.options = system_prune_table,
@@ -425,12 +434,13 @@ static const struct command system_prune_command = {
 	.run = run_system_prune,
 };
 
-static const struct command *const system_commands[] = { &system_df_command, &system_prune_command, NULL };
+static const struct command *const system_commands[] = { &system_df_command, &system_prune_command,
+							 &system_recover_command, NULL };
 
 const struct command system_command = {
 	.name = "system",
-	.operands = "df, prune",
-	.summary = "All of it: df, prune",
+	.operands = "df, prune, recover",
+	.summary = "All of it: df, prune, recover",
 	.examples = { { "skerry system df", "What images, machines and the rest take" } },
 	.subcommands = system_commands,
 };

@@ -87,6 +87,24 @@ static const char *option_nearest(const struct command *c, const char *name)
 	return best;
 }
 
+const char *command_of_docker(const char *name)
+{
+	static const struct {
+		const char *theirs, *ours;
+	} words[] = {
+		{ "attach", "console" },    { "build", "image build" },   { "history", "image history" },
+		{ "images", "image list" }, { "import", "image import" }, { "info", "doctor" },
+		{ "load", "image import" }, { "prune", "system prune" },  { "pull", "image pull" },
+		{ "push", "image push" },   { "rmi", "image delete" },    { "save", "image save" },
+		{ "tag", "image tag" },     { "top", "stats" },           { "unpause", "resume" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (streq(words[i].theirs, name))
+			return words[i].ours;
+	return NULL;
+}
+
 const struct option *option_find(const struct command *c, const char *name)
 {
 	for (size_t i = 0; i < c->n_options; i++)
@@ -256,9 +274,11 @@ static int parse_arguments(struct invocation *inv, int argc, char **argv, struct
 static int unknown_command(const struct command *const *table, const char *name, const struct command *group,
 			   struct error *err)
 {
-	const char *near = command_nearest(table, name);
+	const char *near = group ? NULL : command_of_docker(name);
 	const char *prefix = group ? group->name : "", *space = group ? " " : "";
 
+	if (!near)
+		near = command_nearest(table, name);
 	if (name[0] == '-')
 		error_set_kind(err, ERROR_USAGE, EINVAL, "unknown option '%s' where a command belongs", name);
 	else

@@ -94,6 +94,9 @@ struct invocation {
 const struct command *command_find(const struct command *const *table, const char *name);
 /* The name in the table that is nearest to @name, or NULL when none is near. */
 const char *command_nearest(const struct command *const *table, const char *name);
+/* What does here what Docker's command @name does there, by another name ("image pull"); NULL when nothing does. What is only spelled alike may do
+ * something else altogether: `pull` is near `kill`. */
+const char *command_of_docker(const char *name);
 const struct option *option_find(const struct command *c, const char *name);
 
 /* Reads argv after the program's name: command, subcommand, options in any place, "--flag value" and "--flag=value", letters in a cluster

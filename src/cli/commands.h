@@ -31,11 +31,14 @@ extern const struct command disk_command;
 /* Subcommands of image: cmd_image_look.c, cmd_image_tidy.c */
 extern const struct command image_inspect_command, image_history_command;
 struct store;
+struct strv;
+/* Are they understood? For whoever removes other things first. Errors: kind USAGE. */
+int prune_check_filters(const struct strv *filters, struct error *err);
 /* Prunes images and says what went. @filters: "until=TIME". *freed_bytes grows. */
 int prune_images(struct store *s, bool all, const struct strv *filters, uint64_t *freed_bytes, struct error *err);
 extern const struct command image_tag_command, image_export_command, image_delete_command, image_prune_command;
-/* cmd_system.c */
-extern const struct command system_command;
+/* cmd_system.c, cmd_recover.c */
+extern const struct command system_command, system_recover_command;
 /* cmd_commit.c */
 extern const struct command commit_command;
 /* cmd_registry.c */

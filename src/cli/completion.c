@@ -65,6 +65,13 @@ static void case_command(const struct command *group, const struct command *c, s
 	key_pattern(group, c, out);
 	buf_adds(out, ")\n\t\toptions='");
 	option_words(c, out);
+	buf_adds(out, "'\n\t\tvalued=' ");
+	for (size_t i = 0; i < c->n_options; i++) {
+		if (c->options[i].value)
+			buf_addf(out, "--%s ", c->options[i].name);
+		if (c->options[i].value && c->options[i].letter)
+			buf_addf(out, "-%c ", c->options[i].letter);
+	}
 	buf_addf(out, "'\n\t\tkinds='%s'\n\t\tuntil=%zu\n", c->complete ? c->complete : "", c->options_end_after);
 	buf_adds(out, "\t\tcase \"$prev\" in\n");
 	for (size_t i = 0; i < c->n_options; i++) {
@@ -113,17 +120,15 @@ static void shared_function(const struct command *const *table, struct buf *out)
 {
 	buf_adds(out, "__skerry_look() {\n"
 		      "\tkey='' kind='' words='' operands=0\n"
-		      "\tlocal group='' options='' kinds='' until=0 w skip=0 i=0\n"
+		      "\tlocal group='' options='' valued='' kinds='' until=0 w skip=0 only=0 i=0 begin=0\n"
 		      "\tfor w in \"${line[@]}\"; do\n"
-		      "\t\tif [ -z \"$key\" ]; then\n"
-		      "\t\t\tcase \"$w\" in\n\t\t\t-*) continue ;;\n\t\t\t");
+		      "\t\tbegin=$((begin + 1))\n"
+		      "\t\tcase \"$w\" in\n\t\t-*) ;;\n\t\t");
 	groups_pattern(table, out);
 	buf_adds(out, ") if [ -z \"$group\" ]; then group=$w; else key=\"$group $w\"; fi ;;\n"
-		      "\t\t\t*) key=\"${group:+$group }$w\" ;;\n"
-		      "\t\t\tesac\n"
-		      "\t\telse\n"
-		      "\t\t\tcase \"$w\" in -*) ;; *) operands=$((operands + 1)) ;; esac\n"
-		      "\t\tfi\n"
+		      "\t\t*) key=\"${group:+$group }$w\" ;;\n"
+		      "\t\tesac\n"
+		      "\t\t[ -z \"$key\" ] || break\n"
 		      "\tdone\n"
 		      "\tif [ -z \"$key\" ]; then\n"
 		      "\t\tkind=words\n"
@@ -133,8 +138,22 @@ static void shared_function(const struct command *const *table, struct buf *out)
 	word_list(table, out);
 	buf_adds(out, "' ;;\n\t\tesac\n\t\treturn\n\tfi\n\tcase \"$key\" in\n");
 	all_cases(table, out);
+	/* bash has '=' and ':' as words of their own: what follows belongs to what was before. */
 	buf_adds(out, "\tesac\n"
 		      "\t[ -n \"$kind\" ] && return\n"
+		      "\tfor w in \"${line[@]}\"; do\n"
+		      "\t\ti=$((i + 1))\n"
+		      "\t\t[ \"$i\" -gt \"$begin\" ] || continue\n"
+		      "\t\tcase \"$w\" in '='|':') skip=1; continue ;; esac\n"
+		      "\t\tif [ \"$skip\" -gt 0 ]; then skip=0; continue; fi\n"
+		      "\t\tif [ \"$until\" -gt 0 ] && [ \"$operands\" -ge \"$until\" ]; then only=1; fi\n"
+		      "\t\tcase \"$only$w\" in\n"
+		      "\t\t0--) only=1 ;;\n"
+		      "\t\t0-*) case \"$valued\" in *\" $w \"*) skip=1 ;; esac ;;\n"
+		      "\t\t*) operands=$((operands + 1)) ;;\n"
+		      "\t\tesac\n"
+		      "\tdone\n"
+		      "\ti=0\n"
 		      "\tif [ \"$until\" -gt 0 ] && [ \"$operands\" -ge \"$until\" ]; then kind=file; return; fi\n"
 		      "\tcase \"$cur\" in -*) kind=words words=$options; return ;; esac\n"
 		      "\tkind=none\n"
@@ -153,28 +172,30 @@ static void script_bash(const struct command *const *table, struct buf *out)
 {
 	buf_adds(out, "# bash completion for skerry: made by `skerry completion bash`\n");
 	shared_function(table, out);
-	buf_adds(out, "_skerry() {\n"
-		      "\tlocal cur prev key kind words operands\n"
-		      "\tlocal -a line\n"
-		      "\tcur=${COMP_WORDS[COMP_CWORD]}\n"
-		      "\tprev=${COMP_WORDS[COMP_CWORD - 1]}\n"
-		      "\tif [ \"$cur\" = = ]; then cur=''; elif [ \"$prev\" = = ] && [ \"$COMP_CWORD\" -gt 1 ]; then "
-		      "prev=${COMP_WORDS[COMP_CWORD - 2]}; fi\n"
-		      "\tline=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
-		      "\t__skerry_look\n"
-		      "\tcase \"$kind\" in\n"
-		      "\tnone) ;;\n"
-		      "\twords) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
-		      "\tfile) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n"
-		      "\tdirectory) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\") ;;\n"
-		      "\tpath) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"; compgen -S : -W \"$(skerry __complete "
-		      "machine 2>/dev/null)\" -- \"$cur\"); "
-		      "compopt -o nospace 2>/dev/null ;;\n"
-		      "\t*) mapfile -t COMPREPLY < <(compgen -W \"$(skerry __complete \"$kind\" 2>/dev/null)\" -- "
-		      "\"$cur\") ;;\n"
-		      "\tesac\n"
-		      "}\n"
-		      "complete -o bashdefault -o filenames -F _skerry skerry\n");
+	buf_adds(out,
+		 "_skerry() {\n"
+		 "\tlocal cur prev key kind words operands\n"
+		 "\tlocal -a line\n"
+		 "\tcur=${COMP_WORDS[COMP_CWORD]}\n"
+		 "\tprev=${COMP_WORDS[COMP_CWORD - 1]}\n"
+		 "\tif [ \"$cur\" = = ]; then cur=''; elif [ \"$prev\" = = ] && [ \"$COMP_CWORD\" -gt 1 ]; then "
+		 "prev=${COMP_WORDS[COMP_CWORD - 2]}; fi\n"
+		 "\tline=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
+		 "\t__skerry_look\n"
+		 "\tcase \"$kind\" in\n"
+		 "\tnone) ;;\n"
+		 "\twords) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
+		 "\tfile) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); compopt -o filenames 2>/dev/null ;;\n"
+		 "\tdirectory) mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); compopt -o filenames 2>/dev/null ;;\n"
+		 "\tpath) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"; compgen -S : -W \"$(skerry __complete "
+		 "machine 2>/dev/null)\" -- \"$cur\"); "
+		 "compopt -o nospace 2>/dev/null; "
+		 "case \"${COMPREPLY[*]}\" in *:*) ;; *) compopt -o filenames 2>/dev/null ;; esac ;;\n"
+		 "\t*) mapfile -t COMPREPLY < <(compgen -W \"$(skerry __complete \"$kind\" 2>/dev/null)\" -- "
+		 "\"$cur\") ;;\n"
+		 "\tesac\n"
+		 "}\n"
+		 "complete -o bashdefault -F _skerry skerry\n");
 }
 
 static void script_zsh(const struct command *const *table, struct buf *out)

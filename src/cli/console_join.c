@@ -1,6 +1,7 @@
 #include "cli/console_join.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "base/loop.h"
 #include "base/memory.h"
 #include "cli/output.h"
+#include "machine/machine.h"
 #include "machine/terminal.h"
 
 enum { CHUNK = 64 << 10, DETACH_KEY = 0x1d };
@@ -35,7 +37,7 @@ static int on_output(struct loop_source *source, int fd, uint32_t events, void *
 		loop_exit(c->loop, 0);
 		return 0;
 	}
-	return write_full(STDOUT_FILENO, b.p, (size_t)n);
+	return output_all(b.p, (size_t)n);
 }
 
 static int on_input(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -117,10 +119,15 @@ static int console_attach(const char *name, int sock, struct error *err)
 
 int console_join(const struct store *s, const struct name *name, struct error *err)
 {
-	_cleanup_close_ int dir = store_machine_run_dir(s, name, err), sock = -EBADF;
+	_cleanup_close_ int dir = -EBADF, sock = -EBADF;
+	_cleanup_free_ char *path = NULL;
+	int r = machine_path(s, name, "run", &path, err);
 
+	if (r < 0)
+		return r;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
-		return dir;
+		return error_set_errno(err, errno, "machine '%s': cannot open '%s'", name->s, path);
 	sock = unix_connect_at(dir, "console.sock");
 	if (sock < 0)
 		return error_set_errno(err, sock, "machine '%s': cannot reach its console", name->s);

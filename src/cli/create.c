@@ -11,6 +11,7 @@
 #include "disk/seed.h"
 #include "engine/engine.h"
 #include "image/image.h"
+#include "image/kernel.h"
 #include "json/yamltree.h"
 
 enum { KEY_FILE_LIMIT = 64 << 10, ENV_FILE_LIMIT = 1 << 20 };
@@ -259,6 +260,12 @@ int create_check_image(const struct store *s, const struct create_options *o, co
 	bool firmware = image.boot == IMAGE_BOOT_FIRMWARE;
 
 	image_meta_done(&image);
+	if (r >= 0 && !firmware && o->kernel) {
+		struct kernel_meta kernel = {};
+
+		r = kernel_find(s, o->kernel, &kernel, err);
+		kernel_meta_done(&kernel);
+	}
 	if (r < 0 || !firmware)
 		return r < 0 ? r : 0;
 	if (o->shape && spec->shape != SHAPE_FULL) {

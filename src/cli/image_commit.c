@@ -27,6 +27,7 @@
 #include "disk/disk_file.h"
 #include "image/blob.h"
 #include "image/config_change.h"
+#include "image/reference.h"
 #include "image/unpack.h"
 
 struct options {
@@ -133,7 +134,7 @@ static int prepare_layers(struct commit *c, struct error *err)
 		return error_set_kind(err, ERROR_USAGE, EOPNOTSUPP,
 				      "%s: its image is %s, which nothing is committed on", c->options->what,
 				      c->base.fstype);
-	r = image_with_layers(c->store, &c->base, c->options->compression, &base, err);
+	r = image_with_layers(c->store, &c->base, c->options->compression, verb_progress_fd(), &base, err);
 	if (r >= 0)
 		r = image_documents(c->store, base.digest, &c->manifest, NULL, &c->config, err);
 	/* All that a user may have got wrong, before the machine is made to stand still. */
@@ -224,6 +225,7 @@ static int read_delta(struct commit *c, struct error *err)
 		.overlay = c->options->blank != NULL,
 		.machine = true,
 		.compression = c->options->compression,
+		.progress_fd = verb_progress_fd(),
 	};
 	int r = base_disk(c, &base_path, err);
 
@@ -305,6 +307,7 @@ static int seal_layers(struct commit *c, char **ret_digest, struct error *err)
 		.manifest = &d,
 		.name = c->options->name,
 		.source = source,
+		.base_source = image_registry_source(&c->base),
 		.format = c->base.fstype,
 		.make_disk = image_disk_make,
 		.progress_fd = verb_progress_fd(),
@@ -344,8 +347,12 @@ static int commit_disk(const struct store *s, int argc, char **argv, struct erro
 	};
 	_cleanup_close_ int lock = -EBADF;
 	_cleanup_free_ char *digest = NULL;
+	struct reference ref;
 	int r = parse(argc, argv, &o, err);
 
+	/* Before the disk is read. */
+	if (r >= 0 && o.name)
+		r = reference_parse(o.name, &ref, err);
 	if (r < 0)
 		return r;
 	lock = blob_lock(s, false, err);

@@ -1,38 +1,8 @@
 /* Images' trees as ext4 and EROFS disks. The builders of both have the same functions by other names, and nothing is done on the way to them. */
-#include <errno.h>
-
 #include "base/memory.h"
 #include "cli/image_disk.h"
 #include "disk/erofs.h"
 #include "disk/ext4.h"
-
-enum { XATTRS_MAX = 256 };
-
-/* As the builders of file systems take it; what it points at is borrowed from @e, and @xattrs. */
-static int entry_of(const struct tree_entry *e, struct fs_xattr xattrs[XATTRS_MAX], struct fs_entry *ret,
-		    struct error *err)
-{
-	if (e->n_xattrs > XATTRS_MAX)
-		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
-	for (size_t i = 0; i < e->n_xattrs; i++)
-		xattrs[i] = (struct fs_xattr){ .name = e->xattrs[i].name,
-					       .value = e->xattrs[i].value,
-					       .len = e->xattrs[i].len };
-	*ret = (struct fs_entry){
-		.path = e->path,
-		.mode = e->mode,
-		.uid = e->uid,
-		.gid = e->gid,
-		.mtime_ns = e->mtime_ns,
-		.size = e->size,
-		.link = e->link,
-		.rdev_major = e->rdev_major,
-		.rdev_minor = e->rdev_minor,
-		.xattrs = xattrs,
-		.n_xattrs = e->n_xattrs,
-	};
-	return 0;
-}
 
 /* FS_tree_of(): a tree over a struct FS *, which it owns, by FS_add(), FS_write() and so on. */
 #define DEFINE_DISK_TREE(fs)                                                                                    \
@@ -46,13 +16,9 @@ static int entry_of(const struct tree_entry *e, struct fs_xattr xattrs[XATTRS_MA
 		return ((struct fs##_tree *)t)->x;                                                              \
 	}                                                                                                       \
                                                                                                                 \
-	static int fs##_tree_add(struct tree *t, const struct tree_entry *e, struct error *err)                 \
+	static int fs##_tree_add(struct tree *t, const struct fs_entry *e, struct error *err)                   \
 	{                                                                                                       \
-		struct fs_xattr xattrs[XATTRS_MAX];                                                             \
-		struct fs_entry entry;                                                                          \
-		int r = entry_of(e, xattrs, &entry, err);                                                       \
-                                                                                                                \
-		return r < 0 ? r : fs##_add(fs##_of(t), &entry, err);                                           \
+		return fs##_add(fs##_of(t), e, err);                                                            \
 	}                                                                                                       \
                                                                                                                 \
 	static int fs##_tree_write(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err) \

@@ -180,13 +180,14 @@ static int import_image(const struct store *s, int argc, char **argv, struct err
 	return r;
 }
 
-static int find_manifest(const struct store *s, const char *name, struct oci_descriptor *ret, struct error *err)
+static int find_manifest(const struct store *s, const char *name, int progress_fd, struct oci_descriptor *ret,
+			 struct error *err)
 {
 	_cleanup_(image_meta_done) struct image_meta meta = {};
 	int r = image_find(s, name, &meta, err);
 
 	/* What was built here is a disk: its files become a layer first. */
-	return r < 0 ? r : image_with_layers(s, &meta, LAYER_GZIP, ret, err);
+	return r < 0 ? r : image_with_layers(s, &meta, LAYER_GZIP, progress_fd, ret, err);
 }
 
 static int save_image(const struct store *s, int argc, char **argv, struct error *err)
@@ -198,7 +199,7 @@ static int save_image(const struct store *s, int argc, char **argv, struct error
 	const char *operand;
 	struct options o = {};
 	struct reference ref;
-	int r = parse(argc, argv, &o, err);
+	int progress_fd, r = parse(argc, argv, &o, err);
 
 	if (r >= 0 && o.n != 2)
 		r = verb_usage(err, "save-image wants an image and where to write it");
@@ -209,7 +210,8 @@ static int save_image(const struct store *s, int argc, char **argv, struct error
 	lock = blob_lock(s, false, err);
 	if (lock < 0)
 		return lock;
-	r = find_manifest(s, o.operands[0], &manifest, err);
+	progress_fd = o.quiet ? -1 : verb_progress_fd();
+	r = find_manifest(s, o.operands[0], progress_fd, &manifest, err);
 	if (r < 0)
 		return r;
 	/* By digest it has no name but that. */
@@ -221,7 +223,7 @@ static int save_image(const struct store *s, int argc, char **argv, struct error
 			return r;
 		name = reference_name(&ref);
 	}
-	return sink->save(s, &manifest, name, operand, o.quiet ? -1 : verb_progress_fd(), err);
+	return sink->save(s, &manifest, name, operand, progress_fd, err);
 }
 
 /* An image's tree as another kind of file system, in the empty file that is standard output. */
@@ -236,6 +238,7 @@ static int unpack_disk(const struct store *s, int argc, char **argv, struct erro
 
 	if (r >= 0 && o.n != 1)
 		r = verb_usage(err, "unpack-disk wants an image");
+	u.progress_fd = o.quiet ? -1 : verb_progress_fd();
 	if (r >= 0)
 		r = image_disk_format(o.format, &u.create_tree, err);
 	if (r < 0)
@@ -248,11 +251,10 @@ static int unpack_disk(const struct store *s, int argc, char **argv, struct erro
 		r = error_set_kind(err, ERROR_USAGE, EINVAL,
 				   "image '%s' is a whole disk: its file systems are what they are", o.operands[0]);
 	if (r >= 0)
-		r = image_with_layers(s, &meta, LAYER_GZIP, &manifest, err);
+		r = image_with_layers(s, &meta, LAYER_GZIP, u.progress_fd, &manifest, err);
 	if (r < 0)
 		return r;
 	u.format = o.format;
-	u.progress_fd = o.quiet ? -1 : verb_progress_fd();
 	r = image_unpack_file(s, &u, STDOUT_FILENO, err);
 	return r < 0 ? error_prefix(err, "image '%s'", o.operands[0]) : 0;
 }

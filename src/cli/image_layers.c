@@ -8,12 +8,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/progress.h"
 #include "cli/sandbox.h"
 #include "disk/ext4_diff.h"
 #include "image/blob.h"
 #include "image/layer_tar.h"
+#include "image/workshop.h"
 
-enum { XATTRS_MAX = 256 };
 /* What a layer may have more than its disk: headers, names, attributes. */
 #define LAYER_EXTRA (UINT64_C(4) << 30)
 
@@ -24,34 +25,10 @@ static struct layer_tar *tar_of(void *data)
 	return *(struct layer_tar **)data;
 }
 
-static int on_entry(const struct fs_entry *e, const struct ext4_segment *segments, size_t n, void *data,
+static int on_entry(const struct fs_entry *e, const struct fs_segment *segments, size_t n, void *data,
 		    struct error *err)
 {
-	_cleanup_free_ struct layer_segment *s = xnew_n(struct layer_segment, n + 1);
-	struct tree_xattr xattrs[XATTRS_MAX];
-	struct tree_entry entry = {
-		.path = e->path,
-		.mode = e->mode,
-		.uid = e->uid,
-		.gid = e->gid,
-		.mtime_ns = e->mtime_ns,
-		.size = e->size,
-		.link = e->link,
-		.rdev_major = e->rdev_major,
-		.rdev_minor = e->rdev_minor,
-		.xattrs = xattrs,
-		.n_xattrs = e->n_xattrs,
-	};
-
-	if (e->n_xattrs > XATTRS_MAX)
-		return error_set(err, E2BIG, "'%s': too many extended attributes", e->path);
-	for (size_t i = 0; i < e->n_xattrs; i++)
-		xattrs[i] = (struct tree_xattr){ .name = e->xattrs[i].name,
-						 .value = e->xattrs[i].value,
-						 .len = e->xattrs[i].len };
-	for (size_t i = 0; i < n; i++)
-		s[i] = (struct layer_segment){ .offset = segments[i].offset, .n = segments[i].n };
-	return layer_tar_add(tar_of(data), &entry, s, n, err);
+	return layer_tar_add(tar_of(data), e, segments, n, err);
 }
 
 static int on_content(uint64_t offset, const void *p, size_t n, void *data, struct error *err)
@@ -155,6 +132,17 @@ static int was_whole(void *data, struct error *err)
 	return sandbox_finish(&e->child, e->what, err);
 }
 
+/* How much there will be of it, nobody knows before its end. */
+static int store_layer(const struct store *s, const struct layer_request *req, struct ending *e, uint64_t limit,
+		       struct oci_descriptor *ret, char **ret_diff_id, struct error *err)
+{
+	struct progress *progress = req->progress_fd < 0 ? NULL : progress_new(req->progress_fd, "packing", 0);
+	int r = layer_store(s, e->child.out_fd, limit, req->compression, was_whole, e, progress, ret, ret_diff_id, err);
+
+	progress_finish(progress, r >= 0);
+	return r;
+}
+
 int image_make_layer(const struct store *s, const struct layer_request *req, struct oci_descriptor *ret,
 		     char **ret_diff_id, struct error *err)
 {
@@ -168,66 +156,117 @@ int image_make_layer(const struct store *s, const struct layer_request *req, str
 	r = sandbox_start(&e.child, fds, req->base_fd >= 0 ? 2 : 1, read_disk, &copy, err);
 	if (r < 0)
 		return r;
-	return layer_store(s, e.child.out_fd, (uint64_t)disk.st_size + (uint64_t)base.st_size + LAYER_EXTRA,
-			   req->compression, was_whole, &e, ret, ret_diff_id, err);
+	return store_layer(s, req, &e, (uint64_t)disk.st_size + (uint64_t)base.st_size + LAYER_EXTRA, ret, ret_diff_id,
+			   err);
 }
 
-/* A whole disk as KubeVirt has it: a directory with the disk's file in it, its user's who runs virtual machines there. */
-struct disk_layer {
-	int fd;
-	uint64_t bytes, time_ns;
+/* A whole disk as KubeVirt has it: a directory with the disk's file in it, its user's who runs virtual machines there; then what the image has
+ * beside it. */
+struct disk_file {
+	int fd; /* owned, but for the disk's; -EBADF = the image has none */
+	uint64_t bytes;
 	const char *name;
 };
 
+enum { DISK_ITSELF, DISK_HOME, DISK_NVRAM, DISK_FILES };
+
+struct disk_layer {
+	struct disk_file files[DISK_FILES];
+	uint64_t time_ns;
+};
+
+static void disk_layer_done(struct disk_layer *d)
+{
+	for (size_t i = DISK_HOME; i < DISK_FILES; i++)
+		d->files[i].fd = safe_close(d->files[i].fd);
+}
+
 enum { VM_USER = 107, COPY_PIECE = 256 << 10 };
+
+static int write_file(struct layer_tar *tar, const struct disk_file *f, const struct fs_entry *dir, struct error *err)
+{
+	_cleanup_free_ uint8_t *piece = xcalloc(1, COPY_PIECE);
+	struct fs_segment all = { 0, f->bytes };
+	struct fs_entry file = *dir;
+	int r;
+
+	file.path = f->name;
+	file.mode = S_IFREG | 0440;
+	file.size = f->bytes;
+	r = layer_tar_add(tar, &file, &all, 1, err);
+	for (uint64_t at = 0; r >= 0 && at < f->bytes; at += COPY_PIECE) {
+		size_t n = f->bytes - at < COPY_PIECE ? (size_t)(f->bytes - at) : COPY_PIECE;
+
+		r = pread_full(f->fd, piece, n, at);
+		r = r < 0 ? error_set_errno(err, r, "cannot read the image's %s", f->name)
+			  : layer_tar_write(tar, at, piece, n, err);
+	}
+	return r < 0 ? r : layer_tar_end_file(tar, err);
+}
 
 static int write_disk(int out_fd, void *data, struct error *err)
 {
 	const struct disk_layer *d = data;
 	_cleanup_(layer_tar_freep) struct layer_tar *tar = NULL;
-	_cleanup_free_ uint8_t *piece = xcalloc(1, COPY_PIECE);
-	struct tree_entry dir = {
+	struct fs_entry dir = {
 		.path = "disk", .mode = S_IFDIR | 0555, .uid = VM_USER, .gid = VM_USER, .mtime_ns = d->time_ns
 	};
-	struct tree_entry file = dir;
-	struct layer_segment all = { 0, d->bytes };
 	int r = layer_tar_new(out_fd, &tar, err);
 
-	file.path = d->name;
-	file.mode = S_IFREG | 0440;
-	file.size = d->bytes;
 	if (r >= 0)
 		r = layer_tar_add(tar, &dir, NULL, 0, err);
-	if (r >= 0)
-		r = layer_tar_add(tar, &file, &all, 1, err);
-	for (uint64_t at = 0; r >= 0 && at < d->bytes; at += COPY_PIECE) {
-		size_t n = d->bytes - at < COPY_PIECE ? (size_t)(d->bytes - at) : COPY_PIECE;
-
-		r = pread_full(d->fd, piece, n, at);
-		r = r < 0 ? error_set_errno(err, r, "cannot read the image's disk")
-			  : layer_tar_write(tar, at, piece, n, err);
-	}
-	if (r >= 0)
-		r = layer_tar_end_file(tar, err);
+	for (size_t i = 0; r >= 0 && i < DISK_FILES; i++)
+		if (d->files[i].fd >= 0)
+			r = write_file(tar, &d->files[i], &dir, err);
 	return r < 0 ? r : layer_tar_finish(tar, err);
+}
+
+/* What is beside the disk, in the image's own directory: an adopted disk, which is elsewhere, has nothing there. */
+static int open_beside(const struct store *s, const struct image_meta *meta, const char *name, struct error *err)
+{
+	_cleanup_free_ char *disk = image_disk_path(s, meta);
+	const char *slash = strrchr(disk, '/');
+	_cleanup_free_ char *path = slash ? xasprintf("%.*s/%s", (int)(slash - disk), disk, name) : NULL;
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW) : -1;
+
+	if (fd < 0 && path && errno != ENOENT)
+		return error_set_errno(err, errno, "%s", path);
+	return fd < 0 ? -ENOENT : fd;
 }
 
 static int make_disk_layer(const struct store *s, const struct layer_request *req, const struct image_meta *meta,
 			   struct oci_descriptor *ret, char **ret_diff_id, struct error *err)
 {
+	bool qcow2 = streq(meta->format, "qcow2");
 	_cleanup_(ending_done) struct ending e = { .child = SANDBOX_INIT, .what = req->what };
-	struct disk_layer d = { .fd = req->disk_fd, .time_ns = meta->created_ns };
-	struct stat st;
-	int r;
+	_cleanup_(disk_layer_done) struct disk_layer d = {
+		.files = { { .fd = req->disk_fd, .name = qcow2 ? "disk/disk.qcow2" : "disk/disk.img" },
+			   { .fd = -EBADF, .name = "disk/" IMAGE_HOME },
+			   { .fd = -EBADF, .name = "disk/" IMAGE_NVRAM } },
+		.time_ns = meta->created_ns,
+	};
+	uint64_t limit = LAYER_EXTRA;
+	int fds[DISK_FILES], r;
+	size_t n = 0;
 
-	d.name = streq(meta->format, "qcow2") ? "disk/disk.qcow2" : "disk/disk.img";
-	if (fstat(req->disk_fd, &st) < 0)
-		return error_set_errno(err, errno, "%s: cannot read its disk", req->what);
-	d.bytes = (uint64_t)st.st_size;
-	r = sandbox_start(&e.child, &req->disk_fd, 1, write_disk, &d, err);
-	return r < 0 ? r
-		     : layer_store(s, e.child.out_fd, d.bytes + LAYER_EXTRA, req->compression, was_whole, &e, ret,
-				   ret_diff_id, err);
+	for (size_t i = 0; i < DISK_FILES; i++) {
+		struct disk_file *f = &d.files[i];
+		struct stat st;
+
+		if (i != DISK_ITSELF)
+			f->fd = open_beside(s, meta, i == DISK_HOME ? IMAGE_HOME : IMAGE_NVRAM, err);
+		if (f->fd == -ENOENT)
+			continue;
+		if (f->fd < 0)
+			return f->fd;
+		if (fstat(f->fd, &st) < 0)
+			return error_set_errno(err, errno, "%s: cannot read its %s", req->what, f->name);
+		f->bytes = (uint64_t)st.st_size;
+		limit += f->bytes;
+		fds[n++] = f->fd;
+	}
+	r = sandbox_start(&e.child, fds, n, write_disk, &d, err);
+	return r < 0 ? r : store_layer(s, req, &e, limit, ret, ret_diff_id, err);
 }
 
 /* ---- Documents ---- */
@@ -293,8 +332,8 @@ static int put_config(const struct store *s, const struct image_meta *meta, stru
 }
 
 static int make_manifest(const struct store *s, const struct image_meta *meta, int disk_fd,
-			 enum layer_compression compression, struct json *config, struct oci_descriptor *ret,
-			 struct error *err)
+			 enum layer_compression compression, int progress_fd, struct json *config,
+			 struct oci_descriptor *ret, struct error *err)
 {
 	_cleanup_free_ char *what = xasprintf("image %.19s", meta->digest), *diff_id = NULL;
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
@@ -304,6 +343,7 @@ static int make_manifest(const struct store *s, const struct image_meta *meta, i
 		.disk_fd = disk_fd,
 		.base_fd = -1,
 		.compression = compression,
+		.progress_fd = progress_fd,
 	};
 	int r;
 
@@ -326,7 +366,7 @@ static int make_manifest(const struct store *s, const struct image_meta *meta, i
 }
 
 int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
-		      struct oci_descriptor *ret, struct error *err)
+		      int progress_fd, struct oci_descriptor *ret, struct error *err)
 {
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
 	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
@@ -353,7 +393,7 @@ int image_with_layers(const struct store *s, const struct image_meta *meta, enum
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return error_set_errno(err, errno, "%s", path);
-	r = make_manifest(s, meta, fd, compression, config, &d, err);
+	r = make_manifest(s, meta, fd, compression, progress_fd, config, &d, err);
 	if (r < 0)
 		return r;
 	*ret = d;

@@ -19,6 +19,7 @@ struct layer_request {
 	/* A machine's: what skerry itself puts there at each start is left as the base has it (image_layers.c lists it). */
 	bool machine;
 	enum layer_compression compression;
+	int progress_fd; /* -1 = silent */
 };
 /* The changes as one layer, a blob of ours. Returns 1 with what layer_store() gives, 0 when nothing has changed. The caller holds blob_lock() shared and
  * sees to it that nobody writes to the disk. Errors: as ext4_diff() and layer_store(). */
@@ -26,11 +27,11 @@ int image_make_layer(const struct store *s, const struct layer_request *r, struc
 		     char **ret_diff_id, struct error *err);
 
 /* For whoever gives images away: the manifest of an image, with layers. An image that has them already: its own. One that was made here by a recipe:
- * its ext4 becomes one layer and a manifest names that; a whole disk: a layer that holds its file as disk/disk.qcow2, KubeVirt's containerDisk. The
- * same image gives the same manifest. The caller holds blob_lock() shared until
+ * its ext4 becomes one layer and a manifest names that; a whole disk: a layer that holds its file as disk/disk.qcow2, KubeVirt's containerDisk, and
+ * beside it disk/home.qcow2 and disk/nvram where the image has them. The same image gives the same manifest. @progress_fd: a terminal for a bar, should there be something to make; -1 = silent. The caller holds blob_lock() shared until
  * it is done with the blobs. *ret is released by the caller. */
 int image_with_layers(const struct store *s, const struct image_meta *meta, enum layer_compression compression,
-		      struct oci_descriptor *ret, struct error *err);
+		      int progress_fd, struct oci_descriptor *ret, struct error *err);
 
 /* Reads an image's manifest and configuration; each result (may be NULL) is released by the caller. */
 int image_documents(const struct store *s, const char *digest, struct oci_manifest *ret_manifest,

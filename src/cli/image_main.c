@@ -16,6 +16,7 @@ static const struct verb *const families[] = {
 	image_adopt_verbs,
 	image_build_verbs,
 	image_commit_verbs,
+	image_fetch_verbs,
 	image_firmware_verbs,
 	image_import_verbs,
 	image_kernel_verbs,

@@ -295,13 +295,49 @@ static int unpack_once(const struct store *s, const struct unpack_request *u, co
 	return r;
 }
 
+struct bringing {
+	const struct store *store;
+	const struct options *options;
+	struct registry *registry;
+	const struct oci_descriptor *manifest;
+};
+
+static int bring(struct arrivals *a, void *data, struct error *err)
+{
+	const struct bringing *b = data;
+	struct progress_board *board = progress_board_new(b->options->quiet ? -1 : STDERR_FILENO);
+	int r = pull_layers(b->registry, b->store, b->manifest, b->options->foreign_layers, a, board, err);
+
+	board = progress_board_free(board);
+	return r;
+}
+
+/* The layers are unpacked, from the lowest up, while those above them come. */
+static int bring_and_unpack(struct bringing *b, struct unpack_request *u, struct error *err)
+{
+	_cleanup_(arrivals_freep) struct arrivals *arrivals = NULL;
+	_cleanup_error_ struct error unpacking = {}, bringing = {};
+	int r = arrivals_start(bring, b, &arrivals, err), k;
+
+	if (r < 0)
+		return r;
+	u->arrivals = arrivals;
+	r = unpack_once(b->store, u, b->options, &unpacking);
+	k = arrivals_finish(arrivals, r < 0, &bringing);
+	u->arrivals = NULL;
+	/* Where both failed, one did because the other had. */
+	if (k < 0 && (r >= 0 || r == -ECANCELED))
+		return error_move(err, &bringing);
+	return r < 0 ? error_move(err, &unpacking) : 0;
+}
+
 static int pull(const struct store *s, const struct options *o, const struct reference *ref, struct registry *registry,
 		struct error *err)
 {
 	_cleanup_free_ char *name = reference_name(ref), *source = NULL;
 	_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
 	_cleanup_close_ int lock = blob_lock(s, false, err);
-	struct progress_board *board;
+	struct bringing b = { .store = s, .options = o, .registry = registry, .manifest = &manifest };
 	struct unpack_request u = {
 		.manifest = &manifest,
 		.name = name,
@@ -328,14 +364,10 @@ static int pull(const struct store *s, const struct options *o, const struct ref
 	r = image_disk_format(u.format, &u.create_tree, err);
 	if (r < 0)
 		return r;
-	board = progress_board_new(o->quiet ? -1 : STDERR_FILENO);
-	r = pull_layers(registry, s, &manifest, o->foreign_layers, board, err);
-	board = progress_board_free(board);
 	source = xasprintf("registry %s/%s%s%s", ref->registry, ref->repository, ref->tag[0] ? ":" : "@",
 			   ref->tag[0] ? ref->tag : ref->digest);
 	u.source = source;
-	if (r >= 0)
-		r = unpack_once(s, &u, o, err);
+	r = bring_and_unpack(&b, &u, err);
 	if (r >= 0)
 		printf("%s\n", manifest.digest);
 	return r;
@@ -379,10 +411,10 @@ static int pull_image(const struct store *s, int argc, char **argv, struct error
 
 /* ---- push-image ---- */
 
-/* The repository on the same registry that the image came from: what it had need not be sent. Owned by the caller, or NULL. */
+/* The repository on the same registry that the image, or what it was made on, came from: what it had need not be sent. Owned by the caller, or NULL. */
 static char *known_source(const struct image_meta *meta, const struct reference *to)
 {
-	const char *source = meta->source ? after_prefix(meta->source, "registry ") : NULL;
+	const char *known = image_registry_source(meta), *source = known ? after_prefix(known, "registry ") : NULL;
 	struct reference from;
 
 	if (!source || reference_parse(source, &from, NULL) < 0 || !streq(from.registry, to->registry) ||
@@ -407,7 +439,7 @@ static int push(const struct store *s, const struct options *o, const struct ima
 
 	/* What was built here is a disk: its files become a layer first. */
 	if (r >= 0)
-		r = image_with_layers(s, meta, LAYER_GZIP, &manifest, err);
+		r = image_with_layers(s, meta, LAYER_GZIP, o->quiet ? -1 : verb_progress_fd(), &manifest, err);
 	if (r < 0)
 		return r;
 	rs.http = h;

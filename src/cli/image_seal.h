@@ -5,10 +5,6 @@
 
 #include "image/workshop.h"
 
-/* Files beside disk.qcow2 in an image that was installed. */
-#define IMAGE_NVRAM "nvram"
-#define IMAGE_HOME  "home.qcow2"
-
 struct sealed_disk {
 	uint64_t bytes;     /* virtual size */
 	const char *source; /* for people: "disk noble.img", "installer debian.iso" */

@@ -18,6 +18,7 @@ struct verb {
 extern const struct verb image_adopt_verbs[];    /* image_adopt.c: adopt-disk */
 extern const struct verb image_build_verbs[];    /* image_build.c: list-recipes, build-image */
 extern const struct verb image_commit_verbs[];   /* image_commit.c: commit-disk */
+extern const struct verb image_fetch_verbs[];    /* image_fetch.c: fetch-disk */
 extern const struct verb image_firmware_verbs[]; /* image_firmware.c: write-seed, write-answers, seal-image */
 extern const struct verb image_import_verbs[];   /* image_import.c: import-image, save-image, unpack-disk */
 extern const struct verb image_kernel_verbs[];   /* image_kernel.c: build-kernel, import-kernel */

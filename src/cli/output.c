@@ -1,6 +1,7 @@
 #include "cli/output.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -11,9 +12,27 @@
 #include "base/memory.h"
 #include "cli/filter.h"
 
+int output_all(const char *text, size_t len)
+{
+	while (len) {
+		struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+		ssize_t n = write(STDOUT_FILENO, text, len);
+
+		if (n >= 0) {
+			text += n;
+			len -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			(void)poll(&p, 1, -1);
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
 int output_text(const char *text, size_t len, struct error *err)
 {
-	int r = len ? write_full(STDOUT_FILENO, text, len) : 0;
+	int r = output_all(text, len);
 
 	return r < 0 ? error_set_errno(err, r, "cannot write to standard output") : 0;
 }
@@ -133,8 +152,11 @@ bool output_confirm(const char *question)
 
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r <= 0)
+		if (r <= 0) {
+			/* Nobody has ended the line. */
+			(void)write_full(STDERR_FILENO, "\n", 1);
 			break;
+		}
 		if (c == '\n')
 			break;
 		if (n + 1 < sizeof(answer))

@@ -12,6 +12,8 @@ enum output_format { FORMAT_TABLE, FORMAT_JSON };
 #define FORMAT_OPTION(S) CHOICE(0, "format", "table|json", S, format, "How to print", .words = FORMAT_WORDS)
 #define QUIET_OPTION(S)  FLAG('q', "quiet", S, quiet, "Print names only")
 
+/* Writes all of it to standard output, also where somebody who has it too made it one that does not block. Returns 0 or -errno. */
+int output_all(const char *text, size_t len);
 /* Writes all of it to standard output. Errors: -EPIPE and the like, with a message. */
 int output_text(const char *text, size_t len, struct error *err);
 int output_line(struct error *err, const char *fmt, ...) _printf_(2, 3);

@@ -43,7 +43,10 @@ static int end_status(int status, struct error *err)
 	/* What it drew last, a bar, makes room. */
 	if (isatty(STDERR_FILENO))
 		(void)write_full(STDERR_FILENO, "\r\033[K", 4);
-	if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP)
+	/* Who read has enough: `image save x | head`. */
+	if (sig == SIGPIPE)
+		return 128 + sig;
+	if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP && sig != SIGQUIT)
 		return error_set(err, EIO, "skerry-image was killed by signal %d", sig);
 	output_notice("interrupted");
 	return 128 + sig;
@@ -72,6 +75,7 @@ int provide_run_from(const char *const *args, int in_fd, int out_fd, struct erro
 	(void)sigaddset(&ends, SIGINT);
 	(void)sigaddset(&ends, SIGTERM);
 	(void)sigaddset(&ends, SIGHUP);
+	(void)sigaddset(&ends, SIGQUIT);
 	(void)sigprocmask(SIG_BLOCK, &ends, &before);
 	signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
 	r = signal_fd < 0 ? error_set_errno(err, errno, "signalfd") : spawn_start(&sp, NULL, &pidfd, err);

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "confine/calls.h"
 
 enum { REPORT_MAX = 8192, FDS_MAX = 8, CPU_SECONDS_MAX = 3600 };
 #define ADDRESS_SPACE_MAX (UINT64_C(4) << 30)
@@ -89,42 +89,11 @@ static int set_limits(void)
 	return 0;
 }
 
-/* What is left is refused, not killed for: a library that looks for its locale goes on without. */
-static int filter_calls(void)
-{
-	static const int plain[] = {
-		SCMP_SYS(read),         SCMP_SYS(pread64),     SCMP_SYS(write),        SCMP_SYS(writev),
-		SCMP_SYS(close),        SCMP_SYS(fstat),       SCMP_SYS(lseek),        SCMP_SYS(munmap),
-		SCMP_SYS(mremap),       SCMP_SYS(brk),         SCMP_SYS(madvise),      SCMP_SYS(futex),
-		SCMP_SYS(exit),         SCMP_SYS(exit_group),  SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-		SCMP_SYS(rt_sigaction), SCMP_SYS(sigaltstack), SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
-		SCMP_SYS(gettimeofday), SCMP_SYS(getpid),      SCMP_SYS(gettid),       SCMP_SYS(restart_syscall),
-		SCMP_SYS(sched_yield),
-	};
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = ctx ? 0 : -ENOMEM;
-
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(plain); i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, plain[i], 0);
-	if (r >= 0)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (r >= 0)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-				     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	/* fstat(3) of today's C library. */
-	if (r >= 0)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
-				     SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
-	if (r >= 0)
-		r = seccomp_load(ctx);
-	seccomp_release(ctx);
-	return r;
-}
-
 static _noreturn_ void child_main(pid_t parent, int out_fd, int report_fd, const int *fds, size_t n_fds,
 				  int (*fn)(int out_fd, void *data, struct error *err), void *data)
 {
 	_cleanup_error_ struct error err = {};
+	static const int more[] = { SCMP_SYS(pread64) };
 	int keep[FDS_MAX + 2], r = 0;
 
 	for (size_t i = 0; i < n_fds; i++)
@@ -137,10 +106,8 @@ static _noreturn_ void child_main(pid_t parent, int out_fd, int report_fd, const
 	r = close_others(keep, n_fds + 2);
 	if (r >= 0)
 		r = set_limits();
-	if (r >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		r = -errno;
 	if (r >= 0)
-		r = filter_calls();
+		r = confine_calls(more, ARRAY_SIZE(more));
 	if (r < 0)
 		(void)error_set_errno(&err, r, "cannot confine the reader of a disk");
 	else

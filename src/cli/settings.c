@@ -79,7 +79,7 @@ static int load_file(const struct store *s, struct settings *ret, struct error *
 	_cleanup_json_ struct json *tree = NULL;
 	const char *key;
 	struct json *value;
-	int r = file_read_at(s->config_fd, "config.yaml", FILE_LIMIT, &text);
+	int r = s->config_fd < 0 ? -ENOENT : file_read_at(s->config_fd, "config.yaml", FILE_LIMIT, &text);
 
 	if (r == -ENOENT)
 		return 0;
@@ -134,5 +134,6 @@ char *settings_template(void)
 	for (size_t i = 0; i < SETTING_MAX; i++)
 		buf_addf(&b, "\n# %s (built in: %s; environment: %s)\n#%s:\n", table[i].what, table[i].built_in,
 			 table[i].environment, table[i].key);
+	buf_adds(&b, "\n# Of containers' machines: see containerd-shim-skerry-v1(8).\n#containerd:\n");
 	return buf_take(&b);
 }

@@ -13,6 +13,7 @@
 #include "net/net.h"
 #include "machine/session.h"
 #include "machine/image_config.h"
+#include "wire/message.h"
 
 enum { SSH_PORT = 22, BANNER_MAX = 255 };
 #define TRY_NS           (5 * NS_PER_SEC)
@@ -49,6 +50,11 @@ int target_connect(const struct store *s, const char *operand, struct name *ret_
 	int r = name_parse(operand, "machine name", ret_name, err);
 
 	return r < 0 ? r : client_connect(s, ret_name, ret, err);
+}
+
+uint64_t target_deadline(uint64_t timeout_ns)
+{
+	return timeout_ns ? clock_monotonic_ns() + timeout_ns : UINT64_MAX;
 }
 
 char *target_user(const struct store *s, const struct machine_spec *spec)
@@ -107,11 +113,25 @@ bool target_lacks_agent(const struct store *s, const struct machine_spec *spec)
 	return lacks;
 }
 
+int target_need_awake(const struct machine_info *info, struct error *err)
+{
+	const char *why = info->state.paused_why;
+
+	/* What a command holds goes on by itself. */
+	if (info->status != MACHINE_PAUSED || info->state.held)
+		return 0;
+	error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is paused%s%s%s", info->spec.name, why ? " (" : "",
+		       why ? why : "", why ? ")" : "");
+	return error_hint(err, "skerry resume %s", info->spec.name);
+}
+
 int target_need_agent(const struct store *s, const struct name *name, struct error *err)
 {
 	_cleanup_info_ struct machine_info info = {};
 	int r = machine_info_load(s, name, &info, err);
 
+	if (r >= 0)
+		r = target_need_awake(&info, err);
 	if (r < 0 || info.state.agent_ready || !target_lacks_agent(s, &info.spec))
 		return r;
 	error_set(err, ENOTSUP, "machine '%s' has no agent: its image '%s' boots by itself", name->s, info.spec.image);
@@ -138,7 +158,7 @@ bool target_ssh_address(const struct machine_info *info, struct ssh_address *ret
 
 struct probe {
 	struct client *client;
-	bool over, found;
+	bool connected, over, found;
 	struct loop_source *io, *timer; /* owned */
 	char banner[4];
 	size_t n;
@@ -151,12 +171,17 @@ static int probe_over(struct loop_source *source, void *data)
 	return 0;
 }
 
-static int probe_read(struct loop_source *source, int fd, uint32_t events, void *data)
+static int probe_step(struct loop_source *source, int fd, uint32_t events, void *data)
 {
 	struct probe *p = data;
-	ssize_t n = recv(fd, p->banner + p->n, sizeof(p->banner) - p->n, MSG_DONTWAIT);
+	ssize_t n;
 
-	(void)source;
+	if (!p->connected) {
+		p->connected = true;
+		return loop_set_events(source, EPOLLIN);
+	}
+	n = recv(fd, p->banner + p->n, sizeof(p->banner) - p->n, MSG_DONTWAIT);
+
 	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -171,15 +196,15 @@ static int probe_read(struct loop_source *source, int fd, uint32_t events, void 
 static int try_ssh_address(struct client *c, const struct ssh_address *a, uint64_t deadline_ns)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(a->port) };
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct probe p = { .client = c };
 	uint64_t now = clock_monotonic_ns();
 	int r;
 
 	if (fd < 0 || inet_pton(AF_INET, a->ip, &to.sin_addr) != 1 ||
-	    connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+	    (connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS))
 		return 0;
-	r = loop_add_fd(c->loop, &p.io, fd, EPOLLIN, probe_read, &p);
+	r = loop_add_fd(c->loop, &p.io, fd, EPOLLOUT, probe_step, &p);
 	if (r >= 0)
 		r = loop_add_timer(c->loop, &p.timer, deadline_ns < now + TRY_NS ? deadline_ns : now + TRY_NS,
 				   probe_over, &p);
@@ -212,10 +237,10 @@ static int try_ssh(struct client *c, uint64_t deadline_ns)
 	read.stream = 1;
 	read.max = BANNER_MAX;
 	if (client_call(c, AGENT_SERVICE, "Read", &read.base, span, &out, NULL) >= 0)
-		answer = skerry__agent__v1__read_response__unpack(NULL, out.len, (const uint8_t *)out.p);
+		answer = message_unpack(&skerry__agent__v1__read_response__descriptor, out.p, out.len);
 	if (answer)
 		found = answer->data.len >= 4 && memcmp(answer->data.data, "SSH-", 4) == 0;
-	skerry__agent__v1__read_response__free_unpacked(answer, NULL);
+	message_free(answer);
 	session_release(c, id);
 	return found;
 }
@@ -236,6 +261,8 @@ int target_wait_ssh(const struct store *s, const struct name *name, struct clien
 	bool direct = false;
 	int r = machine_info_load(s, name, &info, err);
 
+	if (r >= 0)
+		r = target_need_awake(&info, err);
 	if (r < 0)
 		return r;
 	if (!info.state.agent_ready && target_lacks_agent(s, &info.spec)) {

@@ -20,7 +20,10 @@ char *target_user(const struct store *s, const struct machine_spec *spec);
 char *target_workdir(const struct store *s, const struct machine_spec *spec);
 /* Whether the image boots by itself, and so brings no agent (unless its author put one there). False also when nobody knows. */
 bool target_lacks_agent(const struct store *s, const struct machine_spec *spec);
-/* Refuses what needs an agent where none answers and none is to be expected. Errors: -ENOTSUP with a hint. */
+/* Refuses what needs a guest that runs where the machine is paused: nobody there would answer, and what was asked would be done when nobody waits
+ * for it any more. Errors: kind BUSY with a hint. */
+int target_need_awake(const struct machine_info *info, struct error *err);
+/* Refuses what needs an agent where none answers and none is to be expected. Errors: -ENOTSUP with a hint; as target_need_awake(). */
 int target_need_agent(const struct store *s, const struct name *name, struct error *err);
 /* Where on this host the ssh server of a running machine without an agent is reached. False = nowhere. */
 struct ssh_address {
@@ -28,6 +31,8 @@ struct ssh_address {
 	uint16_t port;
 };
 bool target_ssh_address(const struct machine_info *info, struct ssh_address *ret);
+/* When what --timeout gives is over, for clock_monotonic_ns(); never for 0. */
+uint64_t target_deadline(uint64_t timeout_ns);
 /* Waits until the ssh server in the guest answers, through the agent (and for it) or the published port. Errors: -ETIMEDOUT with a hint. */
 int target_wait_ssh(const struct store *s, const struct name *name, struct client *c, uint64_t deadline_ns,
 		    struct error *err);

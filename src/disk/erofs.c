@@ -9,30 +9,11 @@
 
 #include "base/memory.h"
 #include "disk/erofs_parts.h"
-#include "disk/namespace_prune.h"
 
 enum {
 	PENDING = 1 << 20,
 	MAP_MAX = 1 << 18, /* chunks of one file, but for the last: larger files have larger ones */
 };
-/* Memory for names: some 600000 of the usual length. Nobody's image has more, and everything together stays below 64 MiB. */
-#define NAMES_BYTES ((size_t)32 << 20)
-#define FILE_MAX    (UINT64_C(1) << 43)
-
-static int path_error(int r, const char *path, struct error *err)
-{
-	if (r == -E2BIG)
-		return error_set(err, E2BIG, "file system: '%.200s': more names than are allowed", path);
-	return error_set_errno(err, -r, "file system: '%.200s'", path);
-}
-
-static int check_idle(const struct erofs *x, const char *path, struct error *err)
-{
-	if (!x->finished && !x->open)
-		return 0;
-	return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", path);
-}
-
 static int drop_node(void *data, const struct node *node, struct error *err)
 {
 	struct erofs *x = data;
@@ -43,48 +24,40 @@ static int drop_node(void *data, const struct node *node, struct error *err)
 	return 0;
 }
 
-static int make_directory(void *data, struct node *parent, const char *name, size_t len, struct node **ret)
+static int new_dir(void *data, uint32_t *ret)
 {
 	struct erofs *x = data;
-	uint32_t index;
-	int r = erofs_new_dir(x, &index, NULL);
+	int r = erofs_new_dir(x, ret, NULL);
 
-	if (r < 0)
-		return r;
-	x->dirs[index].mtime_ns = x->time_s * UINT64_C(1000000000);
-	r = namespace_add(x->names, parent, name, len, index, S_IFDIR | 0755, NULL, ret);
 	if (r >= 0)
-		(*ret)->layer = x->layer;
+		x->dirs[*ret].mtime_ns = x->time_s * UINT64_C(1000000000);
 	return r;
 }
 
-static int check_entry(const struct fs_entry *e, struct error *err)
+static int add_link(void *data, uint32_t nid, const char *path, struct error *err)
 {
-	switch (e->mode & S_IFMT) {
-	case S_IFREG:
-		if (e->size > FILE_MAX)
-			return error_set(err, EFBIG, "file system: '%.200s' is too large", e->path);
-		return 0;
-	case S_IFLNK:
-		if (!e->link || !*e->link || strlen(e->link) >= EROFS_BLOCK)
-			return error_set(err, EINVAL, "file system: '%.200s': no target for a symbolic link", e->path);
-		return 0;
-	case S_IFCHR:
-	case S_IFBLK:
-		if (e->rdev_major > 0xfff || e->rdev_minor > 0xfffff)
-			return error_set(err, EINVAL, "file system: '%.200s': no such device number", e->path);
-		return 0;
-	case S_IFDIR:
-	case S_IFIFO:
-	case S_IFSOCK: return 0;
-	default: return error_set(err, EINVAL, "file system: '%.200s': unknown type of file", e->path);
-	}
+	struct erofs *x = data;
+	uint64_t at = (uint64_t)nid * EROFS_SLOT;
+	uint8_t head[EROFS_INODE];
+	struct erofs_inode i;
+	int r = erofs_load(x, at, head, sizeof(head), err);
+
+	if (r < 0)
+		return r;
+	erofs_inode_decode(head, &i);
+	if (i.nlink == UINT32_MAX)
+		return fs_names_error(-EMLINK, path, err);
+	i.nlink++;
+	erofs_inode_encode(&i, head);
+	return erofs_store(x, at, head, sizeof(head), err);
 }
+
+static const struct fs_names_ops names_ops = { new_dir, add_link, drop_node };
 
 static int merge_directory(struct erofs *x, struct node *node, const struct fs_entry *e, struct error *err)
 {
 	node->mode = (uint16_t)e->mode;
-	node->layer = x->layer;
+	node->layer = x->names.layer;
 	return erofs_set_dir(x, node->ino, e, err);
 }
 
@@ -120,13 +93,13 @@ static void forget_file(struct erofs *x)
 	free(x->map);
 	x->map = NULL;
 	x->n_map = 0;
-	x->open = false;
+	x->names.in_file = false;
 	x->file_node = NULL;
 }
 
 static void begin_file(struct erofs *x, const struct fs_entry *e, struct node *node)
 {
-	x->open = true;
+	x->names.in_file = true;
 	x->file_node = node;
 	x->inode = (struct erofs_inode){
 		.mode = e->mode, .uid = e->uid, .gid = e->gid, .nlink = 1, .mtime_ns = e->mtime_ns, .size = e->size
@@ -134,46 +107,19 @@ static void begin_file(struct erofs *x, const struct fs_entry *e, struct node *n
 	x->end = x->pending_at = x->pending_n = x->file_blocks = 0;
 }
 
-static int add_name(struct erofs *x, const struct fs_entry *e, struct node *parent, const char *last, uint32_t ino,
-		    struct node **ret, struct error *err)
-{
-	int r = namespace_add(x->names, parent, last, strlen(last), ino, e->mode, S_ISLNK(e->mode) ? e->link : NULL,
-			      ret);
-
-	if (r < 0)
-		return path_error(r, e->path, err);
-	(*ret)->layer = x->layer;
-	return 0;
-}
-
 int erofs_add(struct erofs *x, const struct fs_entry *e, struct error *err)
 {
-	struct node *parent, *node;
-	const char *last;
+	struct fs_place place;
+	struct node *node;
 	uint32_t ino = 0;
-	int r = check_idle(x, e->path, err);
+	int r = fs_names_place(&x->names, e, &place, &node, err);
 
-	if (r >= 0)
-		r = check_entry(e, err);
-	if (r < 0)
-		return r;
-	r = namespace_parent(x->names, e->path, make_directory, x, &parent, &last);
-	if (r < 0)
-		return path_error(r, e->path, err);
-	node = *last ? namespace_lookup(x->names, parent, last, strlen(last)) : parent;
-	if (node && S_ISDIR(node->mode) && S_ISDIR(e->mode))
-		return merge_directory(x, node, e, err);
-	if (!*last)
-		return error_set(err, EINVAL, "file system: the root is a directory");
-	if (node) {
-		r = namespace_remove_tree(x->names, node, drop_node, x, err);
-		if (r < 0)
-			return r;
-	}
+	if (r != 0)
+		return r < 0 ? r : merge_directory(x, node, e, err);
 	if (S_ISDIR(e->mode)) {
 		r = erofs_new_dir(x, &ino, err);
 		if (r >= 0)
-			r = add_name(x, e, parent, last, ino, &node, err);
+			r = fs_names_add(&x->names, &place, e, ino, &node, err);
 		return r < 0 ? r : erofs_set_dir(x, ino, e, err);
 	}
 	buf_truncate(&x->xattrs, 0);
@@ -181,7 +127,7 @@ int erofs_add(struct erofs *x, const struct fs_entry *e, struct error *err)
 	if (r >= 0 && !S_ISREG(e->mode))
 		r = put_special(x, e, &x->xattrs, &ino, err);
 	if (r >= 0)
-		r = add_name(x, e, parent, last, ino, &node, err);
+		r = fs_names_add(&x->names, &place, e, ino, &node, err);
 	if (r >= 0 && S_ISREG(e->mode))
 		begin_file(x, e, node);
 	return r;
@@ -321,7 +267,7 @@ int erofs_write(struct erofs *x, uint64_t offset, const void *p, size_t n, struc
 {
 	int r;
 
-	if (!x->open)
+	if (!x->names.in_file)
 		return error_set(err, EINVAL, "file system: content without a file");
 	if (offset < x->end || n > x->inode.size || offset > x->inode.size - n)
 		return error_set(err, EINVAL, "file system: content outside its file");
@@ -376,119 +322,31 @@ int erofs_end_file(struct erofs *x, struct error *err)
 {
 	int r;
 
-	if (!x->open)
+	if (!x->names.in_file)
 		return error_set(err, EINVAL, "file system: the end of no file");
 	r = put_file(x, &x->file_node->ino, err);
 	forget_file(x);
 	return r;
 }
 
-static int find(struct erofs *x, const char *path, struct node **ret)
-{
-	struct node *parent;
-	const char *last;
-	int r;
-
-	r = namespace_parent(x->names, path, NULL, NULL, &parent, &last);
-	if (r < 0)
-		return r;
-	*ret = *last ? namespace_lookup(x->names, parent, last, strlen(last)) : parent;
-	return *ret ? 0 : -ENOENT;
-}
-
-static int add_links(struct erofs *x, uint32_t nid, const char *path, struct error *err)
-{
-	uint64_t at = (uint64_t)nid * EROFS_SLOT;
-	uint8_t head[EROFS_INODE];
-	struct erofs_inode i;
-	int r = erofs_load(x, at, head, sizeof(head), err);
-
-	if (r < 0)
-		return r;
-	erofs_inode_decode(head, &i);
-	if (i.nlink == UINT32_MAX)
-		return path_error(-EMLINK, path, err);
-	i.nlink++;
-	erofs_inode_encode(&i, head);
-	return erofs_store(x, at, head, sizeof(head), err);
-}
-
 int erofs_link(struct erofs *x, const char *path, const char *target, struct error *err)
 {
-	struct node *to, *parent, *old;
-	_cleanup_free_ char *link = NULL;
-	const char *last;
-	uint32_t ino;
-	mode_t mode;
-	int r = check_idle(x, path, err);
-
-	if (r < 0)
-		return r;
-	r = find(x, target, &to);
-	if (r < 0)
-		return error_set_errno(err, -r, "file system: '%.200s': link to '%.200s'", path, target);
-	if (S_ISDIR(to->mode))
-		return error_set(err, EINVAL, "file system: '%.200s': link to the directory '%.200s'", path, target);
-	r = namespace_parent(x->names, path, make_directory, x, &parent, &last);
-	if (r < 0)
-		return path_error(r, path, err);
-	if (!*last)
-		return error_set(err, EINVAL, "file system: the root is a directory");
-	old = namespace_lookup(x->names, parent, last, strlen(last));
-	if (old && !S_ISDIR(old->mode) && old->ino == to->ino)
-		return 0;
-	/* The count is up before the old entry goes: it may be a directory that holds the target. */
-	r = add_links(x, to->ino, path, err);
-	if (r < 0)
-		return r;
-	ino = to->ino;
-	mode = to->mode;
-	link = S_ISLNK(mode) ? xstrdup(node_target(to)) : NULL;
-	r = old ? namespace_remove_tree(x->names, old, drop_node, x, err) : 0;
-	if (r < 0)
-		return r;
-	r = namespace_add(x->names, parent, last, strlen(last), ino, mode, link, &to);
-	if (r < 0)
-		return path_error(r, path, err);
-	to->layer = x->layer;
-	return 0;
+	return fs_names_link(&x->names, path, target, err);
 }
 
 int erofs_next_layer(struct erofs *x, struct error *err)
 {
-	if (x->layer == UINT16_MAX)
-		return error_set(err, E2BIG, "file system: too many layers");
-	x->layer++;
-	return 0;
+	return fs_names_next_layer(&x->names, err);
 }
 
 int erofs_remove_lower(struct erofs *x, const char *path, bool below, struct error *err)
 {
-	struct node *node;
-	int r = check_idle(x, path, err);
-
-	if (r < 0)
-		return r;
-	r = find(x, path, &node);
-	if (r == -ENOENT || r == -ENOTDIR)
-		return 0;
-	if (r < 0)
-		return path_error(r, path, err);
-	if (node == namespace_root(x->names) && !below)
-		return error_set(err, EINVAL, "file system: the root cannot be removed");
-	return namespace_remove_lower(x->names, node, x->layer, below, NULL, drop_node, x, err);
+	return fs_names_remove_lower(&x->names, path, below, NULL, err);
 }
 
 int erofs_resolve(struct erofs *x, const char *path, char **ret_path, mode_t *ret_mode)
 {
-	struct node *node;
-	int r = namespace_resolve(x->names, path, &node);
-
-	if (r < 0)
-		return r;
-	*ret_mode = node->mode;
-	*ret_path = namespace_path(x->names, node);
-	return 0;
+	return fs_names_resolve(&x->names, path, ret_path, ret_mode);
 }
 
 int erofs_create(int fd, uint64_t limit_bytes, const char *label, const uint8_t uuid[16], uint64_t time_s,
@@ -510,10 +368,10 @@ int erofs_create(int fd, uint64_t limit_bytes, const char *label, const uint8_t 
 		x->label[i] = label[i];
 	x->pending = xcalloc(1, PENDING);
 	x->blocks = xnew_n(struct erofs_block, EROFS_OPEN_BLOCKS);
-	x->names = namespace_new(0, NAMES_BYTES);
+	fs_names_init(&x->names, &names_ops, x, 0);
 	r = erofs_new_dir(x, &index, err);
 	if (r >= 0)
-		r = merge_directory(x, namespace_root(x->names), &root, err);
+		r = merge_directory(x, namespace_root(x->names.space), &root, err);
 	/* What is not written reads as zeros. */
 	if (r >= 0 && ftruncate(fd, EROFS_ROOT_END) < 0)
 		r = error_set_errno(err, errno, "file system: cannot begin it");
@@ -525,12 +383,10 @@ int erofs_create(int fd, uint64_t limit_bytes, const char *label, const uint8_t 
 
 int erofs_finish(struct erofs *x, struct error *err)
 {
-	int r;
+	int r = fs_names_finish(&x->names, err);
 
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: the last file has no end");
-	x->finished = true;
-	r = erofs_write_dirs(x, err);
+	if (r >= 0)
+		r = erofs_write_dirs(x, err);
 	if (r >= 0 && ftruncate(x->fd, (off_t)(x->next_block * EROFS_BLOCK)) < 0)
 		r = error_set_errno(err, errno, "file system: cannot end it");
 	return r;
@@ -547,7 +403,7 @@ struct erofs *erofs_free(struct erofs *x)
 		free(x->dirs[i].xattrs);
 	free(x->dirs);
 	free(x->blocks);
-	namespace_free(x->names);
+	fs_names_done(&x->names);
 	free(x->pending);
 	free(x);
 	return NULL;

@@ -10,7 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
-#include "disk/fs_entry.h"
+#include "base/fs_entry.h"
 
 struct erofs;
 /* Begins one in @fd (borrowed), an empty file, which will be as long as what is in it, but at most @limit_bytes. @uuid: 16 bytes; @time_s: every

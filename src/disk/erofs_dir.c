@@ -8,7 +8,6 @@
 #include "base/fault.h"
 #include "base/memory.h"
 #include "disk/erofs_parts.h"
-#include "disk/namespace_prune.h"
 
 /* Attributes of directories, which are kept until the end. */
 #define XATTRS_BYTES_MAX ((size_t)8 << 20)
@@ -98,12 +97,12 @@ static void list_names(const struct erofs *x, const struct node *dir, struct lis
 {
 	size_t n = 2;
 
-	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c))
+	for (const struct node *c = namespace_first(x->names.space, dir); c; c = namespace_next(x->names.space, c))
 		n++;
 	l->items = xnew_n(struct name, n);
 	l->items[l->n++] = (struct name){ ".", dir };
-	l->items[l->n++] = (struct name){ "..", namespace_up(x->names, dir) };
-	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c))
+	l->items[l->n++] = (struct name){ "..", namespace_up(x->names.space, dir) };
+	for (const struct node *c = namespace_first(x->names.space, dir); c; c = namespace_next(x->names.space, c))
 		l->items[l->n++] = (struct name){ c->name, c };
 	qsort(l->items, l->n, sizeof(*l->items), by_name);
 }
@@ -125,20 +124,6 @@ static size_t fit_block(const struct list *l, size_t first, size_t *ret_bytes)
 	return n;
 }
 
-static uint8_t file_type(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFREG: return EXT2_FT_REG_FILE;
-	case S_IFDIR: return EXT2_FT_DIR;
-	case S_IFCHR: return EXT2_FT_CHRDEV;
-	case S_IFBLK: return EXT2_FT_BLKDEV;
-	case S_IFIFO: return EXT2_FT_FIFO;
-	case S_IFSOCK: return EXT2_FT_SOCK;
-	case S_IFLNK: return EXT2_FT_SYMLINK;
-	default: return EXT2_FT_UNKNOWN;
-	}
-}
-
 static uint32_t nid_of(const struct erofs *x, const struct node *node)
 {
 	return S_ISDIR(node->mode) ? x->dirs[node->ino].nid : node->ino;
@@ -153,7 +138,7 @@ static void fill_block(const struct erofs *x, const struct name *names, size_t n
 
 		erofs_put64(p, nid_of(x, names[i].node));
 		erofs_put16(p + 8, (uint16_t)at);
-		p[10] = file_type(names[i].node->mode);
+		p[10] = fs_names_file_type(names[i].node);
 		p[11] = 0;
 		memcpy(p + at - i * EROFS_DIRENT, names[i].s, len);
 		at += len;
@@ -267,19 +252,19 @@ static int write_super(struct erofs *x, struct error *err)
 
 int erofs_write_dirs(struct erofs *x, struct error *err)
 {
-	const struct node *root = namespace_root(x->names);
+	const struct node *root = namespace_root(x->names.space);
 	int r = fault_point("erofs-directories");
 
 	if (r < 0)
 		return error_set_errno(err, -r, "file system: directories");
 	x->dirs[0].nid = EROFS_ROOT_AT / EROFS_SLOT;
-	for (const struct node *at = root; at; at = namespace_walk(x->names, at)) {
+	for (const struct node *at = root; at; at = namespace_walk(x->names.space, at)) {
 		r = S_ISDIR(at->mode) ? place_dir(x, at, err) : 0;
 		if (r < 0)
 			return r;
 	}
 	r = erofs_flush(x, err);
-	for (const struct node *at = root; r >= 0 && at; at = namespace_walk(x->names, at))
+	for (const struct node *at = root; r >= 0 && at; at = namespace_walk(x->names.space, at))
 		r = S_ISDIR(at->mode) ? write_dir(x, at, err) : 0;
 	return r < 0 ? r : write_super(x, err);
 }

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/flusher.h"
 #include "disk/erofs.h"
-#include "disk/namespace.h"
+#include "disk/fs_names.h"
 
 /* On disk. */
 enum {
@@ -63,8 +63,8 @@ struct erofs {
 	uint64_t time_s;
 	uint8_t uuid[16];
 	char label[16];
-	struct namespace *names; /* owned */
-	struct erofs_dir *dirs;  /* owned with their attributes; the first is the root */
+	struct fs_names names;
+	struct erofs_dir *dirs; /* owned with their attributes; the first is the root */
 	uint32_t n_dirs, cap_dirs, unused_dir;
 	size_t xattrs_bytes;        /* of directories, in memory */
 	struct erofs_block *blocks; /* owned; EROFS_OPEN_BLOCKS */
@@ -73,11 +73,8 @@ struct erofs {
 	uint32_t next_number;
 	struct flusher *flusher; /* owned */
 	bool chunked;            /* some file has holes */
-	bool finished;
-	uint16_t layer;
 
 	/* the regular file that is being written */
-	bool open;
 	struct node *file_node;
 	struct erofs_inode inode;
 	struct buf xattrs;

@@ -12,12 +12,8 @@
 #include "base/memory.h"
 #include "disk/ext4_format.h"
 #include "disk/ext4_parts.h"
-#include "disk/namespace_prune.h"
 
 enum { PENDING = 1 << 20, FAST_SYMLINK = 60, XATTR_VALUE_LIMIT = 64 << 10, XATTRS_LIMIT = 256 };
-/* Memory for names: some 600000 of the usual length. Nobody's image has more, and everything together stays below 64 MiB. */
-#define NAMES_BYTES ((size_t)32 << 20)
-
 static void set_time(uint32_t *seconds, uint32_t *extra, uint64_t ns)
 {
 	uint64_t s = ns / UINT64_C(1000000000);
@@ -129,7 +125,7 @@ static void forget_file(struct ext4 *x)
 	x->xattrs = NULL;
 	x->n_xattrs = 0;
 	ext4_runs_clear(&x->runs);
-	x->open = false;
+	x->names.in_file = false;
 }
 
 /* Keeps a regular file's attributes until its inode is written. */
@@ -188,31 +184,33 @@ static int drop_node(void *data, const struct node *node, struct error *err)
 	return drop_inode(data, node->ino, S_ISDIR(node->mode), err);
 }
 
-static int make_directory(void *data, struct node *parent, const char *name, size_t len, struct node **ret)
+static int new_dir(void *data, uint32_t *ret)
 {
 	struct ext4 *x = data;
 	union ext4_inode inode;
-	uint32_t ino;
 	int r;
 
 	init_inode(x, &(struct fs_entry){ .mode = S_IFDIR | 0755, .mtime_ns = x->time_s * UINT64_C(1000000000) },
 		   &inode);
-	r = new_inode(x, true, &ino, NULL);
-	if (r >= 0)
-		r = ext4_write_inode(x, ino, &inode, NULL);
-	if (r >= 0)
-		r = namespace_add(x->names, parent, name, len, ino, S_IFDIR | 0755, NULL, ret);
-	if (r >= 0)
-		(*ret)->layer = x->layer;
-	return r;
+	r = new_inode(x, true, ret, NULL);
+	return r < 0 ? r : ext4_write_inode(x, *ret, &inode, NULL);
 }
 
-static int path_error(int r, const char *path, struct error *err)
+static int add_link(void *data, uint32_t ino, const char *path, struct error *err)
 {
-	if (r == -E2BIG)
-		return error_set(err, E2BIG, "file system: '%.200s': more names than are allowed", path);
-	return error_set_errno(err, -r, "file system: '%.200s'", path);
+	struct ext4 *x = data;
+	union ext4_inode inode;
+	int r = ext4_read_inode(x, ino, &inode, err);
+
+	if (r < 0)
+		return r;
+	if (inode.large.i_links_count >= EXT2_LINK_MAX)
+		return fs_names_error(-EMLINK, path, err);
+	inode.large.i_links_count++;
+	return ext4_write_inode(x, ino, &inode, err);
 }
+
+static const struct fs_names_ops names_ops = { new_dir, add_link, drop_node };
 
 /* Puts the type's own content into the inode: a link's target, a device's number. */
 static int fill_special(struct ext4 *x, const struct fs_entry *e, uint32_t ino, union ext4_inode *inode,
@@ -243,30 +241,6 @@ static int fill_special(struct ext4 *x, const struct fs_entry *e, uint32_t ino, 
 	return 0;
 }
 
-static int check_entry(const struct fs_entry *e, struct error *err)
-{
-	switch (e->mode & S_IFMT) {
-	case S_IFREG:
-		if (e->size > UINT64_C(1) << 43)
-			return error_set(err, EFBIG, "file system: '%.200s' is too large", e->path);
-		break;
-	case S_IFLNK:
-		if (!e->link || !*e->link || strlen(e->link) >= EXT4_BLOCK)
-			return error_set(err, EINVAL, "file system: '%.200s': no target for a symbolic link", e->path);
-		break;
-	case S_IFCHR:
-	case S_IFBLK:
-		if (e->rdev_major > 0xfff || e->rdev_minor > 0xfffff)
-			return error_set(err, EINVAL, "file system: '%.200s': no such device number", e->path);
-		break;
-	case S_IFDIR:
-	case S_IFIFO:
-	case S_IFSOCK: break;
-	default: return error_set(err, EINVAL, "file system: '%.200s': unknown type of file", e->path);
-	}
-	return check_xattrs(e, err);
-}
-
 /* A directory that exists takes the new attributes and keeps its children. */
 static int merge_directory(struct ext4 *x, struct node *node, const struct fs_entry *e, struct error *err)
 {
@@ -288,51 +262,40 @@ static int merge_directory(struct ext4 *x, struct node *node, const struct fs_en
 	if (r < 0)
 		return r;
 	node->mode = e->mode;
-	node->layer = x->layer;
+	node->layer = x->names.layer;
 	return set_xattrs(x, node->ino, e->xattrs, e->n_xattrs, err);
+}
+
+static void begin_file(struct ext4 *x, const struct fs_entry *e, uint32_t ino, const union ext4_inode *inode)
+{
+	x->names.in_file = true;
+	x->file_ino = ino;
+	x->inode = *inode;
+	x->size = e->size;
+	x->end = x->pending_at = x->pending_n = 0;
+	keep_xattrs(x, e);
 }
 
 int ext4_add(struct ext4 *x, const struct fs_entry *e, struct error *err)
 {
-	struct node *parent, *node;
+	struct fs_place place;
 	union ext4_inode inode;
-	const char *last;
+	struct node *node;
 	uint32_t ino;
-	int r;
+	int r = check_xattrs(e, err);
 
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", e->path);
-	r = check_entry(e, err);
-	if (r < 0)
-		return r;
-	r = namespace_parent(x->names, e->path, make_directory, x, &parent, &last);
-	if (r < 0)
-		return path_error(r, e->path, err);
-	node = *last ? namespace_lookup(x->names, parent, last, strlen(last)) : parent;
-	if (node && S_ISDIR(node->mode) && S_ISDIR(e->mode))
-		return merge_directory(x, node, e, err);
-	if (!*last)
-		return error_set(err, EINVAL, "file system: the root is a directory");
-	if (node) {
-		r = namespace_remove_tree(x->names, node, drop_node, x, err);
-		if (r < 0)
-			return r;
-	}
+	if (r >= 0)
+		r = fs_names_place(&x->names, e, &place, &node, err);
+	if (r != 0)
+		return r < 0 ? r : merge_directory(x, node, e, err);
 	r = new_inode(x, S_ISDIR(e->mode), &ino, err);
+	if (r >= 0)
+		r = fs_names_add(&x->names, &place, e, ino, &node, err);
 	if (r < 0)
 		return r;
-	r = namespace_add(x->names, parent, last, strlen(last), ino, e->mode, S_ISLNK(e->mode) ? e->link : NULL, &node);
-	if (r < 0)
-		return path_error(r, e->path, err);
-	node->layer = x->layer;
 	init_inode(x, e, &inode);
 	if (S_ISREG(e->mode)) {
-		x->open = true;
-		x->file_ino = ino;
-		x->inode = inode;
-		x->size = e->size;
-		x->end = x->pending_at = x->pending_n = 0;
-		keep_xattrs(x, e);
+		begin_file(x, e, ino, &inode);
 		return 0;
 	}
 	r = fill_special(x, e, ino, &inode, err);
@@ -360,7 +323,7 @@ int ext4_write(struct ext4 *x, uint64_t offset, const void *p, size_t n, struct 
 	const uint8_t *from = p;
 	int r;
 
-	if (!x->open)
+	if (!x->names.in_file)
 		return error_set(err, EINVAL, "file system: content without a file");
 	if (offset < x->end || n > x->size || offset > x->size - n)
 		return error_set(err, EINVAL, "file system: content outside its file");
@@ -401,7 +364,7 @@ int ext4_end_file(struct ext4 *x, struct error *err)
 {
 	int r;
 
-	if (!x->open)
+	if (!x->names.in_file)
 		return error_set(err, EINVAL, "file system: the end of no file");
 	r = flush(x, err);
 	x->inode.large.i_size = (uint32_t)x->size;
@@ -416,116 +379,46 @@ int ext4_end_file(struct ext4 *x, struct error *err)
 	return r;
 }
 
-static int find(struct ext4 *x, const char *path, struct node **ret)
-{
-	struct node *parent;
-	const char *last;
-	int r;
-
-	r = namespace_parent(x->names, path, NULL, NULL, &parent, &last);
-	if (r < 0)
-		return r;
-	*ret = *last ? namespace_lookup(x->names, parent, last, strlen(last)) : parent;
-	return *ret ? 0 : -ENOENT;
-}
-
 int ext4_link(struct ext4 *x, const char *path, const char *target, struct error *err)
 {
-	struct node *to, *parent, *old;
-	union ext4_inode inode;
-	const char *last;
-	uint32_t ino;
-	mode_t mode;
-	_cleanup_free_ char *link = NULL;
-	int r;
-
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", path);
-	r = find(x, target, &to);
-	if (r < 0)
-		return error_set_errno(err, -r, "file system: '%.200s': link to '%.200s'", path, target);
-	if (S_ISDIR(to->mode))
-		return error_set(err, EINVAL, "file system: '%.200s': link to the directory '%.200s'", path, target);
-	r = namespace_parent(x->names, path, make_directory, x, &parent, &last);
-	if (r < 0)
-		return path_error(r, path, err);
-	if (!*last)
-		return error_set(err, EINVAL, "file system: the root is a directory");
-	old = namespace_lookup(x->names, parent, last, strlen(last));
-	if (old && old->ino == to->ino)
-		return 0;
-	r = ext4_read_inode(x, to->ino, &inode, err);
-	if (r < 0)
-		return r;
-	if (inode.large.i_links_count >= EXT2_LINK_MAX)
-		return path_error(-EMLINK, path, err);
-	inode.large.i_links_count++;
-	r = ext4_write_inode(x, to->ino, &inode, err);
-	if (r < 0)
-		return r;
-	/* The count is up before the old entry goes: it may be a directory that holds the target. */
-	ino = to->ino;
-	mode = to->mode;
-	link = S_ISLNK(mode) ? xstrdup(node_target(to)) : NULL;
-	r = old ? namespace_remove_tree(x->names, old, drop_node, x, err) : 0;
-	if (r < 0)
-		return r;
-	r = namespace_add(x->names, parent, last, strlen(last), ino, mode, link, &to);
-	if (r < 0)
-		return path_error(r, path, err);
-	to->layer = x->layer;
-	return 0;
+	return fs_names_link(&x->names, path, target, err);
 }
 
 int ext4_remove(struct ext4 *x, const char *path, struct error *err)
 {
 	struct node *node;
-	int r;
+	int r = fs_names_check_idle(&x->names, path, err);
 
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", path);
-	r = find(x, path, &node);
+	if (r < 0)
+		return r;
+	r = fs_names_find(&x->names, path, &node);
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0)
-		return path_error(r, path, err);
-	if (node == namespace_root(x->names))
+		return fs_names_error(r, path, err);
+	if (node == namespace_root(x->names.space))
 		return error_set(err, EINVAL, "file system: the root cannot be removed");
-	return namespace_remove_tree(x->names, node, drop_node, x, err);
+	return namespace_remove_tree(x->names.space, node, drop_node, x, err);
 }
 
 int ext4_next_layer(struct ext4 *x, struct error *err)
 {
-	if (x->layer == UINT16_MAX)
-		return error_set(err, E2BIG, "file system: too many layers");
-	x->layer++;
-	return 0;
+	return fs_names_next_layer(&x->names, err);
 }
 
 int ext4_remove_lower(struct ext4 *x, const char *path, bool below, struct error *err)
 {
-	const struct node *root = namespace_root(x->names), *kept;
-	struct node *node;
-	int r;
+	const struct node *root = namespace_root(x->names.space);
 
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: '%.200s': the file before it has no end", path);
-	r = find(x, path, &node);
-	if (r == -ENOENT || r == -ENOTDIR)
-		return 0;
-	if (r < 0)
-		return path_error(r, path, err);
-	if (node == root && !below)
-		return error_set(err, EINVAL, "file system: the root cannot be removed");
 	/* Every ext4 has it, whatever an image says of its root. */
-	kept = namespace_lookup(x->names, root, "lost+found", strlen("lost+found"));
-	return namespace_remove_lower(x->names, node, x->layer, below, kept, drop_node, x, err);
+	return fs_names_remove_lower(&x->names, path, below,
+				     namespace_lookup(x->names.space, root, "lost+found", strlen("lost+found")), err);
 }
 
 int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode)
 {
 	struct node *node;
-	int r = find(x, path, &node);
+	int r = fs_names_find(&x->names, path, &node);
 
 	if (r >= 0)
 		*ret_mode = node->mode;
@@ -534,14 +427,7 @@ int ext4_stat(struct ext4 *x, const char *path, mode_t *ret_mode)
 
 int ext4_resolve(struct ext4 *x, const char *path, char **ret_path, mode_t *ret_mode)
 {
-	struct node *node;
-	int r = namespace_resolve(x->names, path, &node);
-
-	if (r < 0)
-		return r;
-	*ret_mode = node->mode;
-	*ret_path = namespace_path(x->names, node);
-	return 0;
+	return fs_names_resolve(&x->names, path, ret_path, ret_mode);
 }
 
 int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16], const uint8_t hash_seed[16],
@@ -561,8 +447,8 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 	x->next_ino = EXT2_FIRST_INODE(x->fs->super);
 	x->goal = x->fs->super->s_first_data_block;
 	x->pending = xcalloc(1, PENDING);
-	x->names = namespace_new(EXT2_ROOT_INO, NAMES_BYTES);
-	r = merge_directory(x, namespace_root(x->names), &root, err);
+	fs_names_init(&x->names, &names_ops, x, EXT2_ROOT_INO);
+	r = merge_directory(x, namespace_root(x->names.space), &root, err);
 	if (r < 0)
 		return r;
 	/* Its inode is the first free one by convention. */
@@ -578,12 +464,12 @@ int ext4_create(int fd, uint64_t bytes, const char *label, const uint8_t uuid[16
 int ext4_finish(struct ext4 *x, struct error *err)
 {
 	errcode_t c;
+	int r = fs_names_finish(&x->names, err);
 
-	if (x->finished || x->open)
-		return error_set(err, EBUSY, "file system: the last file has no end");
-	x->finished = true;
-	for (const struct node *at = namespace_root(x->names); at; at = namespace_walk(x->names, at)) {
-		int r = S_ISDIR(at->mode) ? ext4_write_directory(x, at, err) : 0;
+	if (r < 0)
+		return r;
+	for (const struct node *at = namespace_root(x->names.space); at; at = namespace_walk(x->names.space, at)) {
+		r = S_ISDIR(at->mode) ? ext4_write_directory(x, at, err) : 0;
 
 		if (r < 0)
 			return r;
@@ -600,7 +486,7 @@ struct ext4 *ext4_free(struct ext4 *x)
 	flusher_free(x->flusher);
 	if (x->fs)
 		ext2fs_free(x->fs);
-	namespace_free(x->names);
+	fs_names_done(&x->names);
 	free(x->pending);
 	free(x);
 	return NULL;

@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
-#include "disk/fs_entry.h"
+#include "base/fs_entry.h"
 
 struct ext4;
 /* Formats @fd (an empty file, made @bytes long, sparse). @uuid and @hash_seed: 16 bytes each, @time_s: every time stamp that the entry does not

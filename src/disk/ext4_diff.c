@@ -24,6 +24,7 @@ struct group {
 	uint32_t base;    /* the base's inode at all of these names; 0 = not the same everywhere, or none */
 	uint32_t n_names; /* that were met */
 	char *first;      /* owned; the name under which it was told */
+	bool same;        /* it was found to be the base's: looked at once, however many names it has */
 };
 
 /* Directories on the way down. */
@@ -246,7 +247,7 @@ static int same(struct diff *d, const struct ext4_node *n, const struct ext4_nod
 
 /* ---- Telling ---- */
 
-static int tell_content(struct diff *d, const struct ext4_runs *runs, const struct ext4_segment *segments, size_t n,
+static int tell_content(struct diff *d, const struct ext4_runs *runs, const struct fs_segment *segments, size_t n,
 			struct error *err)
 {
 	for (size_t i = 0; i < n; i++)
@@ -265,9 +266,9 @@ static int tell_content(struct diff *d, const struct ext4_runs *runs, const stru
 }
 
 static size_t make_segments(struct diff *d, const struct ext4_node *n, const struct ext4_runs *runs,
-			    struct ext4_segment **ret)
+			    struct fs_segment **ret)
 {
-	struct ext4_segment *s = xnew_n(struct ext4_segment, runs->n + 1);
+	struct fs_segment *s = xnew_n(struct fs_segment, runs->n + 1);
 	uint64_t unit = ext4_reader_block_bytes(d->ours);
 	size_t k = 0;
 
@@ -281,7 +282,7 @@ static size_t make_segments(struct diff *d, const struct ext4_node *n, const str
 		if (k && s[k - 1].offset + s[k - 1].n == at)
 			s[k - 1].n += len;
 		else
-			s[k++] = (struct ext4_segment){ .offset = at, .n = len };
+			s[k++] = (struct fs_segment){ .offset = at, .n = len };
 	}
 	*ret = s;
 	return k;
@@ -321,7 +322,7 @@ static int tell_entry(struct diff *d, const char *path, const struct ext4_node *
 {
 	_cleanup_(ext4_xattrs_done) struct ext4_xattrs xattrs = {};
 	_cleanup_(ext4_runs_clear) struct ext4_runs runs = {};
-	_cleanup_free_ struct ext4_segment *segments = NULL;
+	_cleanup_free_ struct fs_segment *segments = NULL;
 	_cleanup_free_ char *target = NULL;
 	struct fs_entry e = {
 		.path = path,
@@ -434,6 +435,7 @@ static bool is_tellable(const struct ext4_node *n)
 static int visit_file(struct diff *d, const struct ext4_node *n, const struct ext4_node *b, struct error *err)
 {
 	bool alike = b && (b->mode & S_IFMT) == (n->mode & S_IFMT);
+	struct group *g = NULL;
 	int r;
 
 	if (is_overlay_whiteout(d, n))
@@ -446,7 +448,6 @@ static int visit_file(struct diff *d, const struct ext4_node *n, const struct ex
 	if (!d->telling)
 		return n->nlink > 1 ? count_name(d, n, alike ? b->ino : 0, err) : 0;
 	if (alike && n->nlink > 1) {
-		struct group *g;
 		bool fresh;
 
 		r = group_of(d, n->ino, &g, &fresh, err);
@@ -457,7 +458,9 @@ static int visit_file(struct diff *d, const struct ext4_node *n, const struct ex
 		alike = false;
 	}
 	if (alike) {
-		r = same(d, n, b, err);
+		r = g && g->same ? 1 : same(d, n, b, err);
+		if (r > 0 && g)
+			g->same = true;
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}

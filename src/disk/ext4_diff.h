@@ -10,15 +10,11 @@
 #include "disk/disk_reader.h"
 #include "disk/ext4.h"
 
-struct ext4_segment {
-	uint64_t offset, n;
-};
-
 /* In the order of paths; what is removed comes before what is there, directories before what is in them, and every directory on the way to a
  * change is told as well. @path is relative; "." is the root. A negative return ends the walk. */
 struct ext4_diff_ops {
 	/* New or changed, whole. A regular file's content follows, @segments in order: all else of it is holes. */
-	int (*entry)(const struct fs_entry *e, const struct ext4_segment *segments, size_t n_segments, void *data,
+	int (*entry)(const struct fs_entry *e, const struct fs_segment *segments, size_t n_segments, void *data,
 		     struct error *err);
 	int (*content)(uint64_t offset, const void *p, size_t n, void *data, struct error *err);
 	int (*end)(void *data, struct error *err);

@@ -39,20 +39,6 @@ static size_t entry_size(size_t name_len)
 	return (8 + name_len + 3) & ~(size_t)3;
 }
 
-static uint8_t file_type(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFREG: return EXT2_FT_REG_FILE;
-	case S_IFDIR: return EXT2_FT_DIR;
-	case S_IFCHR: return EXT2_FT_CHRDEV;
-	case S_IFBLK: return EXT2_FT_BLKDEV;
-	case S_IFIFO: return EXT2_FT_FIFO;
-	case S_IFSOCK: return EXT2_FT_SOCK;
-	case S_IFLNK: return EXT2_FT_SYMLINK;
-	default: return EXT2_FT_UNKNOWN;
-	}
-}
-
 static void put16(uint8_t *p, uint16_t v)
 {
 	v = htole16(v);
@@ -97,7 +83,7 @@ static void put_entries(uint8_t *block, size_t at, size_t last, const struct ent
 		const struct node *node = e[i].node;
 		size_t len = strlen(node->name), size = entry_size(len);
 
-		put_entry(block + at, size, node->ino, file_type(node->mode), node->name, len);
+		put_entry(block + at, size, node->ino, fs_names_file_type(node), node->name, len);
 		last = at;
 		at += size;
 	}
@@ -107,7 +93,7 @@ static void put_entries(uint8_t *block, size_t at, size_t last, const struct ent
 static void put_dots(const struct ext4 *x, uint8_t *block, const struct node *dir, size_t dotdot_len)
 {
 	put_entry(block, 12, dir->ino, EXT2_FT_DIR, ".", 1);
-	put_entry(block + 12, dotdot_len, namespace_up(x->names, dir)->ino, EXT2_FT_DIR, "..", 2);
+	put_entry(block + 12, dotdot_len, namespace_up(x->names.space, dir)->ino, EXT2_FT_DIR, "..", 2);
 }
 
 static int by_name(const void *a, const void *b)
@@ -255,9 +241,9 @@ static int write_blocks(struct ext4 *x, uint32_t ino, const struct ext4_runs *ru
 
 static bool is_lost_found(const struct ext4 *x, const struct node *dir)
 {
-	const struct node *root = namespace_root(x->names);
+	const struct node *root = namespace_root(x->names.space);
 
-	return dir != root && namespace_up(x->names, dir) == root && streq(dir->name, "lost+found");
+	return dir != root && namespace_up(x->names.space, dir) == root && streq(dir->name, "lost+found");
 }
 
 /* Collects the names. Returns the bytes that they and the dots take. */
@@ -265,10 +251,10 @@ static size_t list_entries(const struct ext4 *x, const struct node *dir, struct 
 {
 	size_t n = 0, size = DOTS;
 
-	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c))
+	for (const struct node *c = namespace_first(x->names.space, dir); c; c = namespace_next(x->names.space, c))
 		n++;
 	b->entries = xnew_n(struct entry, n + 1);
-	for (const struct node *c = namespace_first(x->names, dir); c; c = namespace_next(x->names, c)) {
+	for (const struct node *c = namespace_first(x->names.space, dir); c; c = namespace_next(x->names.space, c)) {
 		b->entries[b->n_entries++].node = c;
 		size += entry_size(strlen(c->name));
 	}

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/flusher.h"
 #include "disk/ext4.h"
-#include "disk/namespace.h"
+#include "disk/fs_names.h"
 
 enum { EXT4_BLOCK = 4096, EXT4_INODE = 256 };
 
@@ -33,18 +33,15 @@ struct ext4_runs {
 
 struct ext4 {
 	ext2_filsys fs; /* owned */
-	struct namespace *names;
+	struct fs_names names;
 	uint64_t time_s;
 	uint32_t next_ino;
 	uint64_t goal;           /* where to look for free blocks */
 	uint64_t unused;         /* from this block on the file has never been written: holes, which read as zeros */
 	struct flusher *flusher; /* owned */
-	uint16_t layer;
-	int fd; /* borrowed */
-	bool finished;
+	int fd;                  /* borrowed */
 
 	/* the regular file that is being written */
-	bool open;
 	uint32_t file_ino;
 	union ext4_inode inode;
 	uint64_t size, end; /* declared; so far */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/buf.h"
@@ -29,6 +30,7 @@ struct namespace
 	uint32_t *buckets;                  /* owned */
 	size_t n_buckets;                   /* a power of two */
 	size_t n, limit_bytes;
+	uint64_t seed; /* names are others' choice, and shall not be chosen to be in one bucket */
 };
 
 /* Number 0 is nobody's: the first unit is never given away. */
@@ -95,7 +97,7 @@ static int take_units(struct namespace *n, uint32_t units, uint32_t *ret)
 
 static uint32_t *bucket(const struct namespace *n, uint32_t up, const char *name, size_t len)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325) ^ up;
+	uint64_t h = n->seed ^ up;
 
 	h *= UINT64_C(0x100000001b3);
 	for (size_t i = 0; i < len; i++)
@@ -108,6 +110,8 @@ struct namespace *namespace_new(uint32_t root_ino, size_t limit_bytes)
 	struct namespace *n = xnew(struct namespace);
 	uint32_t root;
 
+	if (getrandom(&n->seed, sizeof(n->seed), GRND_NONBLOCK) != (ssize_t)sizeof(n->seed))
+		n->seed = UINT64_C(0xcbf29ce484222325);
 	n->limit_bytes = limit_bytes;
 	n->n_buckets = FIRST_BUCKETS;
 	n->buckets = xnew_n(uint32_t, n->n_buckets);

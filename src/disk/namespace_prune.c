@@ -1,6 +1,8 @@
 /* Without recursion: depth is the input's choice. */
 #include "disk/namespace_prune.h"
 
+#include <errno.h>
+
 int namespace_remove_tree(struct namespace *n, struct node *top, namespace_drop_fn drop, void *data, struct error *err)
 {
 	struct node *at = top;
@@ -33,7 +35,7 @@ static struct node *first_leaf(const struct namespace *n, struct node *at)
 
 /* Children first: a directory goes when nothing of this layer is left in it. */
 int namespace_remove_lower(struct namespace *n, struct node *top, uint16_t layer, bool below, const struct node *kept,
-			   namespace_drop_fn drop, void *data, struct error *err)
+			   uint64_t *visits, namespace_drop_fn drop, void *data, struct error *err)
 {
 	struct node *at = first_leaf(n, top), *next;
 
@@ -41,6 +43,10 @@ int namespace_remove_lower(struct namespace *n, struct node *top, uint16_t layer
 		bool last = at == top;
 		struct node *beside = last ? NULL : namespace_next(n, at);
 
+		if (!*visits)
+			return error_set_kind(err, ERROR_DATA, E2BIG,
+					      "its layers' whiteouts take more work than is allowed");
+		--*visits;
 		next = beside ? first_leaf(n, beside) : namespace_up(n, at);
 		if (at->layer < layer && !at->first && !(below && last) && at != kept) {
 			int r = drop(data, at, err);

@@ -4,6 +4,13 @@
 
 #include "base/utf8.h"
 
+static const struct json_field route_fields[] = {
+	{ "to", JSON_STRING, offsetof(struct seed_route, to), JSON_REQUIRED },
+	{ "via", JSON_STRING, offsetof(struct seed_route, via), 0 },
+	{ "metric", JSON_U32, offsetof(struct seed_route, metric), 0 },
+	{},
+};
+
 static const struct json_field interface_fields[] = {
 	{ "mac", JSON_STRING, offsetof(struct seed_interface, mac), JSON_REQUIRED },
 	{ "addresses", JSON_STRINGS, offsetof(struct seed_interface, addresses), 0 },
@@ -12,6 +19,8 @@ static const struct json_field interface_fields[] = {
 	{ "mtu", JSON_U32, offsetof(struct seed_interface, mtu), 0 },
 	{ "dns", JSON_STRINGS, offsetof(struct seed_interface, dns), 0 },
 	{ "search", JSON_STRINGS, offsetof(struct seed_interface, search), 0 },
+	{ "routes", JSON_OBJECTS, offsetof(struct seed_interface, routes), 0, .fields = route_fields,
+	  .element_size = sizeof(struct seed_route), .count_offset = offsetof(struct seed_interface, n_routes) },
 	{},
 };
 
@@ -25,6 +34,8 @@ const struct json_field seed_fields[] = {
 	{ "host_key_public", JSON_STRING, offsetof(struct seed, host_key_public), 0 },
 	{ "interfaces", JSON_OBJECTS, offsetof(struct seed, interfaces), 0, .fields = interface_fields,
 	  .element_size = sizeof(struct seed_interface), .count_offset = offsetof(struct seed, n_interfaces) },
+	{ "timezone", JSON_STRING, offsetof(struct seed, timezone), 0 },
+	{ "shares", JSON_STRINGS, offsetof(struct seed, shares), 0 },
 	{ "user_data", JSON_STRING, offsetof(struct seed, user_data), 0 },
 	{},
 };

@@ -18,12 +18,20 @@
 /* "skerry-" and 32 hex digits. */
 #define SEED_INSTANCE_ID_SIZE 40
 
+struct seed_route {
+	char *to;        /* CIDR */
+	char *via;       /* NULL or "" = on the link */
+	uint32_t metric; /* 0 = the guest's default */
+};
+
 struct seed_interface {
-	char *mac;                /* "02:…" */
-	struct strv addresses;    /* CIDR; empty = DHCP */
-	char *gateway, *gateway6; /* NULL or "" = none */
-	uint32_t mtu;             /* 0 = whatever the network says; with DHCP it is left to DHCP */
-	struct strv dns, search;
+	char *mac;                 /* "02:…" */
+	struct strv addresses;     /* CIDR; empty = DHCP */
+	char *gateway, *gateway6;  /* NULL or "" = none */
+	uint32_t mtu;              /* 0 = whatever the network says; with DHCP it is left to DHCP */
+	struct strv dns, search;   /* with DHCP: instead of what that says */
+	struct seed_route *routes; /* beside those by the two gateways */
+	size_t n_routes;
 };
 
 /* Everything owned. Holds a private key: seed_done() wipes it. */
@@ -36,7 +44,9 @@ struct seed {
 	char *host_key, *host_key_public; /* ed25519, OpenSSH's text forms; NULL = the guest makes its own */
 	struct seed_interface *interfaces;
 	size_t n_interfaces;
-	char *user_data; /* as given by the user; NULL = none */
+	char *timezone;     /* "Europe/Berlin"; NULL = the image's */
+	struct strv shares; /* "TAG:TARGET", where the last ':' divides: directories of the host, by 9p */
+	char *user_data;    /* as given by the user; NULL = none */
 };
 extern const struct json_field seed_fields[]; /* its form on skerry-image's standard input */
 void seed_done(struct seed *s);

@@ -59,18 +59,39 @@ static struct json *growpart(void)
 	return o;
 }
 
-/* As in fstab. The file system grows to its disk when systemd mounts it. */
-static struct json *home_mount(void)
+/* As in fstab. */
+static struct json *mount_line(const char *what, const char *where, const char *type, const char *options,
+			       const char *pass)
 {
-	struct json *list = json_array(), *mount = json_array();
+	struct json *mount = json_array();
 
-	json_append_string(mount, "/dev/disk/by-id/virtio-home");
-	json_append_string(mount, "/home");
-	json_append_string(mount, "ext4");
-	json_append_string(mount, "defaults,nofail,x-systemd.growfs");
+	json_append_string(mount, what);
+	json_append_string(mount, where);
+	json_append_string(mount, type);
+	json_append_string(mount, options);
 	json_append_string(mount, "0");
-	json_append_string(mount, "2");
-	json_append(list, mount);
+	json_append_string(mount, pass);
+	return mount;
+}
+
+static struct json *mounts(const struct seed *s)
+{
+	struct json *list = json_array();
+
+	/* The file system grows to its disk when systemd mounts it. */
+	if (s->home)
+		json_append(list, mount_line("/dev/disk/by-id/virtio-home", "/home", "ext4",
+					     "defaults,nofail,x-systemd.growfs", "2"));
+	for (size_t i = 0; i < s->shares.n; i++) {
+		const char *target = strrchr(s->shares.items[i], ':');
+		_cleanup_free_ char *tag =
+			target ? xstrndup(s->shares.items[i], (size_t)(target - s->shares.items[i])) : NULL;
+
+		if (tag)
+			json_append(list,
+				    mount_line(tag, target + 1, "9p",
+					       "trans=virtio,version=9p2000.L,msize=262144,nosuid,nodev,nofail", "0"));
+	}
 	return list;
 }
 
@@ -124,8 +145,10 @@ static struct json *cloud_config(const struct seed *s)
 		json_set_string(keys, "ed25519_public", s->host_key_public);
 		json_set(o, "ssh_keys", keys);
 	}
-	if (s->home)
-		json_set(o, "mounts", home_mount());
+	if (s->home || s->shares.n)
+		json_set(o, "mounts", mounts(s));
+	if (s->timezone)
+		json_set_string(o, "timezone", s->timezone);
 	json_set(o, "growpart", growpart());
 	json_set_bool(o, "resize_rootfs", true);
 	return o;
@@ -209,7 +232,7 @@ static int render_user_data(const struct seed *s, struct buf *out, struct error 
 	return 0;
 }
 
-static struct json *default_route(const char *destination, const char *gateway)
+static struct json *route_by(const char *destination, const char *gateway)
 {
 	struct json *o = json_object();
 
@@ -221,6 +244,19 @@ static struct json *default_route(const char *destination, const char *gateway)
 static bool given(const char *s)
 {
 	return s && *s;
+}
+
+static struct json *route(const struct seed_route *r)
+{
+	struct json *o = given(r->via) ? route_by(r->to, r->via) : json_object();
+
+	if (!given(r->via)) {
+		json_set_string(o, "to", r->to);
+		json_set_string(o, "scope", "link");
+	}
+	if (r->metric)
+		json_set_u64(o, "metric", r->metric);
+	return o;
 }
 
 static struct json *ethernet(const struct seed_interface *i)
@@ -235,15 +271,25 @@ static struct json *ethernet(const struct seed_interface *i)
 
 		json_set(o, "addresses", strings(&i->addresses));
 		if (given(i->gateway))
-			json_append(routes, default_route("0.0.0.0/0", i->gateway));
+			json_append(routes, route_by("0.0.0.0/0", i->gateway));
 		if (given(i->gateway6))
-			json_append(routes, default_route("::/0", i->gateway6));
+			json_append(routes, route_by("::/0", i->gateway6));
+		for (size_t k = 0; k < i->n_routes; k++)
+			json_append(routes, route(&i->routes[k]));
 		json_set(o, "routes", routes);
 		json_set(servers, "addresses", strings(&i->dns));
 		json_set(servers, "search", strings(&i->search));
 		json_set(o, "nameservers", servers);
 		if (i->mtu)
 			json_set_u64(o, "mtu", i->mtu);
+	} else if (i->dns.n || i->search.n) {
+		struct json *servers = json_object(), *overrides = json_object();
+
+		json_set_bool(overrides, i->dns.n ? "use-dns" : "use-domains", false);
+		json_set(o, "dhcp4-overrides", overrides);
+		json_set(servers, "addresses", strings(&i->dns));
+		json_set(servers, "search", strings(&i->search));
+		json_set(o, "nameservers", servers);
 	}
 	return o;
 }

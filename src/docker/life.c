@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +12,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "docker/box.h"
+#include "docker/bridge.h"
+#include "docker/output.h"
+#include "docker/page.h"
 #include "docker/relay.h"
 #include "machine/client.h"
 #include "machine/machine.h"
@@ -21,9 +25,10 @@
  * the console. A guest that reboots gets a new engine, and the console a new socket: then we join again. A monitor that dies is replaced by
  * the next connection, and the machine runs on. */
 
-enum { CHUNK = 16 << 10, BACKLOG_MAX = 1 << 20 };
-#define REJOIN_NS  (100 * NS_PER_MS)
-#define FORWARD_NS (10 * NS_PER_SEC)
+enum { CHUNK = 16 << 10, TYPED_MAX = 1 << 20 };
+#define REJOIN_NS (100 * NS_PER_MS)
+/* Of a reader who takes nothing for so long, nothing is expected at the end. */
+#define LAST_WORDS_NS NS_PER_SEC
 /* Of the time that there is to stop, what is left for the engine once the guest was asked. */
 #define ENGINE_SHARE_NS (2 * NS_PER_SEC)
 
@@ -33,15 +38,17 @@ struct life {
 	struct name name;
 	struct loop *loop;
 	struct client client;
-	struct relay *relay;
+	struct relay *relay;  /* NETWORK=nat */
+	struct bridge bridge; /* NETWORK=bridge */
+	struct page *page;    /* CONSOLE=web */
 	bool ended;
 	unsigned signals; /* how often the end was asked for */
 	struct loop_source *endings[3], *child, *rejoin;
-	struct loop_source *input, *output;
+	struct loop_source *input;
+	struct output *output;
 	int console; /* -1 = not joined */
 	struct loop_source *console_source;
-	struct buf out; /* for standard output, which others may read slowly */
-	struct buf in;  /* for the guest */
+	struct buf in; /* for the guest */
 };
 
 /* ---- Console ---- */
@@ -55,31 +62,13 @@ static void console_leave(struct life *l)
 static void console_events(struct life *l)
 {
 	if (l->console_source)
-		(void)loop_set_events(l->console_source, (l->out.len < BACKLOG_MAX ? (uint32_t)EPOLLIN : 0) |
+		(void)loop_set_events(l->console_source, (output_has_room(l->output) ? (uint32_t)EPOLLIN : 0) |
 								 (l->in.len ? (uint32_t)EPOLLOUT : 0));
-	if (l->output)
-		(void)loop_set_events(l->output, l->out.len ? (uint32_t)EPOLLOUT : 0);
 }
 
-/* Written when it can be, a piece at a time, so that a reader who has stopped does not stop us. */
-static int on_output(struct loop_source *source, int fd, uint32_t events, void *data)
+static void on_room(void *data)
 {
-	struct life *l = data;
-	size_t n = l->out.len < 4096 ? l->out.len
-				     : 4096; /* PIPE_BUF: a pipe that is ready takes as much without blocking */
-	ssize_t k;
-
-	(void)source;
-	(void)events;
-	if (!n)
-		return 0;
-	k = write(fd, l->out.p, n);
-	if (k < 0 && errno != EAGAIN && errno != EINTR)
-		buf_truncate(&l->out, 0); /* nobody listens any more */
-	else if (k > 0)
-		buf_consume(&l->out, (size_t)k);
-	console_events(l);
-	return 0;
+	console_events(data);
 }
 
 /* What led through it to the guest leads nowhere now. */
@@ -88,6 +77,7 @@ static void engine_gone(struct life *l)
 	console_leave(l);
 	if (l->relay)
 		relay_forget(l->relay);
+	(void)loop_set_deadline(l->rejoin, clock_monotonic_ns() + REJOIN_NS);
 }
 
 static int on_console(struct loop_source *source, int fd, uint32_t events, void *data)
@@ -97,16 +87,17 @@ static int on_console(struct loop_source *source, int fd, uint32_t events, void 
 
 	(void)source;
 	if ((events & EPOLLOUT) && l->in.len) {
-		n = write(fd, l->in.p, l->in.len);
+		n = send(fd, l->in.p, l->in.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n > 0)
 			buf_consume(&l->in, (size_t)n);
 	}
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-		n = read(fd, buf_reserve(&l->out, CHUNK), CHUNK);
+		n = recv(fd, buf_reserve(output_buf(l->output), CHUNK), CHUNK, MSG_DONTWAIT);
 		if (n > 0)
-			buf_commit(&l->out, (size_t)n);
+			buf_commit(output_buf(l->output), (size_t)n);
 		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 			engine_gone(l);
+		output_added(l->output);
 	}
 	console_events(l);
 	return 0;
@@ -119,7 +110,7 @@ static void console_join(struct life *l)
 	if (l->console >= 0)
 		return;
 	dir = store_machine_run_dir(l->store, &l->name, NULL);
-	l->console = dir < 0 ? -1 : unix_connect_at(dir, "console.sock");
+	l->console = dir < 0 ? -1 : unix_connect_now_at(dir, "console.sock");
 	if (l->console >= 0 && loop_add_fd(l->loop, &l->console_source, l->console, EPOLLIN, on_console, l) < 0)
 		console_leave(l);
 	console_events(l);
@@ -141,7 +132,7 @@ static int on_input(struct loop_source *source, int fd, uint32_t events, void *d
 		return 0;
 	}
 	/* Typed faster than any guest reads: the rest is lost, as on a serial line. */
-	if (l->in.len + (size_t)n <= BACKLOG_MAX)
+	if (l->in.len + (size_t)n <= TYPED_MAX)
 		buf_add(&l->in, p, (size_t)n);
 	console_events(l);
 	return 0;
@@ -226,6 +217,8 @@ static void on_forward(const struct error *err, const uint8_t *payload, size_t l
 	skerry__monitor__v1__forward_response__free_unpacked(answer, NULL);
 }
 
+/* Without a deadline: what is made when nobody waits any more has to be known, so that it can be given up. A connection to the monitor that ends
+ * answers everything that was asked over it. */
 static void on_wanted(struct relay *r, uint64_t ticket, bool udp, uint16_t guest_port, void *data)
 {
 	struct life *l = data;
@@ -238,8 +231,7 @@ static void on_wanted(struct relay *r, uint64_t ticket, bool udp, uint16_t guest
 	m.guest_port = guest_port;
 	if (!l->client.rpc || !rpc_is_open(l->client.rpc) ||
 	    rpc_call(l->client.rpc, MONITOR_SERVICE, "Forward", packed,
-		     skerry__monitor__v1__forward_request__pack(&m, packed), clock_monotonic_ns() + FORWARD_NS,
-		     on_forward, w, NULL) < 0) {
+		     skerry__monitor__v1__forward_request__pack(&m, packed), UINT64_MAX, on_forward, w, NULL) < 0) {
 		free(w);
 		relay_resolved(r, ticket, 0);
 	}
@@ -270,27 +262,51 @@ static void on_listening(struct relay *r, void *data)
 
 static int listen_for_guest(struct life *l, struct error *err)
 {
+	struct relay_ports except = {};
 	struct relay_options o = {
 		.ports = l->settings->ports.n ? &l->settings->ports : NULL,
-		.kernel_memory_max = l->settings->ports.n ? 0 : l->settings->relay_bytes,
+		.except = &except,
+		.kernel_memory_max = l->settings->relay_bytes,
 		.resolve = on_wanted,
 		.release = on_unwanted,
 		.listening = on_listening,
 		.data = l,
 	};
 
-	return relay_new(l->loop, &o, &l->relay, err);
+	int r;
+
+	if (l->page)
+		relay_ports_add(&except, false, l->settings->console_port);
+	r = relay_new(l->loop, &o, &l->relay, err);
+	relay_ports_done(&except);
+	return r;
+}
+
+static int show_page(struct life *l, struct error *err)
+{
+	_cleanup_info_ struct machine_info info = {};
+	int r = machine_info_load(l->store, &l->name, &info, err);
+
+	return r < 0 ? r : page_new(l->loop, l->store, l->settings, &l->name, info.spec.display, &l->page, err);
+}
+
+static int take_place(struct life *l, struct error *err)
+{
+	_cleanup_info_ struct machine_info info = {};
+	int r = machine_info_load(l->store, &l->name, &info, err);
+
+	return r < 0 ? r : bridge_serve(l->loop, l->settings, info.spec.hostname, &l->bridge, err);
 }
 
 /* ---- All of it ---- */
 
-/* The console's socket comes and goes with the engine; nothing announces it. */
+/* The console's socket comes and goes with the engine; nothing announces it. Once joined, nobody is woken for it. */
 static int on_rejoin(struct loop_source *source, void *data)
 {
 	struct life *l = data;
 
 	console_join(l);
-	return loop_set_deadline(source, clock_monotonic_ns() + REJOIN_NS);
+	return loop_set_deadline(source, l->console < 0 ? clock_monotonic_ns() + REJOIN_NS : UINT64_MAX);
 }
 
 static int watch_all(struct life *l)
@@ -305,7 +321,7 @@ static int watch_all(struct life *l)
 	if (r >= 0)
 		r = loop_add_timer(l->loop, &l->rejoin, 0, on_rejoin, l);
 	if (r >= 0)
-		r = loop_add_fd(l->loop, &l->output, STDOUT_FILENO, 0, on_output, l);
+		r = output_new(l->loop, STDOUT_FILENO, on_room, l, &l->output);
 	if (r >= 0)
 		(void)loop_add_fd(l->loop, &l->input, STDIN_FILENO, EPOLLIN, on_input, l);
 	return r;
@@ -316,12 +332,14 @@ static void unwatch_all(struct life *l)
 	console_leave(l);
 	client_done(&l->client);
 	l->relay = relay_free(l->relay);
+	bridge_done(&l->bridge);
+	l->page = page_free(l->page);
 	for (size_t i = 0; i < ARRAY_SIZE(l->endings); i++)
 		l->endings[i] = loop_source_free(l->endings[i]);
 	l->child = loop_source_free(l->child);
 	l->rejoin = loop_source_free(l->rejoin);
 	l->input = loop_source_free(l->input);
-	l->output = loop_source_free(l->output);
+	l->output = output_free(l->output);
 	l->loop = loop_free(l->loop);
 }
 
@@ -350,9 +368,13 @@ static int stay(struct life *l, struct error *err)
 /* What the guest said last is still on its way when the machine has ended. */
 static void flush_output(struct life *l)
 {
-	if (l->out.len)
-		(void)write_full(STDOUT_FILENO, l->out.p, l->out.len);
-	buf_done(&l->out);
+	struct buf *out = l->output ? output_buf(l->output) : NULL;
+	ssize_t n;
+
+	while (out && l->console >= 0 && (n = recv(l->console, buf_reserve(out, CHUNK), CHUNK, MSG_DONTWAIT)) > 0)
+		buf_commit(out, (size_t)n);
+	if (out)
+		output_finish(l->output, clock_monotonic_ns() + LAST_WORDS_NS);
 	buf_done(&l->in);
 }
 
@@ -385,7 +407,11 @@ static int begin(struct life *l, struct error *err)
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (r >= 0 && loop_new(&l->loop) < 0)
 		r = error_set_errno(err, ENOMEM, "event loop");
-	if (r >= 0)
+	if (r >= 0 && l->settings->console_page)
+		r = show_page(l, err);
+	if (r >= 0 && l->settings->network == NETWORK_BRIDGE)
+		r = take_place(l, err);
+	else if (r >= 0)
 		r = listen_for_guest(l, err);
 	if (r >= 0)
 		r = machine_start(l->store, &l->name, &start, &already, err);

@@ -1,14 +1,19 @@
 /* skerry-vm: the first process of a container that is a virtual machine; or, as `docker exec CONTAINER skerry-vm VERB`, what is asked of it. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "docker/account.h"
 #include "docker/box.h"
+#include "docker/bridge.h"
 #include "docker/life.h"
+#include "docker/privileges.h"
 #include "docker/verbs.h"
+#include "net/net.h"
 
 enum { STATUS_CONFIG = 78, STATUS_USAGE = 64 };
 
@@ -47,14 +52,20 @@ static void leave_on_signals(void)
 	(void)signal(SIGHUP, SIG_IGN);
 }
 
-static void free_strings(struct strv *v)
+/* What the settings ask of where the container is. */
+static void check_place(const struct settings *settings, struct strv *problems)
 {
-	strv_done(v);
+	privileges_check(problems);
+	if (settings->network == NETWORK_BRIDGE)
+		bridge_check(problems);
+	else if (!settings->ports.n && net_is_hosts())
+		strv_add(problems, "NETWORK: every port of the host would be the guest's: list PORTS, or leave "
+				   "`--network host` out");
 }
 
 static int run_machine(struct error *err)
 {
-	_cleanup_(free_strings) struct strv problems = {};
+	_cleanup_strv_ struct strv problems = {};
 	_cleanup_settings_ struct settings settings = {};
 	_cleanup_store_ struct store s = {};
 	struct settings_host host;
@@ -62,6 +73,9 @@ static int run_machine(struct error *err)
 
 	settings_host_read(&host);
 	settings_read(environ, &host, &settings, &problems);
+	/* Of what is started from here, some face the guest, and some whoever connects. */
+	settings_forget(environ);
+	check_place(&settings, &problems);
 	for (size_t i = 0; i < problems.n; i++)
 		fprintf(stderr, "skerry-vm: %s\n", problems.items[i]);
 	if (problems.n)
@@ -96,7 +110,7 @@ static int run_verb(int argc, char **argv, struct error *err)
 int main(int argc, char **argv)
 {
 	_cleanup_error_ struct error e = {};
-	int r;
+	int r, status;
 
 	/* Modes are said where files are made; the engine's own user opens some of them. */
 	umask(022);
@@ -112,8 +126,11 @@ int main(int argc, char **argv)
 		leave_on_signals();
 		r = run_machine(&e);
 	}
-	if (r >= 0 && fflush(stdout) == 0)
+	if (r >= 0 && fflush(stdout) < 0)
+		r = error_set_errno(&e, errno, "cannot write to standard output");
+	if (r >= 0)
 		return r;
 	print_error(&e);
-	return error_exit_status(&e);
+	status = error_exit_status(&e);
+	return status ? status : EXIT_FAILURE;
 }

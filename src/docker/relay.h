@@ -53,8 +53,8 @@ void relay_ports_done(struct relay_ports *p);
 
 struct relay;
 
-/* Port @guest_port of the guest is wanted: relay_resolved() with @ticket, now or later, once; never relay_free() from here. Without an answer who waits is reset in time,
- * and the next connection asks again. */
+/* Port @guest_port of the guest is wanted: relay_resolved() with @ticket, now or later, once and in any case; never relay_free() from here. Until the
+ * answer nobody asks for that port again; who waits for it is reset in time. */
 typedef void (*relay_resolve_fn)(struct relay *r, uint64_t ticket, bool udp, uint16_t guest_port, void *data);
 /* A port that was resolved is not needed any more: what leads to it may be given up. It may be resolved again later. */
 typedef void (*relay_release_fn)(bool udp, uint16_t guest_port, void *data);
@@ -80,14 +80,15 @@ struct relay_options {
 /* Listens from now on. Raises RLIMIT_NOFILE's soft limit to the hard one, for this process and those it starts. Where descriptors (an eighth of
  * the limit, at least 512, stay free for work) or memory end, ports are taken in this order: TCP 1 to 1023, UDP 1 to 1023, TCP from 1024 up, UDP
  * from 1024 up. The last two take about a second of processor time for 75000 sockets, and with @listening they are opened a few at a time
- * in the loop. Nothing that @ports and @except point to is needed after the call.
+ * in the loop. Where the host has no more sockets or watches to give, the last eighth, at least 512, is closed again: for work. Nothing
+ * that @ports and @except point to is needed after the call.
  * Errors: kind CONFIG when a port of the list cannot be had, all of them named; errno of the loop. */
 int relay_new(struct loop *loop, const struct relay_options *options, struct relay **ret, struct error *err);
 /* Connections are reset. Accepts NULL; returns NULL. */
 struct relay *relay_free(struct relay *r);
 DEFINE_CLEANUP(struct relay *, relay_free);
 
-/* 127.0.0.1:@loopback_port leads there; 0 = nothing does, and who waits is reset. A @ticket that is answered, given up or made up is ignored. */
+/* 127.0.0.1:@loopback_port leads there; 0 = nothing does, and who waits is reset. A @ticket that is answered or made up is ignored. */
 void relay_resolved(struct relay *r, uint64_t ticket, uint16_t loopback_port);
 /* The engine was started anew: nothing that was resolved leads anywhere. Connections end by themselves. */
 void relay_forget(struct relay *r);

@@ -16,7 +16,8 @@
 #include "base/file.h"
 #include "base/parse.h"
 
-enum { BACKLOG = 128, WELL_KNOWN_MAX = 1023, AT_ONCE = 256 };
+/* As much as the system lets: who does not fit is told nothing, and may wait for ever for a guest that speaks first. */
+enum { BACKLOG = 65535, WELL_KNOWN_MAX = 1023, AT_ONCE = 256 };
 enum { WORK_MIN = 512, WORK_SHARE = 8, OTHERS = 64, FEWEST = 16 };
 enum { LOCAL_FIRST = 32768, LOCAL_LAST = 60999 };
 
@@ -44,6 +45,11 @@ struct opening {
 static void mark(struct opening *o, bool udp, unsigned port)
 {
 	o->led[udp][port / 8] |= (unsigned char)(1 << port % 8);
+}
+
+static void unmark(struct opening *o, bool udp, unsigned port)
+{
+	o->led[udp][port / 8] &= (unsigned char)~(1 << port % 8);
 }
 
 static bool is_marked(const struct opening *o, bool udp, unsigned port)
@@ -130,7 +136,10 @@ static int bind_socket(int fd, int family, const struct relay_range *range, uint
 static int add_listener(struct relay *r, int fd, const struct relay_range *range, uint16_t port)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = r->n_listeners };
+	int n = fault_point("relay.watch");
 
+	if (n < 0)
+		return n;
 	if (epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
 	if (r->n_listeners == r->listeners_cap) {
@@ -186,6 +195,22 @@ static const struct relay_range order[] = {
 };
 enum { WELL_KNOWN_RANGES = 2 };
 
+/* What the last sockets took is for connections and sessions: where the host has no more to give, none of the others would be of use. */
+static void give_back(struct opening *o)
+{
+	struct relay *r = o->relay;
+	size_t n = r->n_listeners / WORK_SHARE > WORK_MIN ? r->n_listeners / WORK_SHARE : WORK_MIN, kept;
+
+	kept = n < r->n_listeners / 2 ? r->n_listeners - n : r->n_listeners / 2;
+	udp_forget_from(r, r->listeners + kept);
+	while (r->n_listeners > kept) {
+		struct listener *l = &r->listeners[--r->n_listeners];
+
+		safe_close(l->fd);
+		unmark(o, l->udp, l->port);
+	}
+}
+
 static void try_port(struct opening *o, const struct relay_range *range, uint16_t port)
 {
 	size_t cost = range->udp ? RELAY_UDP_PORT_BYTES : RELAY_TCP_PORT_BYTES;
@@ -204,6 +229,8 @@ static void try_port(struct opening *o, const struct relay_range *range, uint16_
 	}
 	n = open_port(o, range, port);
 	o->end = end_of(n);
+	if (o->end == END_WATCHES || o->end == END_SYSTEM)
+		give_back(o);
 	o->some_denied |= n == -EACCES;
 	/* Something in the container listens there. */
 	if (n == -EADDRINUSE)

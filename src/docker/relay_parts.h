@@ -95,7 +95,7 @@ struct target *target_use(struct relay *r, bool udp, uint16_t guest_port);
 void target_unuse(struct target *t);
 /* Calls @w's function once, possibly at once, unless waiter_cancel() comes first. */
 void target_wait(struct target *t, struct waiter *w);
-void waiter_cancel(struct target *t, struct waiter *w);
+void waiter_cancel(struct waiter *w);
 /* Nobody listens on @loopback_port any more. */
 void target_stale(struct target *t, uint16_t loopback_port);
 void targets_free(struct relay *r);
@@ -108,11 +108,15 @@ void tcp_free(struct relay *r);
 /* relay_udp.c */
 int udp_new(struct relay *r);
 void udp_receive(struct relay *r, const struct listener *l);
+/* Sessions of listeners from @first on end: those are given up. */
+void udp_forget_from(struct relay *r, const struct listener *first);
 void udp_free(struct relay *r);
 
 /* relay_peer.c: of the loopback connection @fd, whether its other end has given it up whole, as the engine does when the guest refuses or resets,
  * rather than ended its own half. <0 where the kernel does not tell. */
 int peer_has_gone(struct peer_diag *d, int fd);
+/* Whether there is another end yet: 1, 0 (no, or @fd was reset), or a negative errno: cannot be asked. */
+int peer_has_come(struct peer_diag *d, int fd);
 void peer_done(struct peer_diag *d);
 
 static inline struct sockaddr_in loopback_address(uint16_t port)

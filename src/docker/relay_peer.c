@@ -1,13 +1,18 @@
 /* How this works: when a guest refuses a connection, QEMU closes its end of the loopback connection, and when the guest ends its half, QEMU
  * shuts that half down. Both look the same from here, an end of file, but both ends are sockets of this network namespace, and sock_diag(7)
  * tells of the other one whether a program still holds it. It needs no capability; where the kernel lacks it, its answer about our own end,
- * which surely exists, is an error too. */
+ * which surely exists, is an error too.
+ *
+ * It also tells whether there is another end yet. A listener with no room drops the last step of a handshake, or answers by a cookie and keeps
+ * nothing, and this end is connected all the same; the other would come to be with the first byte sent, which a client that waits to be
+ * spoken to never sends. */
 #include "docker/relay_parts.h"
 
 #include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -17,8 +22,8 @@ struct query {
 	struct inet_diag_req_v2 request;
 };
 
-/* 1 a program holds the socket from @from to @to, 0 it has none or there is no such socket. */
-static int is_held(int diag, const struct sockaddr_in *from, const struct sockaddr_in *to)
+/* 1 and what the kernel says about the socket from @from to @to, 0 there is none. */
+static int look_up(int diag, const struct sockaddr_in *from, const struct sockaddr_in *to, struct inet_diag_msg *ret)
 {
 	const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	struct query q = {
@@ -29,7 +34,6 @@ static int is_held(int diag, const struct sockaddr_in *from, const struct sockad
 		struct nlmsghdr header;
 		char bytes[4096];
 	} answer;
-	const struct inet_diag_msg *m;
 	ssize_t n;
 
 	q.request.id.idiag_sport = from->sin_port;
@@ -52,13 +56,14 @@ static int is_held(int diag, const struct sockaddr_in *from, const struct sockad
 			return -EPROTO;
 		return e->error == -ENOENT ? 0 : e->error < 0 ? e->error : -EPROTO;
 	}
-	if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.header.nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
+	if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.header.nlmsg_len < NLMSG_LENGTH(sizeof(*ret)))
 		return -EPROTO;
-	m = NLMSG_DATA(&answer.header);
-	return m->idiag_inode != 0;
+	*ret = *(const struct inet_diag_msg *)NLMSG_DATA(&answer.header);
+	return 1;
 }
 
-int peer_has_gone(struct peer_diag *d, int fd)
+/* 1 and what the kernel says about the other end of @fd, 0 there is none, -ENOTCONN @fd was reset, -EOPNOTSUPP it cannot be asked. */
+static int look_across(struct peer_diag *d, int fd, struct inet_diag_msg *ret)
 {
 	struct sockaddr_in here = {}, there = {};
 	socklen_t len = sizeof(here);
@@ -74,18 +79,39 @@ int peer_has_gone(struct peer_diag *d, int fd)
 		return -errno;
 	len = sizeof(there);
 	if (getpeername(fd, (struct sockaddr *)&there, &len) < 0)
-		return errno == ENOTCONN ? 1 : -errno;
-	if (d->fd < 0 || is_held(d->fd, &here, &there) != 1) {
+		return -errno;
+	if (d->fd < 0 || look_up(d->fd, &here, &there, ret) != 1 || !ret->idiag_inode) {
 		/* Reset meanwhile: then there was nothing to find. */
 		if (getpeername(fd, (struct sockaddr *)&there, &len) < 0)
-			return errno == ENOTCONN ? 1 : -errno;
+			return -errno;
 		/* Each question to a kernel without it may start a program that looks for the module. */
 		d->unusable = true;
 		d->fd = safe_close(d->fd);
 		return -EOPNOTSUPP;
 	}
-	r = is_held(d->fd, &there, &here);
-	return r < 0 ? r : !r;
+	r = look_up(d->fd, &there, &here, ret);
+	/* Where there is no connection, the kernel tells of the socket that would take one. */
+	return r == 1 && ret->idiag_state == TCP_LISTEN ? 0 : r;
+}
+
+int peer_has_gone(struct peer_diag *d, int fd)
+{
+	struct inet_diag_msg m;
+	int r = look_across(d, fd, &m);
+
+	if (r == -ENOTCONN)
+		return 1;
+	return r < 0 ? r : r == 0 || m.idiag_inode == 0;
+}
+
+int peer_has_come(struct peer_diag *d, int fd)
+{
+	struct inet_diag_msg m;
+	int r = look_across(d, fd, &m);
+
+	if (r == -ENOTCONN)
+		return 0;
+	return r < 0 ? r : r == 1 && m.idiag_state != TCP_SYN_RECV;
 }
 
 void peer_done(struct peer_diag *d)

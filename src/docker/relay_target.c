@@ -1,6 +1,7 @@
 /* How this works: a target is asked for when somebody waits for it and nobody has asked, and is kept while it leads somewhere. The list is short
  * (512) and searched from its most recent end. When it is full, the stalest that nobody uses makes room and is released: a neighbour that tries
- * every port of the container does not fill the engine with forwards. */
+ * every port of the container does not fill the engine with forwards. One that was asked for stays until the answer has come, whoever waits for it
+ * still: only then is it known whether there is something to be released. */
 #include "base/log.h"
 #include "docker/relay_parts.h"
 
@@ -26,7 +27,7 @@ static bool make_room(struct relay *r)
 	if (r->n_targets < r->options.targets)
 		return true;
 	for (struct target **p = &r->targets; *p; p = &(*p)->next)
-		if ((*p)->users == 0 && ((*p)->loopback_port == 0 || r->options.release))
+		if ((*p)->users == 0 && (*p)->ticket == 0 && ((*p)->loopback_port == 0 || r->options.release))
 			stalest = p;
 	if (!stalest)
 		return false;
@@ -106,14 +107,10 @@ void target_wait(struct target *t, struct waiter *w)
 	t->relay->options.resolve(t->relay, t->ticket, t->udp, t->guest_port, t->relay->options.data);
 }
 
-void waiter_cancel(struct target *t, struct waiter *w)
+void waiter_cancel(struct waiter *w)
 {
-	if (!w->link)
-		return;
-	waiter_unlink(w);
-	/* Whoever comes next asks again. */
-	if (!t->waiters)
-		t->ticket = 0;
+	if (w->link)
+		waiter_unlink(w);
 }
 
 void target_stale(struct target *t, uint16_t loopback_port)

@@ -64,7 +64,7 @@ static void connection_free(struct connection *c)
 {
 	struct relay *r = c->relay;
 
-	waiter_cancel(c->target, &c->waiter);
+	waiter_cancel(&c->waiter);
 	target_unuse(c->target);
 	loop_source_free(c->client.source);
 	loop_source_free(c->guest.source);
@@ -102,9 +102,12 @@ static void set_deadline(struct connection *c, uint64_t deadline_ns)
 	}
 }
 
+/* Of a side that has ended, and is waited for in nothing, a reset is still to be heard, once; the loop does not listen for nothing. */
 static int watch(struct side *s, const struct side *other)
 {
-	return loop_set_events(s->source, (!s->ended && !other->full ? EPOLLIN : 0) | (s->full ? EPOLLOUT : 0));
+	uint32_t events = (!s->ended && !other->full ? EPOLLIN : 0) | (s->full ? EPOLLOUT : 0);
+
+	return loop_set_events(s->source, !events && s->ended ? (uint32_t)EPOLLET : events);
 }
 
 /* The half from @from has ended: so does the other's. */
@@ -213,8 +216,22 @@ static void serve(struct connection *c, struct side *from, struct side *to)
 		connection_reset(c);
 }
 
+/* It had ended its half, and is gone now: nobody hears what the other would say. What the client has not got yet of what the guest said is not taken
+ * back. */
+static void side_gone(struct connection *c, const struct side *s)
+{
+	if (s == &c->client)
+		connection_reset(c);
+	else
+		connection_free(c);
+}
+
 static int on_side(struct connection *c, struct side *s, struct side *other, uint32_t events)
 {
+	if (s->ended && !other->ended && !in_doubt(c) && events & (EPOLLHUP | EPOLLERR)) {
+		side_gone(c, s);
+		return 0;
+	}
 	/* Room on this side is for what waits on the other; what this side has is reported again. */
 	if (s->full && events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 		s->full = false;
@@ -256,25 +273,48 @@ static bool is_connected(struct connection *c, int *ret_error)
 	return *ret_error == 0;
 }
 
-static int on_guest(struct loop_source *source, int fd, uint32_t events, void *data)
+/* The connection may be gone afterwards. */
+static void opened(struct connection *c)
 {
-	struct connection *c = data;
-	int num;
-
-	(void)source;
-	(void)fd;
-	if (c->stage == OPEN)
-		return on_side(c, &c->guest, &c->client, events);
-	if (!is_connected(c, &num)) {
-		if (num == ECONNREFUSED && !c->asked_again)
-			ask_again(c);
-		else
-			connection_refuse(c);
-		return 0;
-	}
 	c->stage = OPEN;
 	c->deadline_ns = UINT64_MAX;
 	if (watch(&c->client, &c->guest) < 0 || watch(&c->guest, &c->client) < 0)
+		connection_reset(c);
+}
+
+/* False as long as only this end is connected. */
+static bool has_come(const struct connection *c)
+{
+	struct sockaddr_in there;
+	socklen_t len = sizeof(there);
+
+	return getpeername(c->guest.fd, (struct sockaddr *)&there, &len) == 0 &&
+	       peer_has_come(&c->relay->diag, c->guest.fd) != 0;
+}
+
+/* The connection may be gone afterwards. */
+static void guest_answered(struct connection *c)
+{
+	int num;
+
+	if (is_connected(c, &num))
+		opened(c);
+	else if (num == ECONNREFUSED && !c->asked_again)
+		ask_again(c);
+	else
+		connection_refuse(c);
+}
+
+static int on_guest(struct loop_source *source, int fd, uint32_t events, void *data)
+{
+	struct connection *c = data;
+
+	(void)fd;
+	if (c->stage == OPEN)
+		return on_side(c, &c->guest, &c->client, events);
+	if (has_come(c) || events & (EPOLLERR | EPOLLHUP))
+		guest_answered(c);
+	else if (loop_set_events(source, 0) < 0) /* until the timer looks again */
 		connection_reset(c);
 	return 0;
 }
@@ -394,14 +434,6 @@ static void deadline_passed(struct connection *c)
 	serve(c, &c->client, &c->guest);
 }
 
-static bool is_there(const struct connection *c)
-{
-	struct sockaddr_in there;
-	socklen_t len = sizeof(there);
-
-	return getpeername(c->guest.fd, (struct sockaddr *)&there, &len) == 0;
-}
-
 static int on_tcp_timer(struct loop_source *s, void *data)
 {
 	struct relay *r = data;
@@ -417,9 +449,8 @@ static int on_tcp_timer(struct loop_source *s, void *data)
 			first = c->deadline_ns < first ? c->deadline_ns : first;
 		} else if (c->stage != CONNECTING || c->limit_ns <= now) {
 			deadline_passed(c);
-		} else if (is_there(c)) {
-			/* The loop is about to tell. */
-			set_deadline(c, c->limit_ns);
+		} else if (has_come(c)) {
+			guest_answered(c);
 		} else if (retries++ < RETRIES_AT_ONCE) {
 			close_guest(c);
 			connect_guest(c);

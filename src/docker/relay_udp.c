@@ -36,7 +36,7 @@ struct datagram {
 
 struct session {
 	struct relay *relay;             /* borrowed: owns us */
-	const struct listener *listener; /* borrowed: as old as the relay */
+	const struct listener *listener; /* borrowed: stays until udp_forget_from() */
 	struct target *target;           /* used */
 	struct waiter waiter;
 	struct route route;
@@ -96,7 +96,7 @@ static void session_free(struct session *s)
 {
 	struct relay *r = s->relay;
 
-	waiter_cancel(s->target, &s->waiter);
+	waiter_cancel(&s->waiter);
 	target_unuse(s->target);
 	while (s->queue)
 		drop_first(s);
@@ -386,6 +386,21 @@ int udp_new(struct relay *r)
 {
 	r->buckets = xnew_n(struct session *, UDP_BUCKETS);
 	return loop_add_timer(r->loop, &r->udp_timer, UINT64_MAX, on_udp_timer, r);
+}
+
+static void forget_from(struct session_list *l, const struct listener *first)
+{
+	for (struct session *s = l->first, *next; s; s = next) {
+		next = s->next;
+		if (s->listener >= first)
+			session_free(s);
+	}
+}
+
+void udp_forget_from(struct relay *r, const struct listener *first)
+{
+	forget_from(&r->unanswered, first);
+	forget_from(&r->alive, first);
 }
 
 void udp_free(struct relay *r)

@@ -13,10 +13,14 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "docker/box.h"
+#include "docker/bridge.h"
+#include "docker/snapshots.h"
 #include "machine/machine.h"
+#include "net/net.h"
 
-enum { SSH_PORT = 22, ARGUMENTS_MAX = 32, LOCAL_NAME_SIZE = 64 };
+enum { SSH_PORT = 22, ARGUMENTS_MAX = 32, LOCAL_NAME_SIZE = 64, LINK_LOCAL = 0xa9fe /* 169.254.0.0/16 */ };
 #define BANNER_NS (3 * NS_PER_SEC)
+#define SECOND_NS NS_PER_SEC /* for another way to it: docker waits five seconds for all of it */
 
 static int load(const struct store *s, struct machine_info *ret, struct error *err)
 {
@@ -36,18 +40,87 @@ static bool readable_until(int fd, uint64_t deadline_ns)
 	return now < deadline_ns && poll(&p, 1, (int)((deadline_ns - now) / NS_PER_MS + 1)) > 0;
 }
 
-/* The port is open as soon as the engine runs: that the guest answers is seen by what it says. */
-static bool ssh_answers(uint16_t port)
+/* Of the container; what leads to the guest's sshd. */
+struct place {
+	char ip[INET6_ADDRSTRLEN]; /* "" = every address */
+	uint16_t port;
+};
+
+/* What the machine's own network has for it, else what PORTS says. False: nothing leads there. */
+static bool find_place(const struct machine_info *info, struct place *ret)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET,
-				  .sin_port = htons(port),
-				  .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_settings_ struct settings settings = {};
+	_cleanup_strv_ struct strv problems = {};
+	struct settings_host host;
+
+	*ret = (struct place){ .port = SSH_PORT };
+	for (size_t i = 0; i < info->state.publish.n; i++) {
+		struct net_publish p;
+
+		if (net_publish_parse(info->state.publish.items[i], &p, NULL) >= 0 && !p.udp &&
+		    p.guest_port == SSH_PORT) {
+			ret->port = p.host_port;
+			return true;
+		}
+	}
+	if (streq(info->spec.net, BRIDGE_MODE))
+		return true;
+	settings_host_read(&host);
+	settings_read(environ, &host, &settings, &problems);
+	for (size_t i = 0; i < settings.ports.n; i++) {
+		const struct relay_range *r = &settings.ports.items[i];
+
+		if (r->udp || r->guest_first > SSH_PORT || SSH_PORT - r->guest_first > r->last - r->first)
+			continue;
+		ret->port = (uint16_t)(r->first + (SSH_PORT - r->guest_first));
+		memcpy(ret->ip, r->ip, sizeof(ret->ip));
+		return true;
+	}
+	return settings.ports.n == 0;
+}
+
+/* Its size. @ip "" = the loopback. */
+static socklen_t address_of(const char *ip, uint16_t port, struct sockaddr_storage *ret)
+{
+	struct sockaddr_in four = { .sin_family = AF_INET,
+				    .sin_port = htons(port),
+				    .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+
+	if (inet_pton(AF_INET6, ip, &six.sin6_addr) == 1) {
+		memcpy(ret, &six, sizeof(six));
+		return sizeof(six);
+	}
+	if (*ip)
+		(void)inet_pton(AF_INET, ip, &four.sin_addr);
+	memcpy(ret, &four, sizeof(four));
+	return sizeof(four);
+}
+
+static bool connect_until(int fd, const struct sockaddr_storage *to, socklen_t size, uint64_t deadline_ns)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t n = sizeof(int);
+	int problem = 0;
+
+	if (connect(fd, (const struct sockaddr *)to, size) == 0)
+		return true;
+	/* A guest that is not up yet has nobody who refuses. */
+	return errno == EINPROGRESS && poll(&p, 1, clock_poll_timeout(deadline_ns)) > 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &n) == 0 && problem == 0;
+}
+
+/* The port is open as soon as the engine runs: that the guest answers is seen by what it says. */
+static bool says_ssh(const char *ip, uint16_t port, uint64_t wait_ns)
+{
+	struct sockaddr_storage to;
+	socklen_t size = address_of(ip, port, &to);
+	_cleanup_close_ int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	char banner[4];
 	size_t n = 0;
-	uint64_t deadline = clock_monotonic_ns() + BANNER_NS;
+	uint64_t deadline = clock_monotonic_ns() + wait_ns;
 
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+	if (fd < 0 || !connect_until(fd, &to, size, deadline))
 		return false;
 	while (n < sizeof(banner) && readable_until(fd, deadline)) {
 		ssize_t k = recv(fd, banner + n, sizeof(banner) - n, 0);
@@ -57,6 +130,19 @@ static bool ssh_answers(uint16_t port)
 		n += (size_t)k;
 	}
 	return n == sizeof(banner) && memcmp(banner, "SSH-", 4) == 0;
+}
+
+static bool ssh_answers(const struct machine_info *info)
+{
+	struct place place;
+
+	if (!find_place(info, &place))
+		return false;
+	if (!streq(info->spec.net, BRIDGE_MODE))
+		return says_ssh(place.ip, place.port, BANNER_NS);
+	/* Without an IPv4 address of its network it still has one for this, if it was told it beforehand. */
+	return says_ssh(NET_CONTROL_LEASED, place.port, BANNER_NS) ||
+	       says_ssh(NET_CONTROL_GUEST, place.port, SECOND_NS);
 }
 
 static int healthcheck(const struct store *s, int argc, char **argv, struct error *err)
@@ -78,7 +164,7 @@ static int healthcheck(const struct store *s, int argc, char **argv, struct erro
 	if (info.status == MACHINE_RUNNING && info.state.agent_ready) {
 		well = true;
 		state = "booted: the agent answers";
-	} else if (info.status == MACHINE_RUNNING && ssh_answers(SSH_PORT)) {
+	} else if (info.status == MACHINE_RUNNING && ssh_answers(&info)) {
 		well = true;
 		state = "booted: ssh answers";
 	} else if (info.status != MACHINE_RUNNING && info.status != MACHINE_STARTING) {
@@ -90,20 +176,17 @@ static int healthcheck(const struct store *s, int argc, char **argv, struct erro
 
 /* ---- What skerry does ---- */
 
-/* "skerry VERB vm [ARGUMENTS…]" in our place. */
-static int become(const char *verb, bool name_last, int argc, char **argv, struct error *err)
+/* "skerry VERB [ARGUMENTS…] vm" in our place. */
+static int become(const char *verb, int argc, char **argv, struct error *err)
 {
 	const char *words[ARGUMENTS_MAX + 4] = { "skerry", verb };
 	size_t n = 2;
 
 	if (argc - 1 > ARGUMENTS_MAX)
 		return error_set_kind(err, ERROR_USAGE, E2BIG, "%s: too many arguments", argv[0]);
-	if (!name_last)
-		words[n++] = BOX_NAME;
 	for (int i = 1; i < argc; i++)
 		words[n++] = argv[i];
-	if (name_last)
-		words[n++] = BOX_NAME;
+	words[n++] = BOX_NAME;
 	words[n] = NULL;
 	execvp(words[0], (char *const *)(uintptr_t)words);
 	return error_set_errno(err, errno, "cannot execute skerry");
@@ -112,19 +195,55 @@ static int become(const char *verb, bool name_last, int argc, char **argv, struc
 static int console(const struct store *s, int argc, char **argv, struct error *err)
 {
 	(void)s;
-	return become("console", true, argc, argv, err);
+	return become("console", argc, argv, err);
 }
 
+/* "-u" and "-itu" want one more word, "-uroot" and "--user=root" do not. */
+static bool wants_value(const char *option)
+{
+	static const char *const names[] = { "--user", "--workdir", "--env", "--timeout" };
+	static const char letters[] = "uwe";
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(option, names[i]))
+			return true;
+	if (option[1] == '-')
+		return false;
+	option += strcspn(option, letters);
+	return option[0] && !option[1];
+}
+
+/* Options of skerry's exec come first. Docker has decided already whether there is standard input and a terminal. */
 static int run_exec(const struct store *s, int argc, char **argv, struct error *err)
 {
+	_cleanup_free_ const char **words = xcalloc((size_t)argc + 5, sizeof(*words));
+	size_t n = 0;
+	int i = 1;
+
 	(void)s;
-	return become("exec", false, argc, argv, err);
+	words[n++] = "skerry";
+	words[n++] = "exec";
+	words[n++] = "-i";
+	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+		words[n++] = "-t";
+	while (i < argc && argv[i][0] == '-' && argv[i][1] && !streq(argv[i], "--")) {
+		bool two = wants_value(argv[i]) && i + 1 < argc;
+
+		words[n++] = argv[i++];
+		if (two)
+			words[n++] = argv[i++];
+	}
+	words[n++] = BOX_NAME;
+	while (i < argc)
+		words[n++] = argv[i++];
+	execvp(words[0], (char *const *)(uintptr_t)words);
+	return error_set_errno(err, errno, "cannot execute skerry");
 }
 
 static int logs(const struct store *s, int argc, char **argv, struct error *err)
 {
 	(void)s;
-	return become("logs", true, argc, argv, err);
+	return become("logs", argc, argv, err);
 }
 
 static int status(const struct store *s, int argc, char **argv, struct error *err)
@@ -134,8 +253,8 @@ static int status(const struct store *s, int argc, char **argv, struct error *er
 
 	(void)s;
 	if (argc == 2 && streq(argv[1], "--json"))
-		return become("status", true, (int)ARRAY_SIZE(json), (char **)(uintptr_t)json, err);
-	return become("status", true, argc, argv, err);
+		return become("status", (int)ARRAY_SIZE(json), (char **)(uintptr_t)json, err);
+	return become("status", argc, argv, err);
 }
 
 /* ---- For others' tools ---- */
@@ -174,6 +293,8 @@ static bool own_address(char ret[INET6_ADDRSTRLEN])
 				raw = &((const struct sockaddr_in *)(const void *)a->ifa_addr)->sin_addr;
 			else
 				raw = &((const struct sockaddr_in6 *)(const void *)a->ifa_addr)->sin6_addr;
+			if (family == AF_INET && ntohl(((const struct in_addr *)raw)->s_addr) >> 16 == LINK_LOCAL)
+				continue;
 			if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)raw))
 				continue;
 			found = inet_ntop(family, raw, ret, INET6_ADDRSTRLEN) != NULL;
@@ -191,6 +312,8 @@ static int inventory(const struct store *s, int argc, char **argv, struct error 
 		    *hosts = json_array();
 	char address[INET6_ADDRSTRLEN] = "", name[LOCAL_NAME_SIZE + 1] = "";
 	_cleanup_buf_ struct buf text = {};
+	struct place place;
+	bool leads;
 	int r = load(s, &info, err);
 
 	(void)argc;
@@ -201,9 +324,13 @@ static int inventory(const struct store *s, int argc, char **argv, struct error 
 	json_set(o, "all", all);
 	if (r >= 0) {
 		(void)gethostname(name, LOCAL_NAME_SIZE);
-		if (own_address(address))
+		leads = find_place(&info, &place);
+		if (place.ip[0])
+			json_set_string(host, "ansible_host", place.ip);
+		else if (own_address(address))
 			json_set_string(host, "ansible_host", address);
-		json_set_u64(host, "ansible_port", SSH_PORT);
+		if (leads)
+			json_set_u64(host, "ansible_port", place.port);
 		json_set_string(host, "ansible_user", info.spec.user);
 		json_append_string(hosts, info.spec.hostname ? info.spec.hostname : name);
 		json_set(vars, info.spec.hostname ? info.spec.hostname : name, host);
@@ -217,10 +344,11 @@ static int inventory(const struct store *s, int argc, char **argv, struct error 
 
 const struct verb verbs[] = {
 	{ "console", "this terminal joined to the guest's console; Ctrl-] leaves it", console },
-	{ "exec", "run a command in the guest, where it has the agent", run_exec },
+	{ "exec", "run a command in the guest, where it has the agent; options as skerry exec has them", run_exec },
 	{ "healthcheck", "is the guest up? status 0 once the agent or sshd answers", healthcheck },
 	{ "inventory", "this machine for Ansible, as JSON", inventory },
 	{ "logs", "what the guest's console showed; --engine: what the engine said", logs },
+	{ "snapshot", "save|restore|delete NAME, list: of the machine's disk, while it runs", snapshots_verb },
 	{ "ssh-keys", "the machine's ssh host key; with HOST…, as lines of known_hosts", ssh_keys },
 	{ "status", "what runs, and how; --json for programs", status },
 	{},

@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/memory.h"
 #include "engine/accel.h"
+#include "engine/firmware.h"
 
 enum engine_shape { SHAPE_MICRO, SHAPE_FULL, SHAPE_MAX };
 
@@ -20,6 +21,7 @@ struct engine_disk {
 	const char *path;   /* absolute */
 	const char *format; /* "qcow2" or "raw" */
 	bool read_only;
+	bool block_device;        /* @path is one of the host's, not a file; raw */
 	bool cdrom;               /* a CD drive, which every installer knows; raw and read-only, shape full */
 	const char *backing_path; /* NULL = none; opened read-only */
 	const char *backing_format;
@@ -37,11 +39,17 @@ struct engine_nic {
 	/* NIC_STREAM and NIC_TAP take one descriptor from the monitor: ENGINE_FD_NIC, index = position in nics */
 };
 
-/* A directory of the host, served by a vhost-user program (virtiofsd) over a connected socket: ENGINE_FD_SHARE, index = position in shares.
- * Needs shared_memory. */
+/* A directory of the host. By virtiofs it is served by a vhost-user program (virtiofsd) over a connected socket, ENGINE_FD_SHARE, index = position in
+ * shares, and needs shared_memory; by 9p the engine serves it itself, with the rights of its own user. */
 struct engine_share {
-	const char *tag; /* how the guest names it; at most 36 bytes */
+	const char *tag;  /* how the guest names it; at most 31 bytes */
+	const char *path; /* 9p: absolute; NULL = virtiofs */
+	bool read_only;   /* 9p */
 };
+
+/* An engine that emulates (ACCEL_TCG) keeps the code that it has translated: a quarter of the guest's memory, at most so many bytes. It comes on top
+ * of that memory. */
+#define ENGINE_TRANSLATIONS_MAX (UINT64_C(256) << 20)
 
 /* All borrowed for the duration of the call. */
 struct engine_request {
@@ -55,10 +63,12 @@ struct engine_request {
 	uint32_t
 		start_cpus; /* the guest's kernel starts so many and leaves the others off; 0 = all. Direct boot only */
 	uint64_t memory_bytes;
+	uint64_t translations_bytes; /* at most; 0 = ENGINE_TRANSLATIONS_MAX */
 	bool shared_memory;
 	const char *kernel_path; /* direct boot; NULL = firmware */
-	/* Without a kernel: UEFI's program, and the machine's own copy of its variables. The first disk is tried first, then CD drives in order;
-	 * the console is the serial port that such images print to. */
+	/* Without a kernel: the firmware's program, and, unless it is BIOS, the machine's own copy of its variables. The first disk is tried first,
+	 * then CD drives in order; the console is the serial port that such images print to. */
+	enum firmware_kind firmware;
 	const char *firmware_path;
 	const char *nvram_path;
 	const char *initrd_path;
@@ -72,7 +82,10 @@ struct engine_request {
 	size_t n_shares;
 	uint32_t vsock_cid;  /* 0 = agent over virtio-serial */
 	const char *run_dir; /* absolute */
+	/* A screen, a keyboard and a pointer, which whoever connects to ENGINE_DISPLAY_SOCKET sees and moves (RFB, RFC 6143). Shape full. */
+	bool display;
 	bool sandbox;
+	const struct strv *extra_args; /* words that come last; may be NULL */
 };
 
 enum engine_fd_kind {
@@ -82,7 +95,10 @@ enum engine_fd_kind {
 	ENGINE_FD_NIC,         /* what the network mode of nics[index] gives */
 	ENGINE_FD_SHARE,       /* a socket connected to the server of shares[index] */
 	ENGINE_FD_VHOST_VSOCK, /* /dev/vhost-vsock, holding vsock_cid */
+	ENGINE_FD_DIRECTORY,   /* run_dir/path, made for the engine's user, who makes a socket of its own in it */
 };
+#define ENGINE_DISPLAY_DIR    "display" /* in run_dir */
+#define ENGINE_DISPLAY_SOCKET "vnc.sock"
 
 struct engine_fd {
 	int number; /* in the engine's process; >= 10 */
@@ -113,7 +129,8 @@ enum engine_event {
 
 struct engine_vm; /* a control connection to a running engine */
 
-/* @detail may be NULL; for SHUTDOWN it tells who asked ("guest-shutdown", "host-qmp-quit"). */
+/* @detail may be NULL; for SHUTDOWN it tells who asked ("guest-shutdown", "host-qmp-quit"), for PAUSED what the engine itself stopped the guest for
+ * ("disk 'system': write failed: No space left on device"). */
 typedef void (*engine_event_fn)(enum engine_event ev, const char *detail, void *data);
 /* @err NULL on success. @value: as the call says. */
 typedef void (*engine_done_fn)(const struct error *err, uint64_t value, void *data);
@@ -124,6 +141,12 @@ struct engine_forward {
 	bool udp;
 	bool undo;
 	uint16_t host_port, guest_port;
+};
+
+struct engine_snapshot {
+	const char *disk; /* engine_disk.id */
+	const char *name;
+	bool drop;
 };
 
 struct engine {
@@ -152,6 +175,8 @@ struct engine {
 	/* NIC_USER only: as one of its host_forwards, made or undone while the machine runs. Connections that exist stay. Errors: -EADDRINUSE
 	 * when the engine cannot listen there; what is undone and was not there is no error. NULL = this engine has no such network. */
 	void (*forward)(struct engine_vm *vm, const struct engine_forward *f, engine_done_fn done, void *data);
+	/* Makes a snapshot of a qcow2 disk inside of it, or removes it. Errors: the engine's. */
+	void (*snapshot)(struct engine_vm *vm, const struct engine_snapshot *s, engine_done_fn done, void *data);
 	struct engine_vm *(*vm_free)(struct engine_vm *vm);
 };
 

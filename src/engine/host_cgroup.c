@@ -17,31 +17,60 @@ enum { LIST_MAX = 64 << 10 };
 /* Of version 1, those that account for something. */
 static const char *const controllers[] = { "memory", "cpu", "cpuacct", "pids", "blkio", "freezer" };
 
-/* "system.slice:nerdctl:ID" is system.slice/nerdctl-ID.scope (runc's docs/systemd.md). Owned by the caller; NULL when it is no path. */
+#define SLICE ".slice"
+
+/* "a-b.slice" is below "a.slice": appends "/a.slice/a-b.slice", and nothing for "-.slice", which is the root (systemd.slice(5)). False: it is no slice. */
+static bool add_slice(struct buf *b, const char *name, size_t n)
+{
+	size_t len = n - strlen(SLICE);
+
+	if (n <= strlen(SLICE) || memcmp(name + len, SLICE, strlen(SLICE)) != 0)
+		return false;
+	if (len == 1 && name[0] == '-')
+		return true;
+	for (size_t i = 0, begin = 0; i <= len; i++) {
+		if (i < len && name[i] != '-')
+			continue;
+		if (i == begin)
+			return false;
+		buf_addf(b, "/%.*s" SLICE, (int)i, name);
+		begin = i + 1;
+	}
+	return true;
+}
+
+/* "system.slice:nerdctl:ID" is system.slice/nerdctl-ID.scope; without a slice it is system.slice (runc's docs/systemd.md). Of a slice in others only the
+ * last name is told. Owned by the caller; NULL when it is no path. */
 static char *plain_path(const char *path)
 {
 	const char *first = strchr(path, ':'), *second = first ? strchr(first + 1, ':') : NULL;
-	char *p;
+	_cleanup_buf_ struct buf b = {};
 
-	if (second)
-		p = xasprintf("/%.*s/%.*s-%s.scope", (int)(first - path), path, (int)(second - first - 1), first + 1,
-			      second + 1);
-	else
-		p = xasprintf("%s%s", path[0] == '/' ? "" : "/", path);
-	if (strstr(p, "/..") || strstr(p, "//") || strlen(p) < 2 || strlen(p) > 1024 || p[strlen(p) - 1] == '/') {
-		free(p);
+	if (second && strchr(path, '/'))
 		return NULL;
-	}
-	return p;
+	if (second && first == path)
+		buf_adds(&b, "/system" SLICE);
+	else if (second && !add_slice(&b, path, (size_t)(first - path)))
+		return NULL;
+	if (second)
+		buf_addf(&b, "/%.*s-%s.scope", (int)(second - first - 1), first + 1, second + 1);
+	else
+		buf_addf(&b, "%s%s", path[0] == '/' ? "" : "/", path);
+	if (strstr(b.p, "/..") || strstr(b.p, "//") || b.len < 2 || b.len > 1024 || b.p[b.len - 1] == '/')
+		return NULL;
+	return buf_take(&b);
 }
 
+/* What is there already is somebody's, a kubelet's or systemd's, and no more ours to remove than to change. */
 static void add_all(const char *hierarchy, const char *path, struct strv *ret)
 {
-	for (const char *p = strchr(path + 1, '/');; p = strchr(p + 1, '/')) {
-		strv_addf(ret, "%s%.*s", hierarchy, p ? (int)(p - path) : (int)strlen(path), path);
-		if (!p)
-			break;
+	for (const char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
+		_cleanup_free_ char *d = xasprintf("%s%.*s", hierarchy, (int)(p - path), path);
+
+		if (access(d, F_OK) < 0)
+			strv_add(ret, d);
 	}
+	strv_addf(ret, "%s%s", hierarchy, path);
 }
 
 /* The roots of those that are mounted, each once. */
@@ -156,11 +185,40 @@ void host_cgroup_plan_own(const char *name, struct strv *ret)
 	}
 }
 
+/* Does the one after @i follow below it? */
+static bool has_next(const struct strv *directories, size_t i)
+{
+	const char *d = directories->items[i];
+
+	return i + 1 < directories->n && after_prefix(directories->items[i + 1], d) &&
+	       directories->items[i + 1][strlen(d)] == '/';
+}
+
+/* Of version 2: what is below @directory is accounted for only in what is asked for here, each by itself, as one that the kernel lacks refuses all.
+ * One of version 1 has no such file. */
+static void account_below(const char *directory)
+{
+	static const char *const wanted[] = { "+memory", "+cpu", "+pids", "+io" };
+	_cleanup_free_ char *path = xasprintf("%s/cgroup.subtree_control", directory);
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(wanted); i++)
+		(void)!write(fd, wanted[i], strlen(wanted[i]));
+}
+
 void host_cgroup_make(const struct strv *directories)
 {
-	for (size_t i = 0; i < directories->n; i++)
-		if (mkdir(directories->items[i], 0755) < 0 && errno != EEXIST)
-			log_warning("cgroup %s: %s, ignoring", directories->items[i], strerror(errno));
+	/* The root is its ruler's, where there is one. */
+	if (directories->n && access("/run/systemd/system", F_OK) < 0)
+		account_below(ROOT);
+	for (size_t i = 0; i < directories->n; i++) {
+		const char *d = directories->items[i];
+
+		if (mkdir(d, 0755) < 0 && errno != EEXIST)
+			log_warning("cgroup %s: %s, ignoring", d, strerror(errno));
+		else if (has_next(directories, i))
+			account_below(d);
+	}
 }
 
 /* Links of its directory: two, and one for each group in it. */
@@ -190,9 +248,7 @@ void host_cgroup_add(const struct strv *directories, pid_t pid)
 		_cleanup_close_ int fd = -EBADF;
 		char text[16];
 
-		/* The next one below it follows it. */
-		if (i + 1 < directories->n && after_prefix(directories->items[i + 1], d) &&
-		    directories->items[i + 1][strlen(d)] == '/')
+		if (has_next(directories, i))
 			continue;
 		path = xasprintf("%s/cgroup.procs", d);
 		fd = open(path, O_WRONLY | O_CLOEXEC);

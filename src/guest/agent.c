@@ -43,6 +43,7 @@ struct agent {
 
 	bool asked; /* the host has asked for the end */
 	bool asked_reboot;
+	pid_t sync; /* the child that writes everything out; 0 = none runs */
 	uint32_t shutdown_waiters[SHUTDOWN_WAITERS_MAX];
 	unsigned n_shutdown_waiters;
 	struct trim *trim;         /* owned; while one runs */
@@ -123,7 +124,9 @@ static int call_exec(struct agent *a, uint32_t stream_id, const void *message, s
 	pid_t pid = 0;
 	int r;
 
-	if (q->n_args == 0 || q->n_args > ARGS_MAX || !q->args[0][0])
+	if (q->n_args > ARGS_MAX)
+		return error_set(err, E2BIG, "the command has more than %d arguments", ARGS_MAX);
+	if (q->n_args == 0 || !q->args[0][0])
 		return error_set(err, EINVAL, "there is no command to run");
 	r = account_lookup(a->root, q->user, &account, err);
 	if (r < 0)
@@ -322,6 +325,10 @@ static int call_shutdown(struct agent *a, uint32_t stream_id, const void *messag
 
 	a->asked = true;
 	a->asked_reboot = reboot;
+	/* A guest that takes longer to end than it is given loses its power: what it had written by now, and by each further request (one
+	 * a second), is on the disk then. systemd sees to that itself when it begins, no other init does. */
+	if (a->sync <= 0)
+		a->sync = power_sync_ahead();
 	if (a->shut_down) {
 		/* The answer first: the end may come before the next turn of the loop. */
 		link_reply(a->link, stream_id, NULL);
@@ -423,6 +430,13 @@ static int call_container_stats(struct agent *a, uint32_t stream_id, const void 
 	return r < 0 ? r : DEFERRED;
 }
 
+static int call_accept(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
+{
+	int r = container_accept(a->containers, message, stream_id, err);
+
+	return r < 0 ? r : DEFERRED;
+}
+
 static int call_next_container_event(struct agent *a, uint32_t stream_id, const void *message, struct error *err)
 {
 	int r = container_next_event(a->containers, stream_id, err);
@@ -495,6 +509,7 @@ static const struct method {
 	{ "UpdateContainer", &skerry__agent__v1__update_container_request__descriptor, call_update_container },
 	{ "ContainerPids", &skerry__agent__v1__container_request__descriptor, call_container_pids },
 	{ "ContainerStats", &skerry__agent__v1__container_request__descriptor, call_container_stats },
+	{ "Accept", &skerry__agent__v1__accept_request__descriptor, call_accept },
 	{ "NextContainerEvent", &skerry__agent__v1__empty__descriptor, call_next_container_event },
 };
 
@@ -515,7 +530,7 @@ static void handle(uint32_t stream_id, const struct ttrpc_request *req, void *da
 	}
 	message = message_unpack(m->input, req->payload, req->payload_len);
 	if (!message) {
-		link_error(a->link, stream_id, EINVAL, "the request cannot be decoded");
+		link_error(a->link, stream_id, EINVAL, "the request is damaged, or has more in it than can be taken");
 		return;
 	}
 	r = m->call(a, stream_id, message, &err);
@@ -585,6 +600,8 @@ struct agent *agent_free(struct agent *a)
 
 void agent_reaped(struct agent *a, pid_t pid, int wait_status)
 {
-	if (!containers_reaped(a->containers, pid, wait_status))
+	if (pid == a->sync)
+		a->sync = 0;
+	else if (!containers_reaped(a->containers, pid, wait_status))
 		(void)sessions_reaped(a->sessions, pid, wait_status);
 }

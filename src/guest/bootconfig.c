@@ -241,7 +241,7 @@ static int check_names(const Skerry__Agent__V1__BootConfig *c, struct error *err
 		return bad(err, "the host name");
 	if (c->machine_id[0] && (strlen(c->machine_id) != 32 || !consists_of(c->machine_id, DIGITS "abcdef", 32)))
 		return bad(err, "the machine id");
-	if (c->n_dns_servers > DNS_MAX || c->n_dns_search > DNS_MAX)
+	if (c->n_dns_servers > DNS_MAX || c->n_dns_search > DNS_MAX || c->n_dns_options > DNS_MAX)
 		return bad(err, "the number of name servers");
 	for (size_t i = 0; i < c->n_dns_servers; i++)
 		if (!is_any_address(c->dns_servers[i]))
@@ -249,6 +249,9 @@ static int check_names(const Skerry__Agent__V1__BootConfig *c, struct error *err
 	for (size_t i = 0; i < c->n_dns_search; i++)
 		if (!is_domain(c->dns_search[i]))
 			return bad(err, "a search domain");
+	for (size_t i = 0; i < c->n_dns_options; i++)
+		if (!consists_of(c->dns_options[i], LOWER UPPER DIGITS "-_.:", 64))
+			return bad(err, "an option of the resolver");
 	if (c->n_environment > ENVIRONMENT_MAX)
 		return bad(err, "the environment");
 	for (size_t i = 0; i < c->n_environment; i++)
@@ -264,14 +267,29 @@ static int check_names(const Skerry__Agent__V1__BootConfig *c, struct error *err
 	return 0;
 }
 
+static int check_shares(const Skerry__Agent__V1__BootConfig *c, struct error *err)
+{
+	for (size_t i = 0; i < c->n_shares; i++) {
+		const Skerry__Agent__V1__Share *s = c->shares[i];
+
+		if (!consists_of(s->tag, LOWER DIGITS "-:", 36) || !is_mount_point(s->target))
+			return bad(err, "a share");
+		if ((s->fstype[0] && !streq(s->fstype, "9p")) || (s->options[0] && !is_line(s->options, 256)))
+			return bad(err, "a share's file system");
+	}
+	if (c->timezone[0] && (!consists_of(c->timezone, LOWER UPPER DIGITS "/_+-", 64) || c->timezone[0] == '/'))
+		return bad(err, "the time zone");
+	return 0;
+}
+
 static int check(const Skerry__Agent__V1__BootConfig *c, struct error *err)
 {
 	int r = check_names(c, err);
 
 	if (r < 0)
 		return r;
-	if (c->n_disks > DISKS_MAX || c->n_interfaces > INTERFACES_MAX || c->n_users > USERS_MAX ||
-	    c->n_ssh_host_keys > HOST_KEYS_MAX)
+	if (c->n_disks > DISKS_MAX || c->n_shares > DISKS_MAX || c->n_interfaces > INTERFACES_MAX ||
+	    c->n_users > USERS_MAX || c->n_ssh_host_keys > HOST_KEYS_MAX)
 		return bad(err, "the number of disks, interfaces, users or keys");
 	for (size_t i = 0; i < c->n_disks && r == 0; i++)
 		r = check_disk(c->disks[i], err);
@@ -281,7 +299,7 @@ static int check(const Skerry__Agent__V1__BootConfig *c, struct error *err)
 		r = check_user(c->users[i], err);
 	for (size_t i = 0; i < c->n_ssh_host_keys && r == 0; i++)
 		r = check_host_key(c->ssh_host_keys[i], err);
-	return r;
+	return r == 0 ? check_shares(c, err) : r;
 }
 
 int bootconfig_parse(const void *p, size_t n, Skerry__Agent__V1__BootConfig **ret, struct error *err)

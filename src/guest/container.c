@@ -3,7 +3,7 @@
  * container.
  *
  * `crun create` and `crun exec --detach` leave a process behind that becomes our child. Its pid is known when crun has ended and not before, so the
- * process may have been reaped by then: while such a job runs, strangers that end are remembered (t->ended). */
+ * process may have been reaped by then: while such a job runs, strangers that end are remembered (t->ended), the latest ones. */
 #include "guest/container.h"
 
 #include <errno.h>
@@ -14,12 +14,16 @@
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "guest/cgroup.h"
 #include "guest/container_mount.h"
 #include "guest/container_parts.h"
+#include "guest/system.h"
+
+#define CRUN "/usr/bin/crun"
 
 enum { ID_MAX = 128, CONTAINERS_MAX = 512, FILE_LIMIT = 64 << 10 };
 
@@ -60,12 +64,12 @@ static void dissolve(struct containers *t, struct container *k)
 	_cleanup_close_ int dir = -EBADF;
 
 	for (size_t i = k->mounts.n; i-- > 0;)
-		if (umount2(k->mounts.items[i], UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
-			(void)umount2(k->mounts.items[i], MNT_DETACH | UMOUNT_NOFOLLOW);
+		container_unmount(k->mounts.items[i]);
 	dir = open(CONTAINER_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir >= 0)
 		(void)remove_tree_at(dir, k->id);
 	stop_watching(k);
+	k->sockets = container_sockets_free(k->sockets);
 	for (struct container **p = &t->first; *p; p = &(*p)->next)
 		if (*p == k) {
 			*p = k->next;
@@ -146,12 +150,35 @@ int container_next_event(struct containers *t, uint32_t stream_id, struct error 
 	return 0;
 }
 
-static bool leaves_process(const struct containers *t)
+/* Of the jobs that leave a process: the number of the oldest, 0 = none runs. */
+static unsigned oldest_job(const struct containers *t)
 {
+	unsigned oldest = 0;
+
 	for (const struct job *j = t->jobs; j; j = j->next)
-		if (j->session)
-			return true;
-	return false;
+		if (j->session && (!oldest || j->number < oldest))
+			oldest = j->number;
+	return oldest;
+}
+
+/* What ended before those that run began is none of theirs. */
+static void forget_ended(struct containers *t)
+{
+	unsigned oldest = oldest_job(t), n = 0;
+
+	for (unsigned i = 0; oldest && i < t->n_ended; i++)
+		if (t->ended[i].job >= oldest)
+			t->ended[n++] = t->ended[i];
+	t->n_ended = n;
+}
+
+static void remember_ended(struct containers *t, pid_t pid, int wait_status)
+{
+	if (t->n_ended == CONTAINER_ENDED_MAX) {
+		t->n_ended--;
+		memmove(t->ended, t->ended + 1, t->n_ended * sizeof(*t->ended));
+	}
+	t->ended[t->n_ended++] = (struct ended){ pid, wait_status, t->last_job };
 }
 
 bool containers_reaped(struct containers *t, pid_t pid, int wait_status)
@@ -161,12 +188,11 @@ bool containers_reaped(struct containers *t, pid_t pid, int wait_status)
 			continue;
 		j->done(j, wait_status);
 		job_free(j);
-		if (!leaves_process(t))
-			t->n_ended = 0;
+		forget_ended(t);
 		return true;
 	}
-	if (leaves_process(t) && t->n_ended < CONTAINER_ENDED_MAX)
-		t->ended[t->n_ended++] = (struct ended){ pid, wait_status };
+	if (oldest_job(t) && !sessions_have(t->sessions, pid))
+		remember_ended(t, pid, wait_status);
 	/* Before anybody hears of the end: it may be the kernel's doing. */
 	for (struct container *k = t->first; k; k = k->next)
 		check_oom(t, k);
@@ -174,6 +200,23 @@ bool containers_reaped(struct containers *t, pid_t pid, int wait_status)
 }
 
 /* ---- Making one ---- */
+
+static void on_deleted(struct job *j, int status);
+
+/* What crun has made, and nobody can have: its name must not stay taken. */
+static void discard(struct containers *t, struct container *k)
+{
+	const char *args[] = { "delete", "--force", k->id, NULL };
+	struct job *j = job_new(t, k->id, NULL, 0, on_deleted);
+
+	j->forgotten = true;
+	k->deleting = true;
+	if (job_run(j, args, NULL, NULL) >= 0)
+		return;
+	job_free(j);
+	(void)cgroup_remove(k->id);
+	dissolve(t, k);
+}
 
 static void on_created(struct job *j, int status)
 {
@@ -191,6 +234,8 @@ static void on_created(struct job *j, int status)
 	if (job_adopt(j, &pid, &err) < 0) {
 		if (!j->forgotten)
 			link_error(j->table->link, j->stream_id, err.num, "%s", err.msg);
+		if (k)
+			discard(j->table, k);
 		return;
 	}
 	if (k)
@@ -199,7 +244,8 @@ static void on_created(struct job *j, int status)
 	job_answer(j, &m.base);
 }
 
-static int prepare(struct container *k, const Skerry__Agent__V1__CreateContainerRequest *q, struct error *err)
+static int prepare(struct containers *t, struct container *k, const Skerry__Agent__V1__CreateContainerRequest *q,
+		   struct error *err)
 {
 	_cleanup_free_ char *dir = file_of(k->id, "");
 	_cleanup_close_ int fd = -EBADF;
@@ -217,7 +263,9 @@ static int prepare(struct container *k, const Skerry__Agent__V1__CreateContainer
 			return r;
 		strv_add(&k->mounts, q->mounts[i]->target);
 	}
-	return 0;
+	if (!q->n_sockets)
+		return 0;
+	return container_sockets_new(t->loop, dir, q->sockets, q->n_sockets, &k->sockets, err);
 }
 
 static int run_create(struct containers *t, const Skerry__Agent__V1__CreateContainerRequest *q, uint32_t stream_id,
@@ -225,13 +273,16 @@ static int run_create(struct containers *t, const Skerry__Agent__V1__CreateConta
 {
 	struct job *j = job_new(t, q->id, q->session, stream_id, on_created);
 	_cleanup_free_ char *pid_file = job_file(j, "pid"), *bundle = file_of(q->id, ""), *sock = job_file(j, "sock");
-	int stdio[3], r;
+	int stdio[3] = { -EBADF, -EBADF, -EBADF }, r;
 
 	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
 	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
-	r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
-	if (r < 0)
-		error_set_errno(err, -r, "container '%s': cannot make its streams", q->id);
+	r = job_reserve(j, err);
+	if (r >= 0) {
+		r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
+		if (r < 0)
+			error_set_errno(err, -r, "container '%s': cannot make its streams", q->id);
+	}
 	if (r >= 0) {
 		const char *args[] = { "create",
 				       "--bundle",
@@ -269,7 +320,7 @@ int container_create(struct containers *t, const Skerry__Agent__V1__CreateContai
 	};
 	t->first = k;
 	t->n++;
-	r = prepare(k, q, err);
+	r = prepare(t, k, q, err);
 	if (r >= 0)
 		r = run_create(t, q, stream_id, err);
 	if (r < 0)
@@ -351,7 +402,7 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 {
 	_cleanup_free_ char *process = NULL, *pid_file = NULL, *sock = NULL;
 	struct job *j;
-	int stdio[3], r;
+	int stdio[3] = { -EBADF, -EBADF, -EBADF }, r;
 
 	if (!find(t, q->id, err))
 		return -ENOENT;
@@ -361,12 +412,15 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 	sock = job_file(j, "sock");
 	j->rows = q->rows > UINT16_MAX ? 0 : (uint16_t)q->rows;
 	j->cols = q->cols > UINT16_MAX ? 0 : (uint16_t)q->cols;
-	r = job_write(j, "json", q->process.data, q->process.len);
-	if (r >= 0)
-		r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
-	if (r < 0) {
-		error_set_errno(err, -r, "container '%s': cannot begin a process", q->id);
-	} else {
+	r = job_reserve(j, err);
+	if (r >= 0) {
+		r = job_write(j, "json", q->process.data, q->process.len);
+		if (r >= 0)
+			r = job_make_streams(j, q->terminal, q->open_stdin, stdio);
+		if (r < 0)
+			error_set_errno(err, -r, "container '%s': cannot begin a process", q->id);
+	}
+	if (r >= 0) {
 		const char *args[] = { "exec",
 				       "--detach",
 				       "--process",
@@ -379,8 +433,8 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 				       NULL };
 
 		r = job_run(j, args, stdio, err);
-		job_close_streams(stdio);
 	}
+	job_close_streams(stdio);
 	if (r < 0)
 		job_free(j);
 	return r;
@@ -407,6 +461,18 @@ int container_kill(struct containers *t, const Skerry__Agent__V1__KillContainerR
 
 /* ---- The end of one ---- */
 
+/* What the guest remembers of the files that are gone keeps them: the host's server has each open until it is forgotten here, also when the last name
+ * and the last mount of it have gone there. In a process of its own, as it takes a while; the machine's only, not a host's that this is tried on. */
+static void forget_files(void)
+{
+	pid_t pid = getpid() == 1 ? fork() : -1;
+
+	if (pid != 0)
+		return;
+	(void)syscall(SYS_close_range, 0U, ~0U, 0U);
+	_exit(system_drop_caches() < 0);
+}
+
 static void on_deleted(struct job *j, int status)
 {
 	struct containers *t = j->table;
@@ -417,6 +483,7 @@ static void on_deleted(struct job *j, int status)
 	/* The job's own files go with the directory. */
 	if (k)
 		dissolve(t, k);
+	forget_files();
 	job_answer(j, NULL);
 }
 
@@ -502,6 +569,15 @@ int container_stats(struct containers *t, const char *id, uint32_t stream_id, st
 	return 0;
 }
 
+int container_accept(struct containers *t, const Skerry__Agent__V1__AcceptRequest *q, uint32_t stream_id,
+		     struct error *err)
+{
+	struct container *k = find(t, q->container, err);
+
+	return k ? container_sockets_accept(k->sockets, t->sessions, t->link, q->socket, q->id, stream_id, err)
+		 : -ENOENT;
+}
+
 /* ---- The room itself ---- */
 
 struct containers *containers_new(struct loop *l, struct sessions *sessions)
@@ -510,6 +586,7 @@ struct containers *containers_new(struct loop *l, struct sessions *sessions)
 
 	t->loop = l;
 	t->sessions = sessions;
+	t->crun = CRUN;
 	return t;
 }
 
@@ -520,6 +597,8 @@ void containers_set_link(struct containers *t, struct link *k)
 
 void containers_forget_requests(struct containers *t)
 {
+	for (struct container *k = t->first; k; k = k->next)
+		container_sockets_forget(k->sockets);
 	for (struct job *j = t->jobs; j; j = j->next)
 		j->forgotten = true;
 	t->event_waiter = 0;

@@ -34,6 +34,8 @@ int container_exec(struct containers *t, const Skerry__Agent__V1__ExecContainerR
 int container_update(struct containers *t, const char *id, const void *resources, size_t n, uint32_t stream_id,
 		     struct error *err);
 int container_delete(struct containers *t, const char *id, uint32_t stream_id, struct error *err);
+int container_accept(struct containers *t, const Skerry__Agent__V1__AcceptRequest *q, uint32_t stream_id,
+		     struct error *err);
 int container_next_event(struct containers *t, uint32_t stream_id, struct error *err);
 /* These are done when they return. */
 int container_kill(struct containers *t, const Skerry__Agent__V1__KillContainerRequest *q, struct error *err);

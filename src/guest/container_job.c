@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,9 +14,7 @@
 #include "base/parse.h"
 #include "base/spawn.h"
 
-#define CRUN "/usr/bin/crun"
-
-enum { LOG_LIMIT = 64 << 10 };
+enum { LOG_LIMIT = 64 << 10, STATUS_UNKNOWN = 255 << 8 /* of wait(2) */ };
 
 void job_free(struct job *j)
 {
@@ -24,6 +23,8 @@ void job_free(struct job *j)
 			*p = j->next;
 			break;
 		}
+	if (j->reserved)
+		session_unreserve(j->table->sessions, j->session);
 	for (unsigned i = 0; i < 4; i++) {
 		static const char *const suffixes[] = { "log", "pid", "sock", "json" };
 		_cleanup_free_ char *path = xasprintf("%s.%s", j->stem, suffixes[i]);
@@ -48,13 +49,14 @@ struct job *job_new(struct containers *t, const char *container, const char *ses
 	*j = (struct job){ .table = t,
 			   .container = xstrdup(container),
 			   .session = xstrdup(session),
-			   .stem = xasprintf(CONTAINER_DIRECTORY "/%s/job-%u", container, ++t->last_job),
+			   .number = ++t->last_job,
 			   .stream_id = stream_id,
 			   .in = -EBADF,
 			   .out = { -EBADF, -EBADF },
 			   .console = -EBADF,
 			   .done = done,
 			   .next = t->jobs };
+	j->stem = xasprintf(CONTAINER_DIRECTORY "/%s/job-%u", container, j->number);
 	t->jobs = j;
 	return j;
 }
@@ -108,6 +110,14 @@ void job_answer_error(struct job *j, int num, const char *what)
 		link_error(j->table->link, j->stream_id, num, "%s", words ? words : what);
 }
 
+int job_reserve(struct job *j, struct error *err)
+{
+	int r = session_reserve(j->table->sessions, j->session, err);
+
+	j->reserved = r >= 0;
+	return r;
+}
+
 /* Starts crun with @args (NULL-terminated) after its own options; its streams as @stdio, -1 = /dev/null. */
 int job_run(struct job *j, const char *const *args, const int stdio[3], struct error *err)
 {
@@ -117,7 +127,7 @@ int job_run(struct job *j, const char *const *args, const int stdio[3], struct e
 	struct spawn s = SPAWN_INIT;
 	int r;
 
-	strv_add(&argv, CRUN);
+	strv_add(&argv, j->table->crun);
 	strv_add(&argv, "--cgroup-manager=cgroupfs");
 	strv_add(&argv, log_option);
 	for (; *args; args++)
@@ -143,7 +153,8 @@ static int left_running(struct job *j, pid_t *ret)
 		return r < 0 ? r : -ENODATA;
 	text.p[strcspn(text.p, "\n")] = '\0';
 	r = parse_u64(text.p, 2, INT32_MAX, &pid);
-	*ret = (pid_t)pid;
+	if (r >= 0)
+		*ret = (pid_t)pid;
 	return r;
 }
 
@@ -173,27 +184,44 @@ static int take_terminal(struct job *j)
 	return j->in < 0 ? -errno : 0;
 }
 
-/* Makes the process that is left a session. It may be over already. */
+/* How it ended, when it has. */
+static bool has_ended(const struct job *j, pid_t pid, int *ret_status)
+{
+	const struct containers *t = j->table;
+
+	for (unsigned i = 0; i < t->n_ended; i++)
+		if (t->ended[i].pid == pid && t->ended[i].job >= j->number) {
+			*ret_status = t->ended[i].status;
+			return true;
+		}
+	/* More ended than are remembered. */
+	*ret_status = STATUS_UNKNOWN;
+	return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
 int job_adopt(struct job *j, pid_t *ret_pid, struct error *err)
 {
 	struct containers *t = j->table;
 	struct launched p;
-	int r = left_running(j, ret_pid);
+	int r = left_running(j, ret_pid), status;
+	bool known = r >= 0;
 
 	if (r >= 0 && j->console >= 0)
 		r = take_terminal(j);
-	if (r < 0)
+	if (r < 0) {
+		/* Nobody would ever hear of it. */
+		if (known && !has_ended(j, *ret_pid, &status))
+			(void)kill(*ret_pid, SIGKILL);
 		return error_set_errno(err, -r, "the process cannot be taken over");
+	}
 	p = (struct launched){ .pid = *ret_pid, .in = j->in, .out = { j->out[0], j->out[1] } };
 	j->in = j->out[0] = j->out[1] = -EBADF;
 	r = session_adopt(t->sessions, j->session, &p, j->console >= 0, err);
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < t->n_ended; i++)
-		if (t->ended[i].pid == *ret_pid) {
-			(void)sessions_reaped(t->sessions, *ret_pid, t->ended[i].status);
-			break;
-		}
+	j->reserved = false;
+	if (has_ended(j, *ret_pid, &status))
+		(void)sessions_reaped(t->sessions, *ret_pid, status);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "base/memory.h"
 #include "guest/container.h"
+#include "guest/container_socket.h"
 
 #define CONTAINER_DIRECTORY "/run/skerry/containers"
 
@@ -17,7 +18,8 @@ struct container {
 	char *id;      /* owned */
 	char *session; /* of its first process */
 	struct strv mounts;
-	int events; /* inotify on its memory.events */
+	struct container_sockets *sockets; /* owned, may be NULL */
+	int events;                        /* inotify on its memory.events */
 	struct loop_source *events_source;
 	uint64_t oom_kills;
 	bool deleting;
@@ -29,6 +31,8 @@ struct job {
 	pid_t pid;
 	char *container; /* its id */
 	char *session;   /* what is left running becomes this, NULL = nothing is */
+	unsigned number; /* grows from one to the next */
+	bool reserved;   /* a place for the session is kept */
 	char *stem;      /* of its files: DIRECTORY/ID/NAME */
 	uint32_t stream_id;
 	bool forgotten; /* nobody waits for the answer any more */
@@ -39,9 +43,11 @@ struct job {
 	struct job *next;
 };
 
+/* A stranger that was reaped while jobs ran that leave a process: it may be theirs. */
 struct ended {
 	pid_t pid;
 	int status;
+	unsigned job; /* the youngest of that time: what later ones leave behind is another */
 };
 
 struct event {
@@ -53,6 +59,7 @@ struct containers {
 	struct loop *loop;
 	struct sessions *sessions;
 	struct link *link;
+	const char *crun; /* the program, borrowed */
 	struct container *first;
 	unsigned n;
 	struct job *jobs;
@@ -74,9 +81,11 @@ int job_write(const struct job *j, const char *suffix, const void *p, size_t n);
 /* What crun is given as its three streams, which the container's process inherits; ours stay in @j. */
 int job_make_streams(struct job *j, bool terminal, bool open_stdin, int stdio[3]);
 void job_close_streams(int stdio[3]);
+/* Before it runs: what it leaves behind will have a place among the sessions. */
+int job_reserve(struct job *j, struct error *err);
 /* Starts crun with @args (NULL-terminated) after its own options; its streams as @stdio, -1 = /dev/null. */
 int job_run(struct job *j, const char *const *args, const int stdio[3], struct error *err);
-/* Makes the process that it left a session. It may be over already. */
+/* Makes the process that it left a session. It may be over already. On error it is killed. */
 int job_adopt(struct job *j, pid_t *ret_pid, struct error *err);
 void job_answer(struct job *j, const ProtobufCMessage *m);
 /* With what crun wrote about it, or @what. */

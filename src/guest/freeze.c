@@ -28,8 +28,11 @@ struct freeze {
 	int results_fd;        /* owned: two numbers come, frozen and thawed */
 	int hold_fd;           /* owned: closing it thaws */
 	struct loop_source *source;
-	uint32_t freeze_id, thaw_id;
+	struct loop *loop;
+	uint32_t freeze_id, thaw_id, next_id;
 	bool freeze_asked, thaw_asked; /* requests to be answered */
+	bool next_asked;               /* to freeze again, once it is thawed */
+	uint64_t next_timeout_ns;
 	bool frozen;
 };
 
@@ -93,7 +96,8 @@ static void answer(struct freeze *f, bool *asked, uint32_t stream_id, int r, con
 
 static int on_result(struct loop_source *s, int fd, uint32_t events, void *data)
 {
-	struct freeze *f = data;
+	_cleanup_error_ struct error e = {};
+	struct freeze *f = data, ended;
 	int num = 0;
 
 	(void)s;
@@ -112,7 +116,11 @@ static int on_result(struct loop_source *s, int fd, uint32_t events, void *data)
 	}
 	answer(f, &f->freeze_asked, f->freeze_id, num, "freeze");
 	answer(f, &f->thaw_asked, f->thaw_id, num, "thaw");
+	ended = *f;
 	*f->owner = freeze_free(f);
+	if (ended.next_asked &&
+	    freeze_start(ended.owner, ended.loop, ended.link, ended.next_id, ended.next_timeout_ns, &e) < 0)
+		link_error(ended.link, ended.next_id, e.num, "%s", e.msg);
 	return 0;
 }
 
@@ -124,6 +132,13 @@ int freeze_start(struct freeze **owner, struct loop *l, struct link *k, uint32_t
 	int p[2], r;
 	pid_t pid;
 
+	/* One command after another: the thaw of the first is still under way. */
+	if (*owner && (*owner)->hold_fd < 0 && !(*owner)->next_asked) {
+		(*owner)->next_asked = true;
+		(*owner)->next_id = stream_id;
+		(*owner)->next_timeout_ns = timeout_ns;
+		return 0;
+	}
 	if (*owner)
 		return error_set(err, EBUSY, "the file system is frozen already");
 	if (pipe2(p, O_CLOEXEC) < 0)
@@ -144,6 +159,7 @@ int freeze_start(struct freeze **owner, struct loop *l, struct link *k, uint32_t
 	f = xnew(struct freeze);
 	f->link = k;
 	f->owner = owner;
+	f->loop = l;
 	f->freeze_id = stream_id;
 	f->freeze_asked = true;
 	f->results_fd = TAKE_FD(results_read);
@@ -162,6 +178,8 @@ int freeze_end(struct freeze *f, uint32_t stream_id)
 	if (!f)
 		return 0;
 	f->hold_fd = safe_close(f->hold_fd);
+	answer(f, &f->thaw_asked, f->thaw_id, 0, "thaw");
+	answer(f, &f->next_asked, f->next_id, -ECANCELED, "freeze");
 	f->thaw_id = stream_id;
 	f->thaw_asked = true;
 	return 1;
@@ -171,7 +189,7 @@ void freeze_forget_requests(struct freeze *f)
 {
 	if (!f)
 		return;
-	f->freeze_asked = f->thaw_asked = false;
+	f->freeze_asked = f->thaw_asked = f->next_asked = false;
 	/* Who wanted it is gone. */
 	f->hold_fd = safe_close(f->hold_fd);
 }

@@ -10,7 +10,8 @@
 
 struct freeze;
 
-/* Freezes the root file system; request @stream_id is answered over @k (borrowed) when it is frozen. Errors: -EBUSY it is already. */
+/* Freezes the root file system; request @stream_id is answered over @k (borrowed) when it is frozen. One that is being thawed
+ * is frozen again after that. Errors: -EBUSY it is already. */
 int freeze_start(struct freeze **f, struct loop *l, struct link *k, uint32_t stream_id, uint64_t timeout_ns,
 		 struct error *err);
 /* Thaws; request @stream_id is answered when that is done. Without anything frozen: returns 0, and the caller answers; else 1. */

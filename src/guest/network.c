@@ -162,6 +162,12 @@ static int add_route(uint32_t index, const Skerry__Agent__V1__Route *route)
 		return r;
 	if (route->metric)
 		netlink_add_u32(&q, RTA_PRIORITY, route->metric);
+	if (route->mtu) {
+		size_t metrics = netlink_nest(&q, RTA_METRICS);
+
+		netlink_add_u32(&q, RTAX_MTU, route->mtu);
+		netlink_nest_end(&q, metrics);
+	}
 	r = transact(&q);
 	return r == -EEXIST ? 0 : r;
 }

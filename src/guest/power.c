@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -66,6 +67,24 @@ int power_ask_init(bool reboot_wanted)
 	if (pid == 0)
 		child_shut_down(reboot_wanted);
 	return 0;
+}
+
+int power_sync_ahead(void)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0) {
+		/* Ends of sessions must not be held open. */
+		(void)syscall(SYS_close_range, 0U, ~0U, 0U);
+		sync();
+		_exit(0);
+	}
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid < 0 ? -errno : pid;
 }
 
 /* Nothing on a disk can be written to any more. */

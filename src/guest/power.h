@@ -8,6 +8,9 @@
 /* Tells PID 1, whatever it is, to shut down: systemd by its signals, others by their poweroff(8) or reboot(8). Does not wait. */
 int power_ask_init(bool reboot);
 
+/* Begins to write everything out, in a child that the caller reaps and that no signal but SIGKILL ends. Returns its pid or -errno. */
+int power_sync_ahead(void);
+
 /* Watches for systemd's end: PID 1 has become systemd-shutdown. @fn is called then, and with @clean when every file system on a disk was made
  * read-only or unmounted (maybe with the first call already). Costs a wake-up per mount and unmount, nothing else. Other inits end all
  * processes by SIGTERM: that is the caller's to heed. */

@@ -92,7 +92,7 @@ void sessions_forget_requests(struct sessions *t)
 struct session *session_find(struct sessions *t, const char *id, struct error *err)
 {
 	for (struct session *s = t->first; s; s = s->next)
-		if (s->id && streq(s->id, id) && !s->dialling)
+		if (s->id && streq(s->id, id) && !s->dialling && !s->reserved)
 			return s;
 	error_set(err, ENOENT, "no process or connection '%.*s'", ID_BYTES_MAX, id);
 	return NULL;
@@ -231,7 +231,7 @@ int session_launch(struct sessions *t, const char *id, const struct launch *l, b
 		   struct error *err)
 {
 	struct launched p;
-	struct session *s;
+	struct session *s = NULL;
 	int r = new_process(t, id, &s, err);
 
 	if (r < 0)
@@ -247,17 +247,43 @@ int session_launch(struct sessions *t, const char *id, const struct launch *l, b
 	return 0;
 }
 
-int session_adopt(struct sessions *t, const char *id, const struct launched *p, bool terminal, struct error *err)
+static struct session *find_reserved(struct sessions *t, const char *id)
 {
-	struct session *s;
+	for (struct session *s = t->first; s; s = s->next)
+		if (s->reserved && streq(s->id, id))
+			return s;
+	return NULL;
+}
+
+int session_reserve(struct sessions *t, const char *id, struct error *err)
+{
+	struct session *s = NULL;
 	int r = new_process(t, id, &s, err);
 
-	if (r < 0) {
+	if (r >= 0)
+		s->reserved = true;
+	return r;
+}
+
+void session_unreserve(struct sessions *t, const char *id)
+{
+	struct session *s = find_reserved(t, id);
+
+	if (s)
+		session_free(s);
+}
+
+int session_adopt(struct sessions *t, const char *id, const struct launched *p, bool terminal, struct error *err)
+{
+	struct session *s = find_reserved(t, id);
+
+	if (!s) {
 		safe_close(p->in);
 		safe_close(p->out[0]);
 		safe_close(p->out[1]);
-		return r;
+		return error_set(err, ENOENT, "no place is kept for process '%.*s'", ID_BYTES_MAX, id);
 	}
+	s->reserved = false;
 	connect_process(s, p, terminal);
 	return 0;
 }
@@ -271,6 +297,14 @@ int session_kill(struct sessions *t, const char *id, int sig, struct error *err)
 	if (s->exited || kill(s->pid, sig) < 0)
 		return error_set(err, s->exited ? ESRCH : errno, "process already finished");
 	return 0;
+}
+
+bool sessions_have(const struct sessions *t, pid_t pid)
+{
+	for (const struct session *s = t->first; s; s = s->next)
+		if (s->pid == pid && !s->exited)
+			return true;
+	return false;
 }
 
 bool sessions_reaped(struct sessions *t, pid_t pid, int wait_status)
@@ -334,9 +368,10 @@ int session_signal(struct sessions *t, const char *id, int sig, struct error *er
 		return error_set(err, EINVAL, "'%s' is no process", id);
 	if (s->exited)
 		return error_set(err, ESRCH, "the process has ended");
-	/* What a terminal sends goes to all that a terminal would send it to; the rest is between the caller and the process. */
-	group = sig == SIGINT || sig == SIGQUIT || sig == SIGHUP || sig == SIGTSTP || sig == SIGCONT ||
-		sig == SIGWINCH || sig == SIGKILL;
+	/* What a terminal sends goes to all that a terminal would send it to, and that nobody reads any more concerns all who write,
+	 * as with a pipe; the rest is between the caller and the process. */
+	group = sig == SIGINT || sig == SIGPIPE || sig == SIGQUIT || sig == SIGHUP || sig == SIGTSTP ||
+		sig == SIGCONT || sig == SIGWINCH || sig == SIGKILL;
 	if (kill(group ? -s->pid : s->pid, sig) < 0 && (errno != ESRCH || kill(s->pid, sig) < 0))
 		return error_set_errno(err, errno, "cannot send signal %d", sig);
 	return 0;

@@ -32,15 +32,25 @@ void sessions_forget_requests(struct sessions *t);
 /* A child was reaped. True when it was a session's. */
 bool sessions_reaped(struct sessions *t, pid_t pid, int wait_status);
 
+/* Whether @pid is one's process, and was not reaped yet. */
+bool sessions_have(const struct sessions *t, pid_t pid);
+
 /* Starts a process under @id. Errors: -EEXIST; -EMFILE too many; as launch(). */
 int session_launch(struct sessions *t, const char *id, const struct launch *l, bool tee_console, pid_t *ret_pid,
 		   struct error *err);
-/* The same for a process that was started by somebody else and is our child now: takes over @p's descriptors, also on error. */
+/* Keeps a place for a process that somebody else is about to start: @id names nothing yet, and nobody else can have it. Errors: as those of
+ * session_launch() before it launches. */
+int session_reserve(struct sessions *t, const char *id, struct error *err);
+/* Gives it up. */
+void session_unreserve(struct sessions *t, const char *id);
+/* The process that @id was reserved for runs, and is our child now: takes over @p's descriptors, also on error. Errors: -ENOENT not reserved. */
 int session_adopt(struct sessions *t, const char *id, const struct launched *p, bool terminal, struct error *err);
 /* Sends @sig to the process alone. Errors: -ESRCH when it has ended. */
 int session_kill(struct sessions *t, const char *id, int sig, struct error *err);
 /* Connects to @port of the loopback interface; answers request @stream_id (Empty) when that is done. */
 int session_dial(struct sessions *t, const char *id, uint16_t port, uint32_t stream_id, struct error *err);
+/* Makes @fd, a connected socket that does not block, a session; takes it over, also on error. */
+int session_take(struct sessions *t, const char *id, int fd, struct error *err);
 
 /* These answer @stream_id now or later, or return an error that the caller answers. Errors: -ENOENT no such session. */
 int session_read(struct sessions *t, const char *id, unsigned stream, uint32_t max, uint32_t stream_id,

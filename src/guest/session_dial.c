@@ -1,4 +1,4 @@
-/* Sessions that are connections to a port of the guest. */
+/* Sessions that are connections: to a port of the guest, or from a program in it. */
 #include "guest/session_parts.h"
 
 #include <errno.h>
@@ -95,6 +95,27 @@ int session_dial(struct sessions *t, const char *id, uint16_t port, uint32_t str
 	if (r < 0) {
 		session_free(s);
 		return error_set_errno(err, -r, "cannot connect to port %u in the guest", port);
+	}
+	return 0;
+}
+
+int session_take(struct sessions *t, const char *id, int fd, struct error *err)
+{
+	struct session *s;
+	int r = session_new(t, id, &s, err);
+
+	if (r < 0) {
+		safe_close(fd);
+		return r;
+	}
+	s->is_socket = true;
+	s->exited = true;
+	s->in = fd;
+	s->out[0].fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (s->out[0].fd < 0) {
+		r = errno;
+		session_free(s);
+		return error_set_errno(err, r, "connection '%s'", id);
 	}
 	return 0;
 }

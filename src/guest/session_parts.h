@@ -44,6 +44,7 @@ struct session {
 	bool terminal;
 	bool tee;
 	bool is_socket;
+	bool reserved; /* for a process that is being started: nobody finds it yet */
 	struct stream out[2];
 	int in; /* owned; -EBADF = none or closed */
 	struct loop_source *in_source;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -87,7 +88,26 @@ static int write_resolv_conf(const Skerry__Agent__V1__BootConfig *c, int root)
 		buf_addf(&b, "nameserver %s\n", c->dns_servers[i]);
 	for (size_t i = 0; i < c->n_dns_search; i++)
 		buf_addf(&b, "%s%s%s", i ? " " : "search ", c->dns_search[i], i + 1 == c->n_dns_search ? "\n" : "");
+	for (size_t i = 0; i < c->n_dns_options; i++)
+		buf_addf(&b, "options %s\n", c->dns_options[i]);
 	return root_write(root, "/etc/resolv.conf", b.p, b.len, 0644, 0, 0);
+}
+
+/* localtime(5); whoever reads /etc/timezone as well is told there. A zone that the image does not know is no zone. */
+static int write_timezone(const char *zone, int root)
+{
+	_cleanup_free_ char *path = xasprintf("/usr/share/zoneinfo/%s", zone);
+	_cleanup_close_ int known = root_open(root, path, O_PATH | O_CLOEXEC, 0), etc = -EBADF;
+
+	if (known < 0)
+		return known;
+	etc = root_mkdir(root, "/etc", 0755, 0, 0);
+	if (etc < 0)
+		return etc;
+	(void)unlinkat(etc, ".localtime", 0);
+	if (symlinkat(path, etc, ".localtime") < 0 || renameat(etc, ".localtime", etc, "localtime") < 0)
+		return -errno;
+	return write_line(root, "/etc/timezone", zone, 0644);
 }
 
 static int write_host_key(const Skerry__Agent__V1__SshHostKey *k, int dir)
@@ -110,6 +130,8 @@ void settings_files(const Skerry__Agent__V1__BootConfig *c, int root, struct buf
 	}
 	if (c->machine_id[0])
 		note(errors, "/etc/machine-id", write_line(root, "/etc/machine-id", c->machine_id, 0444));
+	if (c->timezone[0])
+		note(errors, c->timezone, write_timezone(c->timezone, root));
 	if (c->n_dns_servers > 0)
 		note(errors, "/etc/resolv.conf", write_resolv_conf(c, root));
 	for (size_t i = 0; i < c->n_directories; i++)

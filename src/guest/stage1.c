@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -176,15 +177,18 @@ static void mount_root(struct stage1 *s, uint64_t deadline_ns)
 	}
 }
 
-/* Directories of the host, by virtiofs. */
+/* Directories of the host, once the root is ours. */
 static void mount_shares(struct stage1 *s)
 {
 	for (size_t i = 0; i < s->config->n_shares; i++) {
 		const Skerry__Agent__V1__Share *share = s->config->shares[i];
+		bool is_virtiofs = !share->fstype[0];
 		struct error err = { 0 };
 		int r = mkdir_parents_at(AT_FDCWD, share->target, 0755);
 
-		if (r >= 0 && mount(share->tag, share->target, "virtiofs", 0, NULL) < 0)
+		/* What containers are made of has device nodes and set-uid programs; a directory that is merely shown has no business with them. */
+		if (r >= 0 && mount(share->tag, share->target, is_virtiofs ? "virtiofs" : share->fstype,
+				    is_virtiofs ? 0 : MS_NOSUID | MS_NODEV, share->options) < 0)
 			r = -errno;
 		if (r < 0) {
 			error_set_errno(&err, -r, "share '%.40s': cannot mount it on %.200s", share->tag,
@@ -283,6 +287,17 @@ static bool has_init(const struct stage1 *s)
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111);
 }
 
+/* What is started here inherits it, containers without a limit of their own included; the kernel's own is for programs of another age. As containerd's
+ * and docker's services have it. The image's init sets its own. */
+static void raise_limits(void)
+{
+	enum { FILES_MAX = 1048576 };
+	const struct rlimit files = { .rlim_cur = FILES_MAX, .rlim_max = FILES_MAX };
+
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		log_warning("skerry-init: cannot raise the limit of open files, ignoring: %s", strerror(errno));
+}
+
 static int serve_guest(struct stage1 *s, bool is_init)
 {
 	struct strv environment = { 0 };
@@ -296,6 +311,7 @@ static int serve_guest(struct stage1 *s, bool is_init)
 		},
 	};
 
+	raise_limits();
 	if (s->config->token.len == SYNC_TOKEN_SIZE)
 		o.agent.target.token = s->config->token.data;
 	for (size_t i = 0; i < s->config->n_environment; i++)

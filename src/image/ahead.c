@@ -1,12 +1,11 @@
 #include "image/ahead.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/memory.h"
+#include "base/thread.h"
 
 /* Whole blocks of a tar, so that no header of one is torn. */
 enum { PIECE = 256 << 10, PIECES = 16 };
@@ -79,7 +78,6 @@ static void *run(void *data)
 int ahead_start(ahead_fill_fn fill, void *data, struct ahead **ret, struct error *err)
 {
 	_cleanup_(ahead_freep) struct ahead *a = xnew(struct ahead);
-	sigset_t all, old;
 	int r;
 
 	a->fill = fill;
@@ -87,12 +85,8 @@ int ahead_start(ahead_fill_fn fill, void *data, struct ahead **ret, struct error
 	a->memory = xcalloc(PIECES, PIECE);
 	pthread_mutex_init(&a->mutex, NULL);
 	pthread_cond_init(&a->changed, NULL);
-	/* Signals are the program's, not this thread's. */
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&a->thread, NULL, run, a);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r != 0)
+	r = thread_start(&a->thread, run, a);
+	if (r < 0)
 		return error_set_errno(err, r, "cannot start a thread");
 	a->thread_started = true;
 	*ret = TAKE_PTR(a);

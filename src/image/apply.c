@@ -38,7 +38,7 @@ static char *join(const char *path, size_t dir_len, const char *name)
 }
 
 /* Returns 1 when the entry was one of the marks, 0 when it is to be added. */
-static int apply_mark(struct tree *tree, const struct tree_entry *e, struct error *err)
+static int apply_mark(struct tree *tree, const struct fs_entry *e, struct error *err)
 {
 	const char *slash = strrchr(e->path, '/'), *name = slash ? slash + 1 : e->path;
 	size_t dir_len = slash ? (size_t)(slash - e->path) : 0;

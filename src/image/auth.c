@@ -323,10 +323,11 @@ int auth_find(const struct store *s, const char *registry, const char *repositor
 {
 	_cleanup_free_ char *own = xasprintf("%s/%s", s->config_path, auth_file);
 	_cleanup_strv_ struct strv paths = {};
-	int r;
+	int r = 0;
 
 	*ret = (struct credential){};
-	r = look_into(s->config_fd, auth_file, own, registry, repository, ret, err);
+	if (s->config_fd >= 0)
+		r = look_into(s->config_fd, auth_file, own, registry, repository, ret, err);
 	other_files(&paths);
 	for (size_t i = 0; r == 0 && i < paths.n; i++)
 		r = look_into(AT_FDCWD, paths.items[i], paths.items[i], registry, repository, ret, err);
@@ -383,7 +384,9 @@ static char *encode_auth(const struct credential *c)
 
 static int lock_own(const struct store *s, struct error *err)
 {
-	return lock_acquire(s->config_fd, ".auth.lock", "the credentials' file", LOCK_TIMEOUT_NS, err);
+	int dir = store_config(s, err);
+
+	return dir < 0 ? dir : lock_acquire(dir, ".auth.lock", "the credentials' file", LOCK_TIMEOUT_NS, err);
 }
 
 /* Every key that means this registry as a whole. Returns how many there were. */

@@ -116,7 +116,7 @@ static int unknown_recipe(const char *name, struct error *err)
 {
 	int r = error_set(err, ENOENT, "no recipe named '%.100s'", name);
 
-	(void)error_hint(err, "skerry image build lists the recipes");
+	(void)error_hint(err, "skerry image build --help names the recipes");
 	return r;
 }
 

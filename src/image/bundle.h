@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "image/oci.h"
+#include "image/stream.h"
 #include "store/store.h"
 
 struct bundle_file {
@@ -20,9 +21,9 @@ struct bundle {
 	size_t n;
 };
 
-/* The caller holds blob_lock() shared. @what names the archive in messages. @fresh (may be NULL): the digests of the blobs that were not
+/* The caller holds blob_lock() shared. @stream is read to its end; @what names it in messages. @fresh (may be NULL): the digests of the blobs that were not
  * there before are added. Errors: -EBADMSG (kind DATA) naming the entry. */
-int bundle_read(const struct store *s, int fd, const char *what, struct strv *fresh, struct bundle *ret,
+int bundle_read(const struct store *s, struct stream *stream, const char *what, struct strv *fresh, struct bundle *ret,
 		struct error *err);
 void bundle_done(struct bundle *b);
 /* Follows links. NULL: there is none, or a link leads nowhere. */

@@ -11,6 +11,8 @@
 
 #include "base/fault.h"
 #include "base/memory.h"
+#include "base/new_file.h"
+#include "base/progress.h"
 #include "image/blob.h"
 #include "image/layer.h"
 #include "image/reference.h"
@@ -21,6 +23,9 @@ struct writing {
 	const struct store *store;
 	struct archive *archive; /* owned */
 	const char *what;
+	int progress_fd;
+	struct progress *progress; /* owned; NULL = silent, or not begun */
+	uint64_t done_bytes;       /* of the blobs */
 };
 
 static int broken(const struct writing *w, struct error *err)
@@ -63,7 +68,7 @@ static int add_blob(struct writing *w, const char *path, const struct oci_descri
 {
 	_cleanup_free_ char *piece = xcalloc(1, PIECE);
 	_cleanup_close_ int fd = -EBADF;
-	uint64_t size = 0;
+	uint64_t size = 0, used = 0;
 	ssize_t n = 0;
 	int r = fault_point("save-blob");
 
@@ -73,24 +78,32 @@ static int add_blob(struct writing *w, const char *path, const struct oci_descri
 	if (fd < 0)
 		return fd;
 	r = begin(w, path, size, err);
-	while (r >= 0 && (n = read(fd, piece, PIECE)) > 0)
+	while (r >= 0 && (n = read(fd, piece, PIECE)) > 0) {
 		r = add_bytes(w, piece, (size_t)n, err);
+		used += (uint64_t)n;
+		progress_update(w->progress, w->done_bytes + used);
+	}
+	w->done_bytes += d->size;
 	return r >= 0 && n < 0 ? error_set_errno(err, errno, "blob %s", d->digest) : r;
 }
 
-/* Reads a layer's tar to its end; NULL @w: counts only. */
-static int pass(struct writing *w, const struct store *s, const struct oci_descriptor *d, const char *diff_id,
+enum pass { PASS_COUNT, PASS_WRITE };
+
+/* Reads a layer's tar to its end, for its size or into the archive: half of the layer's way, each. */
+static int pass(struct writing *w, enum pass which, const struct oci_descriptor *d, const char *diff_id,
 		uint64_t *ret_size, struct error *err)
 {
 	_cleanup_(layer_freep) struct layer *l = NULL;
 	const void *p;
 	size_t n;
-	int r = layer_open(s, d, diff_id, false, &l, err);
+	int r = layer_open(w->store, d, diff_id, false, &l, err);
 
 	*ret_size = 0;
 	while (r >= 0 && (r = layer_read(l, &p, &n, err)) >= 0 && n) {
 		*ret_size += n;
-		r = w ? add_bytes(w, p, n, err) : 0;
+		r = which == PASS_WRITE ? add_bytes(w, p, n, err) : 0;
+		progress_update(w->progress,
+				w->done_bytes + (layer_progress(l) + (which == PASS_WRITE ? d->size : 0)) / 2);
 	}
 	return r < 0 ? r : layer_finish(l, err);
 }
@@ -104,10 +117,13 @@ static int add_layer(struct writing *w, const char *path, const struct oci_descr
 
 	if (streq(d->digest, diff_id))
 		return add_blob(w, path, d, err);
-	r = pass(NULL, w->store, d, diff_id, &size, err);
+	r = pass(w, PASS_COUNT, d, diff_id, &size, err);
 	if (r >= 0)
 		r = begin(w, path, size, err);
-	return r < 0 ? r : pass(w, w->store, d, diff_id, &size, err);
+	if (r >= 0)
+		r = pass(w, PASS_WRITE, d, diff_id, &size, err);
+	w->done_bytes += d->size;
+	return r;
 }
 
 struct image {
@@ -121,9 +137,21 @@ static void image_done(struct image *i)
 	oci_config_done(&i->config);
 }
 
-static int load(const struct store *s, const struct oci_descriptor *d, struct image *ret, struct error *err)
+static void begin_progress(struct writing *w, const struct image *i)
+{
+	uint64_t total = i->manifest.config.size;
+
+	if (w->progress_fd < 0)
+		return;
+	for (size_t k = 0; k < i->manifest.n_layers; k++)
+		total += i->manifest.layers[k].size;
+	w->progress = progress_new(w->progress_fd, "writing", total);
+}
+
+static int load(struct writing *w, const struct oci_descriptor *d, struct image *ret, struct error *err)
 {
 	_cleanup_buf_ struct buf manifest = {}, config = {};
+	const struct store *s = w->store;
 	int r = blob_read(s, d->digest, OCI_DOCUMENT_MAX, &manifest, err);
 
 	if (r >= 0)
@@ -134,6 +162,8 @@ static int load(const struct store *s, const struct oci_descriptor *d, struct im
 		r = oci_config_parse(config.p ? config.p : "", config.len, "config", &ret->config, NULL, err);
 	if (r >= 0 && ret->manifest.n_layers != ret->config.diff_ids.n)
 		r = error_set(err, EBADMSG, "%s: layers and diff_ids differ in number", d->digest);
+	if (r >= 0)
+		begin_progress(w, ret);
 	return r;
 }
 
@@ -141,10 +171,10 @@ static int fill_docker(struct writing *w, const struct oci_descriptor *d, const 
 {
 	_cleanup_(image_done) struct image i = {};
 	_cleanup_json_ struct json *list = json_array();
-	struct json *entry = json_object(), *tags = json_array(), *layers = json_array();
+	struct json *entry = json_object(), *tags = strchr(name, '@') ? NULL : json_array(), *layers = json_array();
 	_cleanup_free_ char *config = NULL;
 	_cleanup_buf_ struct buf text = {};
-	int r = load(w->store, d, &i, err);
+	int r = load(w, d, &i, err);
 
 	if (r >= 0) {
 		config = xasprintf("%s.json", digest_hex(i.manifest.config.digest));
@@ -159,12 +189,16 @@ static int fill_docker(struct writing *w, const struct oci_descriptor *d, const 
 		for (size_t before = 0; before < k && !again; before++)
 			again = streq(i.config.diff_ids.items[before], diff_id);
 		json_append_string(layers, path);
-		if (!again)
+		if (again)
+			w->done_bytes += i.manifest.layers[k].size;
+		else
 			r = add_layer(w, path, &i.manifest.layers[k], diff_id, err);
 	}
 	json_set_string(entry, "Config", config);
-	json_append_string(tags, name);
-	json_set(entry, "RepoTags", tags);
+	/* A digest is no tag: docker refuses the whole archive. */
+	if (tags)
+		json_append_string(tags, name);
+	json_set(entry, "RepoTags", tags ? tags : json_null());
 	json_set(entry, "Layers", layers);
 	json_append(list, entry);
 	json_render(list, false, &text);
@@ -178,7 +212,7 @@ static int fill_oci(struct writing *w, const struct oci_descriptor *d, const cha
 	struct json *entries = json_array(), *entry = json_object(), *annotations = json_object();
 	_cleanup_buf_ struct buf text = {}, layout = {};
 	_cleanup_strv_ struct strv written = {};
-	int r = load(w->store, d, &i, err);
+	int r = load(w, d, &i, err);
 
 	json_set_string(entry, "mediaType", d->media_type);
 	json_set_string(entry, "digest", d->digest);
@@ -199,8 +233,10 @@ static int fill_oci(struct writing *w, const struct oci_descriptor *d, const cha
 							     : &i.manifest.layers[k - 2];
 		_cleanup_free_ char *path = xasprintf("blobs/sha256/%s", digest_hex(blob->digest));
 
-		if (strv_has(&written, path))
+		if (strv_has(&written, path)) {
+			w->done_bytes += blob->size;
 			continue;
+		}
 		strv_add(&written, path);
 		r = add_blob(w, path, blob, err);
 	}
@@ -210,9 +246,9 @@ static int fill_oci(struct writing *w, const struct oci_descriptor *d, const cha
 typedef int (*fill_fn)(struct writing *w, const struct oci_descriptor *d, const char *name, struct error *err);
 
 static int write_to(const struct store *s, int fd, const char *what, fill_fn fill, const struct oci_descriptor *d,
-		    const char *name, struct error *err)
+		    const char *name, int progress_fd, struct error *err)
 {
-	struct writing w = { .store = s, .archive = archive_write_new(), .what = what };
+	struct writing w = { .store = s, .archive = archive_write_new(), .what = what, .progress_fd = progress_fd };
 	int r;
 
 	if (!w.archive)
@@ -225,51 +261,59 @@ static int write_to(const struct store *s, int fd, const char *what, fill_fn fil
 	if (r >= 0 && archive_write_close(w.archive) != ARCHIVE_OK)
 		r = broken(&w, err);
 	(void)archive_write_free(w.archive);
+	progress_finish(w.progress, r >= 0);
 	return r;
 }
 
-static int save(const struct store *s, const struct oci_descriptor *d, const char *name, const char *operand,
-		fill_fn fill, struct error *err)
+/* Who reads it at the other end of a pipe may have a bar of its own on the same terminal. */
+static bool is_piped(int fd)
 {
-	_cleanup_free_ char *tmp = NULL;
-	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+static int save(const struct store *s, const struct oci_descriptor *d, const char *name, const char *operand,
+		fill_fn fill, int progress_fd, struct error *err)
+{
+	_cleanup_(new_file_done) struct new_file f = NEW_FILE_INIT;
 	int r;
 
 	if (streq(operand, "-")) {
+		if (is_piped(STDOUT_FILENO))
+			progress_fd = -1;
 		if (isatty(STDOUT_FILENO)) {
 			(void)error_set_kind(err, ERROR_USAGE, EINVAL, "standard output is a terminal");
 			return error_hint(err, "write into a file with -o FILE");
 		}
-		return write_to(s, STDOUT_FILENO, "standard output", fill, d, name, err);
+		return write_to(s, STDOUT_FILENO, "standard output", fill, d, name, progress_fd, err);
 	}
-	tmp = xasprintf("%s.tmp-%ld", operand, (long)getpid());
-	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return error_set_errno(err, errno, "cannot create '%s'", operand);
-	r = write_to(s, fd, operand, fill, d, name, err);
-	if (r >= 0 && (fsync(fd) < 0 || rename(tmp, operand) < 0))
-		r = error_set_errno(err, errno, "cannot write '%s'", operand);
+	r = new_file_open(&f, operand, 0644);
+	if (r < 0) {
+		(void)error_set_kind(err, ERROR_CANTCREATE, -r, "cannot create '%s': %s", operand, strerror(-r));
+		return r == -ENOTSUP ? error_hint(err, "it writes files, or - for standard output") : r;
+	}
+	r = write_to(s, f.fd, operand, fill, d, name, progress_fd, err);
 	if (r < 0)
-		(void)unlink(tmp);
-	return r;
+		return r;
+	r = new_file_finish(&f, true);
+	return r < 0 ? error_set_errno(err, r, "cannot write '%s'", operand) : 0;
 }
 
 int bundle_save_docker(const struct store *s, const struct oci_descriptor *manifest, const char *name,
 		       const char *operand, int progress_fd, struct error *err)
 {
-	(void)progress_fd;
-	return save(s, manifest, name, operand, fill_docker, err);
+	return save(s, manifest, name, operand, fill_docker, progress_fd, err);
 }
 
 int bundle_write_docker(const struct store *s, const struct oci_descriptor *manifest, const char *name, int fd,
-			const char *what, struct error *err)
+			const char *what, int progress_fd, struct error *err)
 {
-	return write_to(s, fd, what, fill_docker, manifest, name, err);
+	return write_to(s, fd, what, fill_docker, manifest, name, progress_fd, err);
 }
 
 int bundle_save_oci(const struct store *s, const struct oci_descriptor *manifest, const char *name, const char *operand,
 		    int progress_fd, struct error *err)
 {
-	(void)progress_fd;
-	return save(s, manifest, name, operand, fill_oci, err);
+	return save(s, manifest, name, operand, fill_oci, progress_fd, err);
 }

@@ -60,7 +60,7 @@ static int extract(struct tar *t, const struct tar_item *item, int fd, uint64_t 
 	int r;
 
 	if (item->entry.size > max_bytes)
-		return error_set_kind(err, ERROR_DATA, EFBIG, "'%.200s': no disk is so large", item->entry.path);
+		return error_set_kind(err, ERROR_DATA, EFBIG, "'%.200s' is larger than it can be", item->entry.path);
 	if (ftruncate(fd, (off_t)item->entry.size) < 0)
 		return error_set_errno(err, errno, "'%.200s'", item->entry.path);
 	while ((r = tar_content(t, &offset, &p, &n, err)) > 0) {
@@ -71,23 +71,40 @@ static int extract(struct tar *t, const struct tar_item *item, int fd, uint64_t 
 	return r;
 }
 
-int container_disk_extract(struct tar *t, int fd, uint64_t max_bytes, struct error *err)
+/* The disk comes first: one that is called home.qcow2 and is alone is a disk like any. */
+static int which_file(const char *path, const struct container_file *files)
+{
+	int which;
+
+	if (!files[CONTAINER_DISK].found)
+		return is_disk_name(path) ? CONTAINER_DISK : -EINVAL;
+	if (streq(path, "disk/home.qcow2"))
+		which = CONTAINER_HOME;
+	else if (streq(path, "disk/nvram"))
+		which = CONTAINER_NVRAM;
+	else
+		return -EINVAL;
+	return files[which].found ? -EINVAL : which;
+}
+
+int container_disk_extract(struct tar *t, struct container_file files[CONTAINER_DISK_FILES], struct error *err)
 {
 	const struct tar_item *item;
-	bool found = false;
 	int r;
 
 	while ((r = tar_next(t, &item, err)) > 0) {
-		const struct tree_entry *e = &item->entry;
+		const struct fs_entry *e = &item->entry;
+		int which;
 
 		if (S_ISDIR(e->mode) && (streq(e->path, ".") || streq(e->path, "disk")))
 			continue;
-		if (found || !S_ISREG(e->mode) || item->hard_link || !is_disk_name(e->path))
+		which = S_ISREG(e->mode) && !item->hard_link ? which_file(e->path, files) : -EINVAL;
+		if (which < 0)
 			return 0;
-		found = true;
-		r = extract(t, item, fd, max_bytes, err);
+		files[which].found = true;
+		r = extract(t, item, files[which].fd, files[which].max_bytes, err);
 		if (r < 0)
 			return r;
 	}
-	return r < 0 ? r : found;
+	return r < 0 ? r : files[CONTAINER_DISK].found;
 }

@@ -87,7 +87,9 @@ static int daemon_says(const struct request *q, long status, struct error *err)
 			return error_set_kind(err, missing ? ERROR_NOT_FOUND : ERROR_FAILED, missing ? ENOENT : EIO,
 					      "docker: %.300s", s);
 	}
-	return status == HTTP_OK ? 0 : error_set(err, EIO, "docker: its daemon answered with status %ld", status);
+	return status == HTTP_OK
+		       ? 0
+		       : error_set(err, missing ? ENOENT : EIO, "docker: its daemon answered with status %ld", status);
 }
 
 static int cannot_connect(const char *path, long num, struct error *err)

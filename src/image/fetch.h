@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/progress_board.h"
+#include "image/arrivals.h"
 #include "image/oci.h"
 #include "image/registry.h"
 
@@ -10,7 +11,7 @@ struct fetch_source {
 	const struct oci_descriptor *blob; /* borrowed */
 	const char *url; /* borrowed; elsewhere than in the registry: it gets no credentials; NULL = in the registry */
 };
-/* Brings all of them in. The caller holds blob_lock() shared. Each gets a line on @board (may be NULL). When one fails the others are given up;
+/* Brings all of them in. The caller holds blob_lock() shared. Each gets a line on @board (may be NULL) and is told to @arrivals (may be NULL). When one fails the others are given up;
  * what was fetched of them stays for the next try. Errors: -EBADMSG (kind DATA) for a blob that is not what its digest and size say. */
 int fetch_blobs(struct registry *r, const struct store *s, const struct fetch_source *blobs, size_t n,
-		struct progress_board *board, struct error *err);
+		struct arrivals *arrivals, struct progress_board *board, struct error *err);

@@ -53,6 +53,8 @@ void http_answer_done(struct http_answer *a)
 	free(a->content_type);
 	free(a->location);
 	free(a->digest);
+	free(a->etag);
+	free(a->url);
 	challenge_done(&a->challenge);
 	buf_done(&a->body);
 	*a = (struct http_answer){};
@@ -148,6 +150,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *data)
 		replace(&a->content_type, &value);
 	else if (header_is(line, n, "Docker-Content-Digest", &value))
 		replace(&a->digest, &value);
+	else if (header_is(line, n, "ETag", &value) && value[0] == '"')
+		replace(&a->etag, &value);
 	else if (header_is(line, n, "Retry-After", &value))
 		a->retry_after_ns = retry_after_parse(value, clock_realtime_ns());
 	else if (header_is(line, n, "Content-Range", &value))
@@ -536,6 +540,7 @@ int http_end(struct http_transfer *t, struct http_answer *ret, bool *ret_transie
 		r = explain(t, err);
 	} else {
 		*ret = t->answer;
+		ret->url = TAKE_PTR(t->url);
 		t->answer = (struct http_answer){};
 		transient = retry_is_transient(ret->status);
 	}

@@ -34,11 +34,13 @@ struct http_answer {
 	char *content_type; /* all strings owned; NULL when there was no such header */
 	char *location;     /* absolute */
 	char *digest;       /* Docker-Content-Digest, as sent */
+	char *etag;         /* as sent, if it is a strong one (RFC 9110, 8.8.3) */
 	struct challenge challenge;
 	uint64_t retry_after_ns; /* UINT64_MAX = none */
 	uint64_t length;         /* UINT64_MAX = not told */
 	uint64_t range_start;    /* of Content-Range; UINT64_MAX = none */
 	struct buf body;         /* what was kept of it */
+	char *url;               /* who answered, after redirects */
 };
 void http_answer_done(struct http_answer *a);
 #define _cleanup_answer_ _cleanup_(http_answer_done)

@@ -34,6 +34,7 @@ static const struct json_field meta_fields[] = {
 	{ "virtual_bytes", JSON_U64, offsetof(struct image_meta, virtual_bytes), JSON_REQUIRED },
 	{ "created_ns", JSON_U64, offsetof(struct image_meta, created_ns), 0 },
 	{ "source", JSON_STRING, offsetof(struct image_meta, source), 0 },
+	{ "base_source", JSON_STRING, offsetof(struct image_meta, base_source), 0 },
 	{ "user", JSON_STRING, offsetof(struct image_meta, user), 0 },
 	{ "ssh", JSON_BOOL, offsetof(struct image_meta, ssh), 0 },
 	{ "entrypoint", JSON_STRINGS, offsetof(struct image_meta, entrypoint), 0 },
@@ -55,6 +56,11 @@ void image_meta_done(struct image_meta *m)
 {
 	json_fields_done(meta_fields, m);
 	*m = (struct image_meta){};
+}
+
+const char *image_registry_source(const struct image_meta *m)
+{
+	return m->source && after_prefix(m->source, "registry ") ? m->source : m->base_source;
 }
 
 int image_disks_open(const struct store *s, struct error *err)
@@ -185,6 +191,9 @@ static int not_found(const char *name, struct error *err)
 
 	if (streq(name, "tiny") || streq(name, "debian") || after_prefix(name, "debian:"))
 		(void)error_hint(err, "skerry image build %s", name);
+	else if (is_digest_prefix(name))
+		/* Nobody can tell where it would be. */
+		(void)error_hint(err, "skerry image list");
 	else
 		(void)error_hint(err, "skerry image list, or skerry image pull %s", name);
 	return r;
@@ -344,12 +353,9 @@ int image_collect(const struct store *s, int (*in_use)(const char *digest, char 
 	_cleanup_close_ int lock = -EBADF, disks = -EBADF;
 	int r;
 
-	lock = images_lock(s, err);
+	lock = images_lock_disks(s, &disks, err);
 	if (lock < 0)
 		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
 	r = image_index_load(s, &index, err);
 	return r < 0 ? r : collect(disks, &index, in_use, data, err);
 }
@@ -363,12 +369,9 @@ int image_delete(const struct store *s, const char *name, int (*in_use)(const ch
 	_cleanup_free_ char *digest = NULL, *full = NULL, *by = NULL;
 	int r;
 
-	lock = images_lock(s, err);
+	lock = images_lock_disks(s, &disks, err);
 	if (lock < 0)
 		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
 	r = image_index_read(s, &index, &tree, err);
 	if (r >= 0)
 		r = resolve(s, name, &index, &digest, &full, err);

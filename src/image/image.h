@@ -25,8 +25,9 @@ struct image_meta {
 	uint64_t virtual_bytes;
 	uint64_t created_ns;
 	char *source; /* "recipe tiny", "registry docker.io/library/debian:12", "docker-archive app.tar" */
-	char *user;   /* default user of exec and ssh; NULL = root */
-	bool ssh;     /* has an ssh server */
+	char *base_source; /* of the image that it was made on, where that came from a registry: what has its layers; NULL = none */
+	char *user; /* default user of exec and ssh; NULL = root */
+	bool ssh;   /* has an ssh server */
 	struct strv entrypoint;
 	struct strv command; /* default command, the entrypoint's arguments; empty = none */
 	struct strv env;
@@ -39,6 +40,9 @@ struct image_meta {
 	bool second;                   /* not in the record: it is the one in HEX-FSTYPE */
 };
 void image_meta_done(struct image_meta *m);
+
+/* Where a registry has its layers, or those that it was made on: "registry docker.io/library/debian:12", borrowed from @m; NULL = not known. */
+const char *image_registry_source(const struct image_meta *m);
 
 /* images/index.json, an OCI image index: its manifests, one for each name (annotation org.opencontainers.image.ref.name). */
 struct image_ref {

@@ -245,3 +245,11 @@ int images_lock(const struct store *s, struct error *err)
 {
 	return lock_acquire(s->images_fd, "lock", "images", 30 * NS_PER_SEC, err);
 }
+
+int images_lock_disks(const struct store *s, int *ret_disks, struct error *err)
+{
+	_cleanup_close_ int lock = images_lock(s, err);
+
+	*ret_disks = lock < 0 ? -EBADF : image_disks_open(s, err);
+	return lock < 0 ? lock : *ret_disks < 0 ? *ret_disks : TAKE_FD(lock);
+}

@@ -16,6 +16,8 @@ void image_index_remove(struct image_index *index, struct image_ref *ref);
 
 /* Held by whoever changes the index or the sealed disks. */
 int images_lock(const struct store *s, struct error *err);
+/* The same, and images/disks with it: *ret_disks is a descriptor of that, owned by the caller as the lock is; <0 when there is an error. */
+int images_lock_disks(const struct store *s, int *ret_disks, struct error *err);
 /* -ENOENT leaves @err alone only where nothing was found. @tree may be NULL. */
 int image_record_read(const struct store *s, const char *digest, struct image_meta *ret, struct error *err);
 /* The same of one directory below images/disks, HEX or HEX-FSTYPE. */

@@ -56,6 +56,8 @@ int kernel_import_as(const struct store *s, const char *path, const char *name, 
 		     bool built, struct error *err);
 /* Fetches Debian's linux-image-cloud package with apt-get download (no root), imports it as @name. */
 int kernel_import_debian(const struct store *s, const char *name, bool replace, struct error *err);
+/* Debian's packages of what that takes. */
+#define KERNEL_BUILD_PACKAGES "build-essential bc bison flex libelf-dev libssl-dev lz4 xz-utils perl patch"
 /* Builds from linux-source with @config_path by @script_path (kernel/build.sh); cached by source version and config. Takes minutes.
  * Errors: kind UNAVAILABLE with the apt command as the hint when something to build with is missing. */
 int kernel_build(const struct store *s, const char *name, const char *config_path, const char *script_path,

@@ -19,7 +19,6 @@
 #include "image/recipe.h"
 
 #define SOURCE_PACKAGE "linux-source-6.1"
-#define BUILD_PACKAGES "build-essential bc bison flex libelf-dev libssl-dev lz4 xz-utils perl patch"
 
 enum { INPUT_LIMIT = 16 << 20, SOURCE_LIMIT = 512 << 20 };
 
@@ -130,7 +129,7 @@ static int run_script(const char *script_path, const char *source, const char *c
 	r = spawn_check(&s, NULL, &out, 64 << 10, UINT64_C(3600) * NS_PER_SEC, err);
 	if (r < 0 && err && err->msg && strstr(err->msg, "needed but not found")) {
 		err->kind = ERROR_UNAVAILABLE;
-		(void)error_hint(err, "apt-get install " BUILD_PACKAGES);
+		(void)error_hint(err, "apt-get install " KERNEL_BUILD_PACKAGES);
 	}
 	return r;
 }

@@ -13,7 +13,7 @@ enum { MODULE_LIMIT = 64 << 20, MODULES_MAX = 256, NAME_MAX_LEN = 64, SECTIONS_M
 static const char *const wanted[] = {
 	"virtio_pci",     "virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng",
 	"virtio_balloon", "overlay",     "crc32c_intel",   "erofs",      "virtiofs",   "vmw_vsock_virtio_transport",
-	"qemu_fw_cfg",
+	"qemu_fw_cfg",    "loop",
 };
 
 static struct kernel_module *find(struct kernel_modules *m, const char *name)

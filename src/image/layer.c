@@ -13,9 +13,6 @@
 #include "image/unpacker.h"
 
 enum { PIECE = 256 << 10, HEAD = 6 };
-/* What a blob may unpack to: deflate makes at most 1032 bytes of one, and nobody's layer comes near. */
-#define FREE_BYTES (UINT64_C(1) << 30)
-#define RATIO_MAX  2000
 
 struct layer {
 	int fd;                    /* owned */
@@ -76,7 +73,7 @@ static int fill(void *data, void *p, size_t n, size_t *ret_n, struct error *err)
 	struct layer *l = data;
 
 	/* What is not packed is read to where it is wanted. */
-	if (unpacker_is_plain(l->unpacker))
+	if (unpacker_packing(l->unpacker) == PACKING_NONE)
 		return read_some(l, p, n, ret_n, err);
 	return unpacker_fill(l->unpacker, p, n, ret_n, err);
 }
@@ -109,7 +106,7 @@ int layer_open(const struct store *s, const struct oci_descriptor *d, const char
 	if (!fresh)
 		l->packed = digest_new();
 	l->unpacker = unpacker_new(head, (size_t)n, read_blob, l);
-	if (!unpacker_is_plain(l->unpacker))
+	if (unpacker_packing(l->unpacker) != PACKING_NONE)
 		l->unpacked = digest_new();
 	r = ahead_start(fill, l, &l->ahead, err);
 	if (r < 0)
@@ -126,8 +123,9 @@ int layer_read(void *layer, const void **ret, size_t *ret_n, struct error *err)
 	if (r < 0)
 		return r;
 	l->out += *ret_n;
-	if (l->out > FREE_BYTES && l->out / RATIO_MAX > l->size)
-		return error_set_kind(err, ERROR_DATA, EFBIG, "it unpacks to more than %d times its size", RATIO_MAX);
+	r = unpacker_check_ratio(unpacker_packing(l->unpacker), l->size, l->out, err);
+	if (r < 0)
+		return r;
 	if (l->unpacked && *ret_n)
 		digest_add(l->unpacked, *ret, *ret_n);
 	return 0;

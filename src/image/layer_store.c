@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "base/memory.h"
+#include "base/progress.h"
 #include "image/blob.h"
 
 enum { PIECE = 256 << 10, END_BYTES = 1024 };
@@ -125,7 +126,8 @@ static bool all_zeros(const uint8_t *p, size_t n)
 	return true;
 }
 
-static int copy(struct storing *s, int fd, uint64_t limit, uint64_t *ret_bytes, bool *ret_empty, struct error *err)
+static int copy(struct storing *s, int fd, uint64_t limit, struct progress *progress, uint64_t *ret_bytes,
+		bool *ret_empty, struct error *err)
 {
 	_cleanup_free_ uint8_t *piece = xcalloc(1, PIECE);
 
@@ -152,12 +154,13 @@ static int copy(struct storing *s, int fd, uint64_t limit, uint64_t *ret_bytes, 
 			abort();
 		if (archive_write_data(s->packer, piece, (size_t)n) != n)
 			return packer_failed(s, err);
+		progress_update(progress, *ret_bytes);
 	}
 }
 
 int layer_store(const struct store *store, int fd, uint64_t limit, enum layer_compression c,
-		int (*whole)(void *data, struct error *err), void *data, struct oci_descriptor *ret, char **ret_diff_id,
-		struct error *err)
+		int (*whole)(void *data, struct error *err), void *data, struct progress *progress,
+		struct oci_descriptor *ret, char **ret_diff_id, struct error *err)
 {
 	_cleanup_(storing_done) struct storing s = {};
 	_cleanup_free_ char *digest = NULL;
@@ -166,7 +169,7 @@ int layer_store(const struct store *store, int fd, uint64_t limit, enum layer_co
 	int r = begin(store, &s, c, err);
 
 	if (r >= 0)
-		r = copy(&s, fd, limit, &bytes, &empty, err);
+		r = copy(&s, fd, limit, progress, &bytes, &empty, err);
 	if (r >= 0 && whole)
 		r = whole(data, err);
 	if (r < 0 || empty)

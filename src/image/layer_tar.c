@@ -8,8 +8,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "image/tar.h"
 
-enum { ZEROS = 256 << 10, SEGMENTS_MAX = 1 << 20, NS_IN_S = 1000000000 };
+enum { ZEROS = 256 << 10, NS_IN_S = 1000000000 };
 #define SPARSE_FROM (UINT64_C(64) << 20)
 
 struct layer_tar {
@@ -101,7 +102,7 @@ static int check_name(const char *path, struct error *err)
 	return error_hint(err, "rename or remove it in the machine");
 }
 
-static uint64_t data_bytes(const struct layer_segment *s, size_t n)
+static uint64_t data_bytes(const struct fs_segment *s, size_t n)
 {
 	uint64_t sum = 0;
 
@@ -110,7 +111,7 @@ static uint64_t data_bytes(const struct layer_segment *s, size_t n)
 	return sum;
 }
 
-int layer_tar_add(struct layer_tar *t, const struct tree_entry *e, const struct layer_segment *segments, size_t n,
+int layer_tar_add(struct layer_tar *t, const struct fs_entry *e, const struct fs_segment *segments, size_t n,
 		  struct error *err)
 {
 	_cleanup_(free_entry) struct archive_entry *a = archive_entry_new();
@@ -132,7 +133,8 @@ int layer_tar_add(struct layer_tar *t, const struct tree_entry *e, const struct 
 		archive_entry_set_rdevminor(a, e->rdev_minor);
 	}
 	archive_entry_set_size(a, S_ISREG(e->mode) ? (int64_t)e->size : 0);
-	if (S_ISREG(e->mode) && n <= SEGMENTS_MAX && e->size - data_bytes(segments, n) >= SPARSE_FROM) {
+	/* A hole at the end takes one more. */
+	if (S_ISREG(e->mode) && n < TAR_PIECES_MAX && e->size - data_bytes(segments, n) >= SPARSE_FROM) {
 		for (size_t i = 0; i < n; i++)
 			archive_entry_sparse_add_entry(a, (int64_t)segments[i].offset, (int64_t)segments[i].n);
 		/* Nothing but a hole: an empty piece at the end says that the file is sparse. */

@@ -9,10 +9,6 @@
 
 struct layer_tar;
 
-struct layer_segment {
-	uint64_t offset, n;
-};
-
 /* Writes to @fd (borrowed). */
 int layer_tar_new(int fd, struct layer_tar **ret, struct error *err);
 struct layer_tar *layer_tar_free(struct layer_tar *t); /* accepts NULL; returns NULL */
@@ -22,7 +18,7 @@ DEFINE_CLEANUP(struct layer_tar *, layer_tar_free);
  * pieces are given for them only. A hole is written as zeros, as not every reader knows sparse files, but for a file with holes of
  * 64 MiB and more in all: that one is written sparse (GNU's form 1.0 in PAX, which tar, libarchive and Go read).
  * Errors: -EBADMSG (kind DATA) for a name that means something else in a layer (".wh.…"). */
-int layer_tar_add(struct layer_tar *t, const struct tree_entry *e, const struct layer_segment *segments, size_t n,
+int layer_tar_add(struct layer_tar *t, const struct fs_entry *e, const struct fs_segment *segments, size_t n,
 		  struct error *err);
 int layer_tar_write(struct layer_tar *t, uint64_t offset, const void *p, size_t n, struct error *err);
 int layer_tar_end_file(struct layer_tar *t, struct error *err);

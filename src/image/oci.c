@@ -371,10 +371,19 @@ static bool part_equals(const char *text, size_t n, const char *value)
 	return value && strlen(value) == n && memcmp(text, value, n) == 0;
 }
 
+/* What every machine of the architecture can run. */
+static bool is_base(const struct oci_platform *p)
+{
+	const char *base = streq(p->architecture, "amd64") ? "v1" : streq(p->architecture, "arm64") ? "v8" : NULL;
+
+	return !p->variant || !*p->variant || (base && streq(p->variant, base));
+}
+
 const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const char *platform)
 {
 	_cleanup_free_ char *own = xasprintf("linux/%s", oci_own_architecture());
 	const char *os = platform ? platform : own, *architecture = strchr(os, '/'), *variant;
+	const struct oci_descriptor *other = NULL;
 	size_t os_len = strcspn(os, "/"), len;
 
 	if (!architecture)
@@ -385,10 +394,15 @@ const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const c
 	for (size_t k = 0; k < i->n; k++) {
 		const struct oci_platform *p = &i->manifests[k].platform;
 
-		if (part_equals(os, os_len, p->os) && part_equals(architecture, len, p->architecture) &&
-		    (!variant || (p->variant && streq(variant, p->variant))))
+		if (!part_equals(os, os_len, p->os) || !part_equals(architecture, len, p->architecture))
+			continue;
+		if (variant ? p->variant && streq(variant, p->variant) : is_base(p))
 			return &i->manifests[k];
+		if (!variant && !other)
+			other = &i->manifests[k];
 	}
+	if (other)
+		return other;
 	/* A single one without a platform is what tools write that know one platform only. */
 	if (!platform && i->n == 1 && !i->manifests[0].platform.architecture)
 		return &i->manifests[0];

@@ -59,7 +59,8 @@ struct oci_index {
 };
 int oci_index_parse(const char *text, size_t len, const char *what, struct oci_index *ret, struct error *err);
 void oci_index_done(struct oci_index *i);
-/* The manifest for this machine's platform, or for @platform ("linux/arm64/v8"), or NULL. */
+/* The manifest for this machine's platform, or for @platform ("linux/arm64/v8"), or NULL. Where no variant is asked for: what all variants can run,
+ * if that is there, else the first. */
 const struct oci_descriptor *oci_index_choose(const struct oci_index *i, const char *platform);
 
 /* The file "oci-layout" that makes a directory an image layout (image-layout.md). */

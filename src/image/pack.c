@@ -43,7 +43,7 @@ static char *normalise(const char *name)
 	return out.len ? buf_take(&out) : xstrdup(".");
 }
 
-static size_t fill_xattrs(struct archive_entry *e, struct tree_xattr *x)
+static size_t fill_xattrs(struct archive_entry *e, struct fs_xattr *x)
 {
 	const char *name;
 	const void *value;
@@ -52,7 +52,7 @@ static size_t fill_xattrs(struct archive_entry *e, struct tree_xattr *x)
 	(void)archive_entry_xattr_reset(e);
 	while (n < XATTRS_MAX && archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK)
 		if (name)
-			x[n++] = (struct tree_xattr){ .name = name, .value = value, .len = len };
+			x[n++] = (struct fs_xattr){ .name = name, .value = value, .len = len };
 	return n;
 }
 
@@ -69,14 +69,14 @@ static int visit(struct archive *a, struct archive_entry *e, const char *what, a
 	const char *hard = either(archive_entry_hardlink(e), archive_entry_hardlink_utf8(e));
 	_cleanup_free_ char *path = name ? normalise(name) : NULL;
 	_cleanup_free_ char *target = hard ? normalise(hard) : NULL;
-	struct tree_xattr xattrs[XATTRS_MAX];
+	struct fs_xattr xattrs[XATTRS_MAX];
 	struct archive_item item = { .archive = a, .what = what, .hard_link = target };
 	int64_t seconds = archive_entry_mtime(e);
 
 	if (!path || (hard && !target))
 		return error_set(err, EBADMSG, "%s: damaged archive: '%.200s' is no name below its root", what,
 				 name ? name : "?");
-	item.entry = (struct tree_entry){
+	item.entry = (struct fs_entry){
 		.path = path,
 		.mode = archive_entry_mode(e),
 		.uid = (uint32_t)archive_entry_uid(e),
@@ -118,12 +118,23 @@ static int walk(struct archive *a, const char *what, const struct archive_limits
 	}
 }
 
+/* By name: "all" has programs among them that are searched for in PATH and run. */
+static void support_filters(struct archive *a)
+{
+	(void)archive_read_support_filter_gzip(a);
+	(void)archive_read_support_filter_bzip2(a);
+	(void)archive_read_support_filter_xz(a);
+	(void)archive_read_support_filter_lzma(a);
+	(void)archive_read_support_filter_lz4(a); /* Debian's cloud kernel is packed by it */
+	(void)archive_read_support_filter_zstd(a);
+}
+
 static struct archive *open_tar(void)
 {
 	struct archive *a = archive_read_new();
 
 	if (a) {
-		(void)archive_read_support_filter_all(a);
+		support_filters(a);
 		(void)archive_read_support_format_tar(a);
 		(void)archive_read_support_format_empty(a);
 	}
@@ -257,7 +268,7 @@ int archive_unpack(const void *p, size_t n, const char *what, size_t limit, stru
 
 	if (!a)
 		return error_set(err, ENOMEM, "%s: out of memory", what);
-	(void)archive_read_support_filter_all(a);
+	support_filters(a);
 	(void)archive_read_support_format_raw(a);
 	if (archive_read_open_memory(a, p, n) != ARCHIVE_OK || archive_read_next_header(a, &e) != ARCHIVE_OK)
 		return bad(what, a, err);

@@ -9,8 +9,8 @@
 
 struct archive;
 struct archive_item {
-	struct tree_entry entry; /* borrowed until the callback returns */
-	const char *hard_link;   /* normalised target, or NULL */
+	struct fs_entry entry; /* borrowed until the callback returns */
+	const char *hard_link; /* normalised target, or NULL */
 	struct archive *archive;
 	const char *what;
 };

@@ -188,7 +188,14 @@ static int add_needed(const struct store *s, const char *digest, struct strv *to
 	return 0;
 }
 
-int image_needed_blobs(const struct store *s, struct strv *ret, struct error *err)
+static bool counts(const char *digest, image_in_use_t in_use, void *data)
+{
+	_cleanup_free_ char *by = NULL;
+
+	return !in_use || in_use(digest, &by, data) != 0;
+}
+
+int image_needed_blobs(const struct store *s, image_in_use_t in_use, void *data, struct strv *ret, struct error *err)
 {
 	_cleanup_(image_index_done) struct image_index index = {};
 	_cleanup_close_ int disks = image_disks_open(s, err);
@@ -200,12 +207,14 @@ int image_needed_blobs(const struct store *s, struct strv *ret, struct error *er
 	if (r >= 0)
 		r = image_list_disks(disks, &names, err);
 	for (size_t i = 0; r >= 0 && i < index.n; i++)
-		r = add_needed(s, index.refs[i].digest, ret, err);
+		if (counts(index.refs[i].digest, in_use, data))
+			r = add_needed(s, index.refs[i].digest, ret, err);
 	/* Those that only machines know. */
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
 		_cleanup_free_ char *digest = xasprintf("sha256:%s", names.items[i]);
 
-		if (is_digest(digest) && !image_index_uses(&index, digest) && blob_exists(s, digest))
+		if (is_digest(digest) && !image_index_uses(&index, digest) && blob_exists(s, digest) &&
+		    counts(digest, in_use, data))
 			r = add_needed(s, digest, ret, err);
 	}
 	if (r >= 0 && ret->n)
@@ -213,23 +222,12 @@ int image_needed_blobs(const struct store *s, struct strv *ret, struct error *er
 	return r;
 }
 
+/* One that is not there is empty. */
 static int list_directory(int images_fd, const char *path, struct strv *ret)
 {
-	int fd = openat(images_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
+	int r = dir_list_at(images_fd, path, ret);
 
-	if (!d) {
-		int r = fd < 0 ? -errno : -EIO;
-
-		(void)safe_close(fd);
-		return r == -ENOENT ? 0 : r;
-	}
-	while ((e = readdir(d)))
-		if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
-			strv_add(ret, e->d_name);
-	(void)closedir(d);
-	return 0;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int remove_file(int images_fd, const char *path, const char *label, struct prune_result *ret, size_t *count,
@@ -250,7 +248,7 @@ static int remove_file(int images_fd, const char *path, const char *label, struc
 static int remove_blobs(const struct store *s, struct prune_result *ret, struct error *err)
 {
 	_cleanup_strv_ struct strv needed = {}, names = {};
-	int r = image_needed_blobs(s, &needed, err);
+	int r = image_needed_blobs(s, NULL, NULL, &needed, err);
 
 	if (r < 0)
 		return r;
@@ -269,10 +267,14 @@ static int remove_blobs(const struct store *s, struct prune_result *ret, struct 
 	return r;
 }
 
-static int remove_partials(const struct store *s, struct prune_result *ret, struct error *err)
+/* Nobody writes to one: the blobs' lock is ours. */
+static int remove_partials(const struct store *s, const struct prune_request *req, struct prune_result *ret,
+			   struct error *err)
 {
 	_cleanup_strv_ struct strv names = {};
 	uint64_t now = clock_realtime_ns();
+	/* Who wants all of the room back is not helped by a next try that is quicker. */
+	bool any = req->all && !req->before_ns;
 	int r = list_directory(s->images_fd, "partial", &names);
 
 	if (r < 0)
@@ -284,7 +286,7 @@ static int remove_partials(const struct store *s, struct prune_result *ret, stru
 		if (fstatat(s->images_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 			continue;
 		/* One without a name of its own is good for no next try. */
-		if (!after_prefix(names.items[i], ".tmp-") &&
+		if (!any && !after_prefix(names.items[i], ".tmp-") &&
 		    (uint64_t)st.st_mtim.tv_sec * NS_PER_SEC + PARTIAL_KEPT_NS > now)
 			continue;
 		r = remove_file(s->images_fd, path, "prune-partial", ret, &ret->n_partial, err);
@@ -306,12 +308,9 @@ int image_prune(const struct store *s, const struct prune_request *req, struct p
 	if (blobs < 0 && blobs != -EBUSY)
 		return error_move(err, &e);
 	res.blobs_kept = blobs < 0;
-	lock = images_lock(s, err);
+	lock = images_lock_disks(s, &disks, err);
 	if (lock < 0)
 		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
 	r = image_index_read(s, &index, &tree, err);
 	if (r >= 0)
 		r = remove_names(s, req, &index, &tree, &res, err);
@@ -322,7 +321,7 @@ int image_prune(const struct store *s, const struct prune_request *req, struct p
 	if (r >= 0 && !res.blobs_kept)
 		r = remove_blobs(s, &res, err);
 	if (r >= 0 && !res.blobs_kept)
-		r = remove_partials(s, &res, err);
+		r = remove_partials(s, req, &res, err);
 	if (r < 0)
 		return r;
 	*ret = res;

@@ -13,11 +13,14 @@
 #include "base/memory.h"
 #include "store/store.h"
 
+/* As for image_delete(): 1 with the user's name, 0, or -errno, which counts as used. */
+typedef int (*image_in_use_t)(const char *digest, char **ret_by, void *data);
+
 struct prune_request {
-	bool all;           /* also images that have a name, when no machine uses them */
+	/* Also images that have a name, when no machine uses them; and without before_ns what is kept for the next try of a pull. */
+	bool all;
 	uint64_t before_ns; /* only images sealed before this (CLOCK_REALTIME); 0 = whenever */
-	/* As for image_delete(): 1 with the user's name, 0, or -errno, which counts as used. */
-	int (*in_use)(const char *digest, char **ret_by, void *data);
+	image_in_use_t in_use;
 	void *data;
 };
 
@@ -32,6 +35,6 @@ void prune_result_done(struct prune_result *r);
 
 int image_prune(const struct store *s, const struct prune_request *req, struct prune_result *ret, struct error *err);
 
-/* Blobs that a name, a sealed disk or what these lead to needs: digests, sorted. Errors: -EBADMSG (kind DATA) when a manifest cannot be read, and
- * so what it needs is not known. */
-int image_needed_blobs(const struct store *s, struct strv *ret, struct error *err);
+/* Blobs that a name, a sealed disk or what these lead to needs: digests, sorted. With @in_use only images that it says are used count; NULL: all.
+ * Errors: -EBADMSG (kind DATA) when a manifest cannot be read, and so what it needs is not known. */
+int image_needed_blobs(const struct store *s, image_in_use_t in_use, void *data, struct strv *ret, struct error *err);

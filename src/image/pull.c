@@ -278,7 +278,7 @@ static int list_blobs(const struct oci_manifest *m, const struct json *tree, boo
 }
 
 int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest, bool elsewhere,
-		struct progress_board *board, struct error *err)
+		struct arrivals *arrivals, struct progress_board *board, struct error *err)
 {
 	_cleanup_free_ char *what = xasprintf("%s@%.19s", registry_noun(r), manifest->digest);
 	_cleanup_(oci_manifest_done) struct oci_manifest m = {};
@@ -296,5 +296,5 @@ int pull_layers(struct registry *r, const struct store *s, const struct oci_desc
 		return n;
 	blobs = xcalloc(m.n_layers + 1, sizeof(*blobs));
 	n = list_blobs(&m, tree, elsewhere, what, blobs, &n_blobs, err);
-	return n < 0 ? n : fetch_blobs(r, s, blobs, n_blobs, board, err);
+	return n < 0 ? n : fetch_blobs(r, s, blobs, n_blobs, arrivals, board, err);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/progress_board.h"
+#include "image/arrivals.h"
 #include "image/oci.h"
 #include "image/reference.h"
 #include "image/registry.h"
@@ -13,6 +14,6 @@
 int pull_resolve(struct registry *r, const struct store *s, const struct reference *ref, const char *platform,
 		 struct oci_descriptor *ret, struct error *err);
 /* Brings in the configuration and the layers of a manifest of ours. @elsewhere: layers whose descriptor names other addresses than the
- * registry's are fetched from there; without it such an image is refused. */
+ * registry's are fetched from there; without it such an image is refused. @arrivals (may be NULL) is told of each. */
 int pull_layers(struct registry *r, const struct store *s, const struct oci_descriptor *manifest, bool elsewhere,
-		struct progress_board *board, struct error *err);
+		struct arrivals *arrivals, struct progress_board *board, struct error *err);

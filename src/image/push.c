@@ -1,41 +1,34 @@
-/* Each blob is a small machine, as in fetch.c: it waits (for a place among those that are sent, for a pause to end), is sent, and is done. The short
- * questions before it, whether it is there and where to send it, are asked one after the other, while those that are being sent go on. */
+/* The short questions before a blob is sent, whether it is there and where to send it, are asked one after the other, while those that are being
+ * sent go on. */
 #include "image/push.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "base/parse.h"
 #include "image/address.h"
 #include "image/blob.h"
 #include "image/reference.h"
-#include "image/retry.h"
+#include "image/transfers.h"
 
-enum { PARALLEL = 4, LABEL_DIGITS = 12, ANSWER_MAX = 64 << 10, CHALLENGES_MAX = 2, ROUND_MS = 500 };
+enum { LABEL_DIGITS = 12, ANSWER_MAX = 64 << 10, CHALLENGES_MAX = 2 };
 
 struct push {
 	struct registry *registry;    /* borrowed */
 	const struct store *store;    /* borrowed */
-	const char *from;             /* borrowed; may be NULL */
+	const char *from;             /* borrowed; NULL = there is nothing to take from, or we may not */
 	struct progress_board *board; /* borrowed */
 };
 
-enum upload_state { UPLOAD_WAITS, UPLOAD_RUNS, UPLOAD_DONE };
-
 struct upload {
-	enum upload_state state;
+	struct transfer transfer;          /* first */
 	struct push *push;                 /* borrowed */
 	const struct oci_descriptor *blob; /* borrowed */
 	size_t row;
-	int fd;                         /* owned; open once the registry has said that it has it not */
-	char *url;                      /* owned; where to send it, NULL = to be asked for */
-	struct strv headers;            /* owned */
-	struct http_transfer *transfer; /* owned while it runs */
-	struct http_request req;
-	struct retry retry;
-	uint64_t deadline_ns; /* when waiting ends */
+	int fd;              /* owned; open once the registry has said that it has it not */
+	char *url;           /* owned; where to send it, NULL = to be asked for */
+	struct strv headers; /* owned */
 	unsigned known, challenges;
 };
 
@@ -61,23 +54,44 @@ static int is_there(struct push *p, const struct oci_descriptor *d, struct error
 	return a.status == 200 ? 1 : registry_refuse(p->registry, &a, registry_noun(p->registry), err);
 }
 
-/* Opens an upload, or has the blob taken over from another repository: then 1. *ret_location is owned by the caller. */
-static int begin(struct push *p, const struct oci_descriptor *d, bool mount, char **ret_location, struct error *err)
+static int ask_for_place(struct registry *r, const char *url, struct http_answer *ret, struct error *err)
 {
-	_cleanup_free_ char *from = p->from && mount ? address_escape(p->from) : NULL,
-			    *url = from ? registry_url(p->registry, "blobs/uploads/?mount=%s&from=%s", d->digest, from)
-					: registry_url(p->registry, "blobs/uploads/");
-	_cleanup_answer_ struct http_answer a = {};
 	struct http_request req = { .method = HTTP_POST, .url = url, .body_fd = -1, .limit = ANSWER_MAX };
-	int r = fault_point("push-begin");
+	int k = fault_point("push-begin");
+
+	return k < 0 ? error_set_errno(err, k, "cannot begin") : registry_exchange(r, &req, ret, err);
+}
+
+/* Has the blob taken over from the other repository: then 1. 0: it is to be sent, to *ret_location if that is set. We may be refused what is there,
+ * and the registry may not know how: neither keeps us from sending it. */
+static int take_over(struct push *p, const struct oci_descriptor *d, char **ret_location, struct error *err)
+{
+	_cleanup_free_ char *from = address_escape(p->from),
+			    *url = registry_url(p->registry, "blobs/uploads/?mount=%s&from=%s", d->digest, from);
+	_cleanup_answer_ struct http_answer a = {};
+	_cleanup_error_ struct error e = {};
+	int r = ask_for_place(registry_taking(p->registry), url, &a, &e);
+
+	if (r < 0 && e.kind != ERROR_DENIED)
+		return error_move(err, &e);
+	if (r >= 0 && a.status == 201)
+		return 1;
+	if (r < 0 || a.status == 403)
+		p->from = NULL;
+	else if (a.status == 202)
+		*ret_location = TAKE_PTR(a.location);
+	return 0;
+}
+
+/* Opens an upload. *ret_location is owned by the caller. */
+static int begin(struct push *p, char **ret_location, struct error *err)
+{
+	_cleanup_free_ char *url = registry_url(p->registry, "blobs/uploads/");
+	_cleanup_answer_ struct http_answer a = {};
+	int r = ask_for_place(p->registry, url, &a, err);
 
 	if (r < 0)
-		return error_set_errno(err, r, "cannot begin");
-	r = registry_exchange(p->registry, &req, &a, err);
-	if (r < 0)
 		return r;
-	if (a.status == 201 && from)
-		return 1;
 	if (a.status != 202)
 		return registry_refuse(p->registry, &a, registry_noun(p->registry), err);
 	if (!a.location)
@@ -99,7 +113,7 @@ static void done(struct upload *u, const char *how)
 {
 	progress_board_end(u->push->board, u->row, how);
 	u->fd = safe_close(u->fd);
-	u->state = UPLOAD_DONE;
+	u->transfer.state = TRANSFER_DONE;
 }
 
 /* Returns 1 when the registry has it. */
@@ -127,8 +141,11 @@ static int open_unless_there(struct upload *u, struct error *err)
 static int find_place(struct upload *u, struct error *err)
 {
 	_cleanup_free_ char *location = NULL;
-	int r = begin(u->push, u->blob, u->retry.failures == 0, &location, err);
+	struct push *p = u->push;
+	int r = p->from && u->transfer.retry.failures == 0 ? take_over(p, u->blob, &location, err) : 0;
 
+	if (r == 0 && !location)
+		r = begin(p, &location, err);
 	if (r > 0)
 		done(u, "taken over from another repository");
 	if (r == 0)
@@ -136,8 +153,9 @@ static int find_place(struct upload *u, struct error *err)
 	return r;
 }
 
-static int start(struct upload *u, struct error *err)
+static int start(struct transfer *t, struct error *err)
 {
+	struct upload *u = (struct upload *)t;
 	struct push *p = u->push;
 	int r = u->fd < 0 ? open_unless_there(u, err) : 0;
 
@@ -145,7 +163,7 @@ static int start(struct upload *u, struct error *err)
 		r = find_place(u, err);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	u->req = (struct http_request){
+	t->req = (struct http_request){
 		.method = HTTP_PUT,
 		.url = u->url,
 		.headers = &u->headers,
@@ -155,31 +173,29 @@ static int start(struct upload *u, struct error *err)
 		.on_sent = on_sent,
 		.data = u,
 	};
-	u->known = registry_authorize(p->registry, &u->req);
-	r = http_begin(registry_http(p->registry), &u->req, &u->transfer, err);
-	if (r >= 0)
-		u->state = UPLOAD_RUNS;
-	return r;
+	u->known = registry_authorize(p->registry, &t->req);
+	return transfer_begin(t, registry_http(p->registry), err);
 }
 
-/* An upload that broke off is not gone on with: a new one is begun. Returns 1 when it is enough. */
-static int again(struct upload *u, uint64_t asked_ns)
+/* An upload that broke off is not gone on with: a new one is begun. */
+static bool again(struct transfer *t, uint64_t asked_ns)
 {
+	struct upload *u = (struct upload *)t;
 	uint64_t wait_ns;
 
-	if (!retry_again(&u->retry, asked_ns, &wait_ns))
-		return 1;
+	if (!retry_again(&t->retry, asked_ns, &wait_ns))
+		return false;
 	free(u->url);
 	u->url = NULL;
 	u->challenges = 0;
-	u->state = UPLOAD_WAITS;
-	u->deadline_ns = clock_monotonic_ns() + wait_ns;
+	transfer_wait(t, wait_ns);
 	progress_board_say(u->push->board, u->row, "broken off, trying again");
-	return 0;
+	return true;
 }
 
-static int answered(struct upload *u, const struct http_answer *a, bool transient, struct error *err)
+static int answered(struct transfer *t, const struct http_answer *a, bool transient, struct error *err)
 {
+	struct upload *u = (struct upload *)t;
 	struct registry *registry = u->push->registry;
 	char size[16], text[64];
 	int r;
@@ -187,8 +203,7 @@ static int answered(struct upload *u, const struct http_answer *a, bool transien
 	if (a->status == 401 && ++u->challenges < CHALLENGES_MAX) {
 		/* The token has run out while all of it was sent. */
 		r = registry_challenged(registry, a, u->known, err);
-		u->state = UPLOAD_WAITS;
-		u->deadline_ns = 0;
+		transfer_wait(t, 0);
 		return r < 0 ? r : 0;
 	}
 	if (a->status == 201 || a->status == 204) {
@@ -196,77 +211,16 @@ static int answered(struct upload *u, const struct http_answer *a, bool transien
 		done(u, text);
 		return check_digest(u->push, a, u->blob->digest, err);
 	}
-	if (transient && !again(u, a->retry_after_ns))
+	if (transient && again(t, a->retry_after_ns))
 		return 0;
 	return registry_refuse(registry, a, registry_noun(registry), err);
 }
 
-static int ended(struct upload *u, struct error *err)
-{
-	_cleanup_answer_ struct http_answer a = {};
-	_cleanup_error_ struct error e = {};
-	bool transient;
-	int r = http_end(TAKE_PTR(u->transfer), &a, &transient, &e);
-
-	if (r >= 0)
-		return answered(u, &a, transient, err);
-	return transient && !again(u, UINT64_MAX) ? 0 : error_move(err, &e);
-}
-
-static int look_at(struct upload *u, size_t *running, struct error *err)
-{
-	int r = 0;
-
-	if (u->state == UPLOAD_RUNS && http_has_ended(u->transfer)) {
-		r = ended(u, err);
-		*running -= u->state != UPLOAD_RUNS;
-	}
-	if (r >= 0 && u->state == UPLOAD_WAITS && *running < PARALLEL && clock_monotonic_ns() >= u->deadline_ns) {
-		r = start(u, err);
-		*running += u->state == UPLOAD_RUNS;
-	}
-	return r;
-}
-
-/* Until the next one of them wants to be looked at. */
-static int round_ms(const struct upload *all, size_t n, size_t running)
-{
-	int ms = ROUND_MS;
-
-	for (size_t i = 0; i < n; i++)
-		if (all[i].state == UPLOAD_WAITS && running < PARALLEL) {
-			int left_ms = clock_poll_timeout(all[i].deadline_ns);
-
-			ms = left_ms < ms ? left_ms : ms;
-		}
-	return ms;
-}
-
-static int run(struct upload *all, size_t n, struct http *h, struct error *err)
-{
-	size_t running = 0;
-	bool left = true;
-	int r = 0;
-
-	while (r >= 0 && left) {
-		left = false;
-		for (size_t i = 0; r >= 0 && i < n; i++) {
-			r = look_at(&all[i], &running, err);
-			left |= all[i].state != UPLOAD_DONE;
-		}
-		if (r >= 0 && left)
-			r = http_pump(h, round_ms(all, n, running), err);
-	}
-	return r;
-}
+static const struct transfer_ops upload_ops = { start, answered, again };
 
 static void upload_done(struct upload *u)
 {
-	struct http_answer a = {};
-
-	if (u->transfer)
-		(void)http_end(u->transfer, &a, NULL, NULL);
-	http_answer_done(&a);
+	transfer_done(&u->transfer);
 	u->fd = safe_close(u->fd);
 	strv_done(&u->headers);
 	free(u->url);
@@ -274,7 +228,8 @@ static void upload_done(struct upload *u)
 
 static int push_blobs(struct push *p, const struct oci_descriptor *const *blobs, size_t n, struct error *err)
 {
-	struct upload *all = xnew_n(struct upload, n);
+	_cleanup_free_ struct transfer **transfers = xnew_n(struct transfer *, n);
+	_cleanup_free_ struct upload *all = xnew_n(struct upload, n);
 	int r;
 
 	for (size_t i = 0; i < n; i++) {
@@ -285,11 +240,11 @@ static int push_blobs(struct push *p, const struct oci_descriptor *const *blobs,
 		all[i] = (struct upload){ .push = p, .blob = blobs[i], .fd = -EBADF };
 		all[i].row = progress_board_add(p->board, label, blobs[i]->size);
 		strv_add(&all[i].headers, "Content-Type: application/octet-stream");
+		transfers[i] = &all[i].transfer;
 	}
-	r = run(all, n, registry_http(p->registry), err);
+	r = transfers_run(transfers, n, &upload_ops, registry_http(p->registry), NULL, err);
 	for (size_t i = 0; i < n; i++)
 		upload_done(&all[i]);
-	free(all);
 	return r;
 }
 

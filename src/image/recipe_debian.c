@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -30,7 +32,11 @@ static const char *const packages[] = {
 
 static const char *const suites[] = { "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable" };
 
-enum { STDERR_LIMIT = 64 << 10 };
+/* The kernel takes no longer argument than 128 KiB. */
+enum { HOOK_LIMIT = 100 << 10 };
+
+/* A system with some more packages, unpacked, and the packages beside it. */
+#define UNPACK_BYTES (UINT64_C(2) << 30)
 
 /* How mmdebstrap can make a system here. */
 static const char *choose_mode(struct error *err)
@@ -143,8 +149,8 @@ static char *package_list(const struct recipe_run *run)
 	return buf_take(&list);
 }
 
-/* The last line of mmdebstrap's messages that says what went wrong. */
-static int tell(int errors_fd, int status, struct error *err)
+/* The last line of mmdebstrap's messages that says what went wrong. @dir: where it unpacked the system. */
+static int tell(int errors_fd, int status, const char *dir, struct error *err)
 {
 	_cleanup_buf_ struct buf text = {};
 	char how[64], *at, *why = NULL;
@@ -161,14 +167,16 @@ static int tell(int errors_fd, int status, struct error *err)
 		else if (!why && *line)
 			why = line;
 	}
-	r = error_set(err, EIO, "mmdebstrap %s: %.300s", wait_status_text(status, how, sizeof(how)),
+	r = error_set(err, EIO, "mmdebstrap %s in %s: %.300s", wait_status_text(status, how, sizeof(how)), dir,
 		      why ? why : "it gave no reason");
 	if (text.p && memmem(text.p, text.len, "resolve", 7))
 		(void)error_hint(err, "the package mirror cannot be reached");
+	else if (text.p && memmem(text.p, text.len, "No space left", 13))
+		(void)error_hint(err, "set TMPDIR to a directory with more space than %s has", dir);
 	return r;
 }
 
-static int run_mmdebstrap(struct recipe_run *run, const char *const *argv, const char *const *env, struct error *err)
+static int run_mmdebstrap(struct recipe_run *run, const char *const *argv, const char *dir, struct error *err)
 {
 	static const struct archive_limits limits = { .bytes = UINT64_C(64) << 30, .entries = 4000000 };
 	_cleanup_free_ char *errors_path = xasprintf("%s/errors", run->scratch_path);
@@ -184,11 +192,12 @@ static int run_mmdebstrap(struct recipe_run *run, const char *const *argv, const
 	from = pipes[0];
 	to = pipes[1];
 	s.argv = argv;
-	s.env = env;
 	s.stdio[1] = to;
 	s.stdio[2] = errors;
 	s.cwd = "/";
 	s.death_signal = SIGTERM;
+	/* As root it mounts the host's /proc and /sys below our directory, and when it is killed nobody unmounts them. */
+	s.own_mounts = true;
 	r = spawn_start(&s, NULL, &pidfd, err);
 	if (r < 0)
 		return r;
@@ -206,28 +215,83 @@ static int run_mmdebstrap(struct recipe_run *run, const char *const *argv, const
 	if (r < 0)
 		return error_move(err, &walk_error);
 	if (status != 0 || !c.bytes)
-		return tell(errors, status, err);
+		return tell(errors, status, dir, err);
 	return 0;
+}
+
+/* The hook's text and not its path: in a user namespace mmdebstrap is somebody who need not get into the directory where the file is. What is no path
+ * it gives to a shell, with the new system's root as $1 as well. */
+static int customize_hook(char **ret, struct error *err)
+{
+	_cleanup_free_ char *path = data_path("images/debian/customize");
+	_cleanup_buf_ struct buf text = {};
+	int r;
+
+	if (!path)
+		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT,
+				      "images/debian/customize, which belongs to skerry, is missing");
+	r = file_read_at(AT_FDCWD, path, HOOK_LIMIT, &text);
+	if (r < 0)
+		return error_set_errno(err, r, "%s", path);
+	*ret = xasprintf("--customize-hook=%s", text.p);
+	return 0;
+}
+
+/* Whether somebody else, as a user namespace has them, gets into an absolute path. */
+static bool open_to_others(const char *path)
+{
+	_cleanup_free_ char *part = xstrdup(path);
+	struct stat st;
+
+	while (stat(part, &st) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & S_IXOTH)) {
+		char *slash = strrchr(part, '/');
+
+		if (slash == part)
+			return true;
+		*slash = '\0';
+	}
+	return false;
+}
+
+/* Programs of the new system are executed below it. */
+static bool is_roomy(const char *path)
+{
+	struct statvfs fs;
+
+	return statvfs(path, &fs) == 0 && !(fs.f_flag & ST_NOEXEC) &&
+	       (uint64_t)fs.f_bavail * fs.f_frsize >= UNPACK_BYTES;
+}
+
+/* Where mmdebstrap unpacks the system. Our own directories are closed to others; root's needs no others. */
+static const char *choose_directory(const struct recipe_run *run, const char *mode)
+{
+	const char *own = getenv("TMPDIR");
+
+	if (geteuid() == 0)
+		return run->scratch_path;
+	if (own && *own == '/' && (!streq(mode, "unshare") || open_to_others(own)))
+		return own;
+	return !is_roomy("/tmp") && is_roomy("/var/tmp") ? "/var/tmp" : "/tmp";
 }
 
 static int fill(struct recipe_run *run, struct error *err)
 {
-	_cleanup_free_ char *hook = NULL, *hook_arg = NULL, *list = package_list(run), *include = NULL, *mode = NULL;
+	_cleanup_free_ char *hook_arg = NULL, *list = package_list(run), *include = NULL, *mode = NULL;
 	_cleanup_free_ char *epoch = NULL, *tmpdir = NULL;
 	const char *chosen = choose_mode(err);
-	const char *suite = run->variant ? run->variant : DEFAULT_SUITE;
+	const char *suite = run->variant ? run->variant : DEFAULT_SUITE, *dir;
+	int r;
 
 	if (!chosen)
 		return -ENOENT;
-	hook = data_path("images/debian/customize");
-	if (!hook)
-		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT,
-				      "images/debian/customize, which belongs to skerry, is missing");
+	r = customize_hook(&hook_arg, err);
+	if (r < 0)
+		return r;
 	mode = xasprintf("--mode=%s", chosen);
 	include = xasprintf("--include=%s", list);
-	hook_arg = xasprintf("--customize-hook=%s", hook);
 	epoch = xasprintf("SOURCE_DATE_EPOCH=%llu", (unsigned long long)run->time_s);
-	tmpdir = xasprintf("TMPDIR=%s", geteuid() == 0 ? run->scratch_path : "/tmp");
+	dir = choose_directory(run, chosen);
+	tmpdir = xasprintf("TMPDIR=%s", dir);
 	const char *argv[] = { "env",
 			       epoch,
 			       tmpdir,
@@ -242,7 +306,7 @@ static int fill(struct recipe_run *run, struct error *err)
 			       suite,
 			       "-",
 			       NULL };
-	return run_mmdebstrap(run, argv, NULL, err);
+	return run_mmdebstrap(run, argv, dir, err);
 }
 
 const struct recipe recipe_debian = {

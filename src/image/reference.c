@@ -167,6 +167,9 @@ int reference_parse(const char *s, struct reference *ret, struct error *err)
 		return refuse(s, "the name must not be empty", err);
 	if (strlen(s) >= sizeof(text))
 		return refuse(s, "longer than any reference", err);
+	/* Whoever asked for it would be taken to mean a digest. */
+	if (after_prefix(s, "sha256:") && !strchr(s, '/'))
+		return refuse(s, "a digest cannot be given as a name", err);
 	memcpy(text, s, strlen(s) + 1);
 	digest = cut(strchr(text, '@'));
 	if (digest && !is_digest(digest))

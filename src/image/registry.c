@@ -15,6 +15,7 @@ struct registry {
 	struct http *http;                     /* borrowed */
 	char *host, *base, *repository, *noun; /* owned */
 	struct strv scopes;
+	struct registry *taking; /* owned; NULL = there is nothing to take from */
 	struct credential credential;
 	enum challenge_scheme scheme; /* what it asked for */
 	struct challenge challenge;
@@ -43,8 +44,6 @@ int registry_open(const struct registry_settings *s, struct registry **ret, stru
 	r->noun = s->repository ? xasprintf("%s/%s", s->host, s->repository) : xstrdup(s->host);
 	if (s->repository)
 		strv_addf(&r->scopes, "repository:%s:%s", s->repository, s->push ? "pull,push" : "pull");
-	if (s->from)
-		strv_addf(&r->scopes, "repository:%s:pull", s->from);
 	if (!s->credential) {
 		found = auth_find(s->store, s->host, s->repository, &r->credential, err);
 	} else {
@@ -55,6 +54,16 @@ int registry_open(const struct registry_settings *s, struct registry **ret, stru
 	}
 	if (found < 0)
 		return found;
+	if (s->from) {
+		struct registry_settings taking = *s;
+
+		taking.from = NULL;
+		taking.credential = &r->credential;
+		found = registry_open(&taking, &r->taking, err);
+		if (found < 0)
+			return found;
+		strv_addf(&r->taking->scopes, "repository:%s:pull", s->from);
+	}
 	*ret = TAKE_PTR(r);
 	return 0;
 }
@@ -63,6 +72,7 @@ struct registry *registry_close(struct registry *r)
 {
 	if (!r)
 		return NULL;
+	(void)registry_close(r->taking);
 	for (size_t i = 0; i < r->n_tokens; i++)
 		token_done(&r->tokens[i]);
 	free(r->tokens);
@@ -75,6 +85,12 @@ struct registry *registry_close(struct registry *r)
 	free(r->noun);
 	free(r);
 	return NULL;
+}
+
+struct registry *registry_taking(struct registry *r)
+{
+	/* A password is good for both, or for none. */
+	return r->taking && r->scheme == CHALLENGE_BASIC ? r : r->taking;
 }
 
 struct http *registry_http(const struct registry *r)
@@ -139,6 +155,30 @@ static int denied(const struct registry *r, struct error *err)
 	return error_hint(err, "skerry login %s", r->host);
 }
 
+static int denied_elsewhere(const struct registry *r, const struct http_answer *a, struct error *err)
+{
+	_cleanup_free_ char *host = a->url ? address_host(a->url) : NULL;
+
+	return error_set_kind(err, ERROR_DENIED, EACCES,
+			      "%s: %s wants a login, and only the registry itself is told one", r->noun,
+			      host ? host : "another host");
+}
+
+static int not_allowed(const struct registry *r, const char *what, const char *words, struct error *err)
+{
+	error_set_kind(err, ERROR_DENIED, EACCES, "%s: the registry does not allow it%s%s", what, *words ? ": " : "",
+		       words);
+	return error_hint(err, r->credential.origin ? "skerry login %s, as somebody who may" : "skerry login %s",
+			  r->host);
+}
+
+/* The token that was got for this very scope is not good for it: another one would not be either. */
+static bool is_final(const struct registry *r, const struct challenge *c)
+{
+	return c->error && streq(c->error, "insufficient_scope") && r->n_tokens && r->challenge.scope && c->scope &&
+	       streq(r->challenge.scope, c->scope);
+}
+
 static int fetch_token(struct registry *r, struct error *err)
 {
 	struct token t = {};
@@ -157,9 +197,13 @@ static int fetch_token(struct registry *r, struct error *err)
 
 int registry_challenged(struct registry *r, const struct http_answer *a, unsigned known, struct error *err)
 {
+	if (!a->url || !is_ours(r, a->url))
+		return denied_elsewhere(r, a, err);
 	/* Somebody else has asked meanwhile. */
 	if (known != r->known)
 		return 0;
+	if (is_final(r, &a->challenge))
+		return not_allowed(r, r->noun, "", err);
 	if (a->challenge.scheme == CHALLENGE_BEARER) {
 		challenge_done(&r->challenge);
 		r->challenge = (struct challenge){
@@ -187,9 +231,6 @@ int registry_exchange(struct registry *r, struct http_request *req, struct http_
 
 		if (n < 0 || ret->status != 401)
 			return n;
-		/* An answer that was asked for elsewhere says nothing about us here. */
-		if (!is_ours(r, req->url))
-			break;
 		n = registry_challenged(r, ret, known, err);
 		http_answer_done(ret);
 		if (n < 0)
@@ -228,9 +269,7 @@ int registry_refuse(const struct registry *r, const struct http_answer *a, const
 	const char *colon = text ? ": " : "", *words = text ? text : "";
 
 	switch (a->status) {
-	case 403:
-		error_set_kind(err, ERROR_DENIED, EACCES, "%s: the registry does not allow it%s%s", what, colon, words);
-		return r->credential.origin ? -EACCES : error_hint(err, "skerry login %s", r->host);
+	case 403: return not_allowed(r, what, words, err);
 	case 404: return error_set(err, ENOENT, "%s: the registry does not have it%s%s", what, colon, words);
 	case 429: return error_set(err, EBUSY, "%s: the registry wants to be asked less often%s%s", what, colon, words);
 	default:

@@ -91,9 +91,9 @@ static int by_content(const char *path, const struct source **ret, struct error 
 		*ret = &source_oci;
 		return 0;
 	}
-	/* What cannot be read twice is what people pipe in: the tar of a root file system. */
+	/* What cannot be read twice is told while it is read. */
 	if (lseek(fd, 0, SEEK_CUR) < 0) {
-		*ret = &source_tar;
+		*ret = &source_piped;
 		return 0;
 	}
 	bytes = xcalloc(1, HEAD_BYTES);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "image/oci.h"
+#include "image/stream.h"
 #include "image/tree.h"
 #include "store/store.h"
 
@@ -44,15 +45,17 @@ const struct source *source_at(size_t i);
 
 /* What several of them need. Opens a file to read, "-" being standard input. Returns the descriptor, owned by the caller. */
 int source_open(const char *path, struct error *err);
-/* What an archive (docker save's, or an OCI layout's, the former first when @docker_first) holds, from a descriptor (borrowed) that @what names in
+/* What an archive (docker save's, or an OCI layout's, the former first when @docker_first) holds, from a stream that @what names in
  * messages; as fetch otherwise. */
-int source_read_archive(const struct store *s, int fd, const char *what, const struct source_request *q,
+int source_read_archive(const struct store *s, struct stream *stream, const char *what, const struct source_request *q,
 			bool docker_first, struct oci_descriptor *ret, char **ret_name, struct error *err);
 /* The tar of a root file system, likewise. @config: what goes into the image's configuration as "config" (borrowed), NULL = nothing. */
-int source_read_root(const struct store *s, int fd, const char *what, struct json *config, struct oci_descriptor *ret,
-		     struct error *err);
+int source_read_root(const struct store *s, struct stream *stream, const char *what, struct json *config,
+		     struct oci_descriptor *ret, struct error *err);
 /* Writes a manifest over @config and @layers as a blob. */
 int source_put_manifest(const struct store *s, struct oci_manifest *m, struct oci_descriptor *ret, struct error *err);
 
 extern const struct source source_docker_archive, source_docker_daemon, source_docker_container, source_oci_archive,
 	source_oci, source_tar;
+/* What is piped in without a scheme: an archive of images or the tar of a root file system. Nobody names it: not in the table. */
+extern const struct source source_piped;

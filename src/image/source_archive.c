@@ -85,12 +85,12 @@ static const struct buf *document(const struct bundle *b, const char *name)
 	return f && f->document.len ? &f->document : NULL;
 }
 
-int source_read_archive(const struct store *s, int fd, const char *what, const struct source_request *q,
+int source_read_archive(const struct store *s, struct stream *stream, const char *what, const struct source_request *q,
 			bool docker_first, struct oci_descriptor *ret, char **ret_name, struct error *err)
 {
 	_cleanup_(bundle_done) struct bundle b = {};
 	const struct buf *index, *list;
-	int r = bundle_read(s, fd, what, q->fresh, &b, err);
+	int r = bundle_read(s, stream, what, q->fresh, &b, err);
 
 	if (r < 0)
 		return r;
@@ -108,10 +108,11 @@ static int fetch(const struct store *s, const struct source_request *q, bool doc
 		 char **ret_name, struct error *err)
 {
 	_cleanup_close_ int fd = source_open(q->operand, err);
+	_cleanup_(stream_freep) struct stream *stream = NULL;
+	const char *what = streq(q->operand, "-") ? "standard input" : q->operand;
+	int r = fd < 0 ? fd : stream_new(fd, what, &stream, err);
 
-	return fd < 0 ? fd
-		      : source_read_archive(s, fd, streq(q->operand, "-") ? "standard input" : q->operand, q,
-					    docker_first, ret, ret_name, err);
+	return r < 0 ? r : source_read_archive(s, stream, what, q, docker_first, ret, ret_name, err);
 }
 
 static int fetch_docker(const struct store *s, const struct source_request *q, struct oci_descriptor *ret,

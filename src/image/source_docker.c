@@ -33,19 +33,41 @@ static int settle(struct docker_transfer *t, int r, struct error *e, bool ours, 
 	return r < 0 ? error_move(err, e) : 0;
 }
 
+/* A name without a tag stands for all of its tags here, and for its latest everywhere else; it may be an id as well. Owned by the caller. */
+static int full_name(const char *name, char **ret, struct error *err)
+{
+	const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
+	_cleanup_free_ char *latest = xasprintf("%s:latest", name), *path = xasprintf("/images/%s/json", latest);
+	_cleanup_error_ struct error e = {};
+	_cleanup_buf_ struct buf text = {};
+	int r = strpbrk(last, ":@") ? -ENOENT : docker_read(path, &text, &e);
+
+	if (r < 0 && r != -ENOENT)
+		return error_move(err, &e);
+	*ret = r < 0 ? xstrdup(name) : TAKE_PTR(latest);
+	return 0;
+}
+
 static int fetch_image(const struct store *s, const struct source_request *q, struct oci_descriptor *ret,
 		       char **ret_name, struct error *err)
 {
-	_cleanup_free_ char *path = xasprintf("/images/%s/get", q->operand);
+	_cleanup_(stream_freep) struct stream *stream = NULL;
+	_cleanup_free_ char *name = NULL, *path = NULL;
 	_cleanup_error_ struct error e = {};
 	struct docker_transfer t;
 	int r = check_name(q->operand, "docker-daemon", true, err);
 
 	if (r >= 0)
-		r = docker_get(path, &t, err);
+		r = full_name(q->operand, &name, err);
 	if (r < 0)
 		return r;
-	r = source_read_archive(s, t.fd, "docker's image", q, true, ret, ret_name, &e);
+	path = xasprintf("/images/%s/get", name);
+	r = docker_get(path, &t, err);
+	if (r < 0)
+		return r;
+	r = stream_new(t.fd, "docker's image", &stream, &e);
+	if (r >= 0)
+		r = source_read_archive(s, stream, "docker's image", q, true, ret, ret_name, &e);
 	if (r >= 0 && !*ret_name)
 		*ret_name = xstrdup(q->operand);
 	r = settle(&t, r, &e, false, err);
@@ -59,14 +81,13 @@ static int save_image(const struct store *s, const struct oci_descriptor *manife
 	struct docker_transfer t;
 	int r = *operand ? check_name(operand, "docker-daemon", true, err) : 0;
 
-	(void)progress_fd;
 	if (r >= 0)
 		r = docker_post("/images/load?quiet=1", &t, err);
 	if (r < 0)
 		return r;
 	/* The daemon may refuse and close its end. */
 	(void)signal(SIGPIPE, SIG_IGN);
-	r = bundle_write_docker(s, manifest, *operand ? operand : name, t.fd, "docker", &e);
+	r = bundle_write_docker(s, manifest, *operand ? operand : name, t.fd, "docker", progress_fd, &e);
 	return settle(&t, r, &e, e.num != EPIPE, err);
 }
 
@@ -98,6 +119,7 @@ static int fetch_container(const struct store *s, const struct source_request *q
 			   char **ret_name, struct error *err)
 {
 	_cleanup_free_ char *path = xasprintf("/containers/%s/export", q->operand);
+	_cleanup_(stream_freep) struct stream *stream = NULL;
 	_cleanup_json_ struct json *config = NULL;
 	_cleanup_error_ struct error e = {};
 	struct docker_transfer t;
@@ -112,7 +134,9 @@ static int fetch_container(const struct store *s, const struct source_request *q
 		r = docker_get(path, &t, err);
 	if (r < 0)
 		return r;
-	r = source_read_root(s, t.fd, "docker's container", config, ret, &e);
+	r = stream_new(t.fd, "docker's container", &stream, &e);
+	if (r >= 0)
+		r = source_read_root(s, stream, "docker's container", config, ret, &e);
 	r = settle(&t, r, &e, false, err);
 	return r < 0 ? error_prefix(err, "docker-container:%s", q->operand) : 0;
 }

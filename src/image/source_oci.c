@@ -14,7 +14,7 @@
 #include "image/select.h"
 #include "image/source.h"
 
-enum { PIECE = 256 << 10 };
+enum { PIECE = 256 << 10, COPY_PIECE = 16 << 20 };
 
 struct layout {
 	const struct store *store;
@@ -112,25 +112,52 @@ static int fetch(const struct store *s, const struct source_request *q, struct o
 
 /* ---- Writing ---- */
 
+static int add_size(void *data, const struct oci_descriptor *d, struct error *err)
+{
+	uint64_t *total = data;
+
+	(void)err;
+	*total += d->size;
+	return 0;
+}
+
+static int copy_blob(struct layout *l, int from, uint64_t size, int to)
+{
+	int r = 0;
+
+	for (uint64_t at = 0, n; r >= 0 && at < size; at += n) {
+		n = size - at < COPY_PIECE ? size - at : COPY_PIECE;
+		r = file_copy_range(from, to, at, n);
+		progress_update(l->progress, l->done + at + n);
+	}
+	return r;
+}
+
 static int copy_out(void *data, const struct oci_descriptor *d, struct error *err)
 {
 	struct layout *l = data;
 	_cleanup_free_ char *path = blob_path(d->digest), *tmp = xasprintf("%s.tmp", path);
-	_cleanup_close_ int from = blob_open(l->store, d->digest, NULL, err), to = -EBADF;
+	uint64_t size = 0;
+	_cleanup_close_ int from = blob_open(l->store, d->digest, &size, err), to = -EBADF;
 	int r;
 
 	if (from < 0)
 		return from;
-	if (faccessat(l->dir, path, F_OK, 0) == 0)
+	if (faccessat(l->dir, path, F_OK, 0) == 0) {
+		l->done += d->size;
 		return 0;
+	}
 	r = fault_point("save-blob");
 	if (r >= 0) {
 		to = openat(l->dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-		r = to < 0 ? -errno : file_copy_fd(from, to);
+		r = to < 0 ? -errno : copy_blob(l, from, size, to);
 	}
 	if (r >= 0 && (fsync(to) < 0 || renameat(l->dir, tmp, l->dir, path) < 0))
 		r = -errno;
-	return r < 0 ? error_set_errno(err, r, "cannot write '%s'", path) : 0;
+	if (r < 0)
+		return error_set_errno(err, r, "cannot write '%s'", path);
+	l->done += size;
+	return 0;
 }
 
 /* Other images that the layout holds stay; one of this name is replaced. */
@@ -184,17 +211,23 @@ static int save(const struct store *s, const struct oci_descriptor *manifest, co
 	_cleanup_close_ int dir = dir_open_create(path, 0755);
 	struct layout l = { .store = s, .dir = dir };
 	_cleanup_buf_ struct buf text = {};
+	uint64_t total = manifest->size;
 	int r;
 
-	(void)progress_fd;
 	if (dir < 0)
-		return error_set_errno(err, dir, "cannot create '%s'", path);
+		return error_set_kind(err, ERROR_CANTCREATE, -dir, "cannot create '%s': %s", path, strerror(-dir));
 	r = mkdir_parents_at(dir, "blobs/sha256", 0755);
 	if (r < 0)
-		return error_set_errno(err, r, "cannot create '%s/blobs/sha256'", path);
-	r = copy_out(&l, manifest, err);
+		return error_set_kind(err, ERROR_CANTCREATE, -r, "cannot create '%s/blobs/sha256': %s", path,
+				      strerror(-r));
+	r = select_contents(s, manifest, add_size, &total, err);
+	if (r >= 0 && progress_fd >= 0)
+		l.progress = progress_new(progress_fd, "writing", total);
+	if (r >= 0)
+		r = copy_out(&l, manifest, err);
 	if (r >= 0)
 		r = select_contents(s, manifest, copy_out, &l, err);
+	l.progress = progress_finish(l.progress, r >= 0);
 	if (r < 0)
 		return r;
 	oci_layout_render(&text);

@@ -5,13 +5,16 @@
 #include <errno.h>
 
 #include "base/memory.h"
+#include "image/unpacker.h"
 
 enum { PIECE = 256 << 10 };
 
 struct stream {
 	struct archive *archive; /* owned */
 	char *what;              /* owned */
-	bool empty;
+	uint64_t out;
+	struct buf again; /* owned; given before what the archive has */
+	bool empty, unread;
 };
 
 static int damaged(const struct stream *s, struct error *err)
@@ -47,6 +50,18 @@ int stream_new(int fd, const char *what, struct stream **ret, struct error *err)
 	return 0;
 }
 
+/* What is packed twice is nobody's. */
+static enum packing packing_of(const struct stream *s)
+{
+	if (archive_filter_count(s->archive) != 2)
+		return PACKING_NONE;
+	switch (archive_filter_code(s->archive, 0)) {
+	case ARCHIVE_FILTER_ZSTD: return PACKING_ZSTD;
+	case ARCHIVE_FILTER_XZ: return PACKING_XZ;
+	default: return PACKING_GZIP;
+	}
+}
+
 int stream_read(void *stream, const void **ret, size_t *ret_n, struct error *err)
 {
 	struct stream *s = stream;
@@ -54,6 +69,12 @@ int stream_read(void *stream, const void **ret, size_t *ret_n, struct error *err
 	int r;
 
 	*ret_n = 0;
+	if (s->unread) {
+		s->unread = false;
+		*ret = s->again.p;
+		*ret_n = s->again.len;
+		return 0;
+	}
 	if (s->empty)
 		return 0;
 	r = archive_read_data_block(s->archive, ret, ret_n, &offset);
@@ -62,7 +83,19 @@ int stream_read(void *stream, const void **ret, size_t *ret_n, struct error *err
 		s->empty = true;
 		return 0;
 	}
-	return r == ARCHIVE_OK ? 0 : damaged(s, err);
+	if (r != ARCHIVE_OK)
+		return damaged(s, err);
+	s->out += *ret_n;
+	/* The last filter is the file itself. */
+	return unpacker_check_ratio(packing_of(s), (uint64_t)archive_filter_bytes(s->archive, -1), s->out, err);
+}
+
+void stream_unread(struct stream *s, struct buf *bytes)
+{
+	buf_done(&s->again);
+	s->again = *bytes;
+	s->unread = s->again.len > 0;
+	*bytes = (struct buf){};
 }
 
 struct stream *stream_free(struct stream *s)
@@ -71,6 +104,7 @@ struct stream *stream_free(struct stream *s)
 		return NULL;
 	if (s->archive)
 		(void)archive_read_free(s->archive);
+	buf_done(&s->again);
 	free(s->what);
 	free(s);
 	return NULL;

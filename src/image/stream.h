@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 
 struct stream;
@@ -10,5 +11,7 @@ struct stream;
 int stream_new(int fd, const char *what, struct stream **ret, struct error *err);
 struct stream *stream_free(struct stream *s); /* accepts NULL; returns NULL */
 DEFINE_CLEANUP(struct stream *, stream_free);
+/* What was read is given again before what follows it. @bytes is taken over. Once, and before it is read on. */
+void stream_unread(struct stream *s, struct buf *bytes);
 /* A tar_read_fn (image/tar.h). Errors: -EBADMSG (kind DATA) for what is damaged. */
 int stream_read(void *stream, const void **ret, size_t *ret_n, struct error *err);

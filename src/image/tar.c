@@ -246,7 +246,7 @@ static int header_number(struct tar *t, const char *field, size_t len, const cha
 
 static int set_numbers(struct tar *t, const struct tar_header *h, struct error *err)
 {
-	struct tree_entry *e = &t->item.entry;
+	struct fs_entry *e = &t->item.entry;
 	uint64_t mode = 0, uid = t->extended.uid, gid = t->extended.gid, major = 0, minor = 0;
 	int64_t mtime = 0;
 	int r;
@@ -421,6 +421,8 @@ int tar_next(struct tar *t, const struct tar_item **ret, struct error *err)
 		r = set_type(t, &h, slash, err);
 	if (r >= 0)
 		r = set_target(t, &h, err);
+	if (r >= 0)
+		r = tar_acl_apply(t, err);
 	if (r >= 0)
 		r = set_size(t, &h, err);
 	if (r < 0)

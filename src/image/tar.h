@@ -11,12 +11,14 @@
 #include "base/error.h"
 #include "image/tree.h"
 
+enum { TAR_PIECES_MAX = 1 << 20 }; /* of one file with holes; what writes layers keeps to it as well */
+
 /* The stream's next piece, borrowed until the next call; *ret_n 0 at its end. */
 typedef int (*tar_read_fn)(void *data, const void **ret, size_t *ret_n, struct error *err);
 
 struct tar_item {
-	struct tree_entry entry; /* path: no leading "/" or "./", no ".."; borrowed until the next tar_next() */
-	const char *hard_link;   /* target, a path like the entry's; NULL = none */
+	struct fs_entry entry; /* path: no leading "/" or "./", no ".."; borrowed until the next tar_next() */
+	const char *hard_link; /* target, a path like the entry's; NULL = none */
 	uint64_t stored; /* bytes of content that the stream holds: less than entry.size when the file has holes */
 };
 

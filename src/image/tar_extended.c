@@ -37,9 +37,9 @@ bool tar_number(const char *field, size_t len, int64_t *ret)
 	for (; i < len && p[i] >= '0' && p[i] <= '7'; i++)
 		v = v << 3 | (uint64_t)(p[i] - '0');
 	/* The longest field has twelve digits, which is not enough to overflow. */
-	for (; i < len; i++)
-		if (p[i] != ' ' && p[i] != '\0')
-			return i > 0 && p[i - 1] == '\0'; /* writers leave rubbish behind the NUL */
+	for (; i < len && p[i]; i++) /* writers leave rubbish behind the NUL */
+		if (p[i] != ' ')
+			return false;
 	*ret = (int64_t)v;
 	return true;
 }
@@ -75,6 +75,8 @@ void tar_extended_done(struct tar_extended *x)
 	free(x->xattrs);
 	free(x->path.p);
 	free(x->link.p);
+	free(x->acl_access.p);
+	free(x->acl_default.p);
 	*x = (struct tar_extended){};
 }
 
@@ -120,10 +122,10 @@ static int record_time(struct tar *t, const char *value, size_t len, struct erro
 	return 0;
 }
 
-static int add_xattr(struct tar *t, const char *name, const char *value, size_t len, struct error *err)
+int tar_xattr_add(struct tar *t, const char *name, const char *value, size_t len, struct error *err)
 {
 	struct tar_extended *x = &t->extended;
-	struct tree_xattr *at = NULL;
+	struct fs_xattr *at = NULL;
 
 	if (!*name || strlen(name) > XATTR_NAME_MAX)
 		return tar_bad(t, err, "an extended attribute without a name that it could have");
@@ -136,7 +138,7 @@ static int add_xattr(struct tar *t, const char *name, const char *value, size_t 
 		if (x->n_xattrs == TAR_XATTRS_MAX)
 			return tar_bad(t, err, "too many extended attributes");
 		if (!x->xattrs)
-			x->xattrs = xnew_n(struct tree_xattr, TAR_XATTRS_MAX);
+			x->xattrs = xnew_n(struct fs_xattr, TAR_XATTRS_MAX);
 		at = &x->xattrs[x->n_xattrs++];
 		at->name = xstrdup(name);
 	}
@@ -164,9 +166,16 @@ static int apply_record(struct tar *t, const char *key, const char *value, size_
 		return record_number(t, key, value, len, ID_UNSPECIFIED - 1, &x->gid, &x->has_gid, err);
 	if (streq(key, "mtime"))
 		return record_time(t, value, len, err);
+	if (streq(key, "SCHILY.acl.access"))
+		return tar_text_set(t, &x->acl_access, value, len, err);
+	if (streq(key, "SCHILY.acl.default"))
+		return tar_text_set(t, &x->acl_default, value, len, err);
+	/* As text, which has its NUL with it on a disk. */
+	if (streq(key, "RHT.security.selinux"))
+		return len ? tar_xattr_add(t, "security.selinux", value, strlen(value) + 1, err) : 0;
 	rest = after_prefix(key, "SCHILY.xattr.");
 	if (rest)
-		return add_xattr(t, rest, value, len, err);
+		return tar_xattr_add(t, rest, value, len, err);
 	rest = after_prefix(key, "GNU.sparse.");
 	return rest ? tar_map_record(t, rest, value, len, err) : 0;
 }

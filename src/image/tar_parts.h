@@ -15,7 +15,6 @@ enum {
 	TAR_SPECIAL_MAX =
 		1 << 20, /* of one extended header; Go's reader, which most images pass through, has the same */
 	TAR_XATTRS_MAX = 256,
-	TAR_PIECES_MAX = 1 << 17, /* of one file with holes */
 };
 
 struct tar_header {
@@ -32,10 +31,10 @@ struct tar_text {
 
 /* What extended headers said about the next entry. */
 struct tar_extended {
-	struct tar_text path, link;
+	struct tar_text path, link, acl_access, acl_default;
 	uint64_t size, uid, gid, mtime_ns;
 	bool has_size, has_uid, has_gid, has_mtime;
-	struct tree_xattr *xattrs; /* owned with what they point at */
+	struct fs_xattr *xattrs; /* owned with what they point at */
 	size_t n_xattrs;
 };
 
@@ -91,6 +90,10 @@ int tar_text_set(struct tar *t, struct tar_text *x, const char *p, size_t len, s
 
 int tar_extended_parse(struct tar *t, const char *p, size_t len, struct error *err);
 void tar_extended_done(struct tar_extended *x);
+/* A later value of the same name wins. */
+int tar_xattr_add(struct tar *t, const char *name, const char *value, size_t len, struct error *err);
+/* When the entry has its name: access lists that were told as text become attributes. */
+int tar_acl_apply(struct tar *t, struct error *err);
 
 /* A record "GNU.sparse.…", @key being what follows. */
 int tar_map_record(struct tar *t, const char *key, const char *value, size_t len, struct error *err);

@@ -9,30 +9,13 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
-
-struct tree_xattr {
-	const char *name;
-	const void *value;
-	size_t len;
-};
-
-struct tree_entry {
-	const char *path; /* relative, no "..", no empty component; "." is the root */
-	mode_t mode;      /* with type */
-	uint32_t uid, gid;
-	uint64_t mtime_ns;
-	uint64_t size;    /* regular files */
-	const char *link; /* symbolic links */
-	uint32_t rdev_major, rdev_minor;
-	const struct tree_xattr *xattrs;
-	size_t n_xattrs;
-};
+#include "base/fs_entry.h"
 
 struct tree;
 struct tree_ops {
 	/* A regular file's content follows with write (ascending offsets, gaps are holes), then end_file. An entry that exists is
 	 * replaced; directories merge. */
-	int (*add)(struct tree *t, const struct tree_entry *e, struct error *err);
+	int (*add)(struct tree *t, const struct fs_entry *e, struct error *err);
 	int (*write)(struct tree *t, uint64_t offset, const void *p, size_t n, struct error *err);
 	int (*end_file)(struct tree *t, struct error *err);
 	int (*link)(struct tree *t, const char *path, const char *target, struct error *err);

@@ -1,5 +1,6 @@
 /* How a disk is made of layers: they are applied one after the other, each in one pass over its blob, to an empty file system; what lower
- * layers brought and upper ones take away gives its blocks back. The disk depends on nothing but the layers' content, the kind of file
+ * layers brought and upper ones take away gives its blocks back. A layer that has not come yet is waited for; nothing is sealed before all have,
+ * each with its digest proved, and what was made until then goes if one does not. The disk depends on nothing but the layers' content, the kind of file
  * system and its size, so images that agree in these (their "chain") share one disk. */
 #include "image/unpack.h"
 
@@ -29,6 +30,8 @@ enum { VERSION = 1 };
 #define ENTRIES_MAX UINT64_C(4000000)
 #define DISK_MIN    (UINT64_C(64) << 20)
 #define DISK_MAX    (UINT64_C(16) << 40)
+/* QEMU maps no more than 8 MiB of firmware, its variables included. */
+#define NVRAM_MAX (UINT64_C(8) << 20)
 /* The disk is mostly holes: its size costs nothing but what its user may come to fill. */
 #define DISK_USUAL (UINT64_C(16) << 30)
 #define DISK_UNIT  (UINT64_C(1) << 30)
@@ -55,6 +58,26 @@ static void unpack_done(struct unpack *u)
 	progress_finish(u->progress, false);
 }
 
+/* Until the blob is there, whoever brings it. *ret_fresh: it need not be digested again. */
+static int await_blob(const struct unpack *u, const char *digest, bool *ret_fresh, struct error *err)
+{
+	const struct unpack_request *q = u->request;
+
+	*ret_fresh = q->fresh && strv_has(q->fresh, digest);
+	return q->arrivals ? arrivals_wait(q->arrivals, digest, ret_fresh, err) : 0;
+}
+
+/* Layers that were not needed, for the disk was there, belong to the image no less. */
+static int await_all(const struct unpack *u, struct error *err)
+{
+	bool fresh;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < u->manifest.n_layers; i++)
+		r = await_blob(u, u->manifest.layers[i].digest, &fresh, err);
+	return r;
+}
+
 static int read_document(const struct unpack *u, const char *digest, const char *what, struct buf *out,
 			 struct error *err)
 {
@@ -69,11 +92,14 @@ static int read_document(const struct unpack *u, const char *digest, const char 
 static int read_documents(struct unpack *u, struct error *err)
 {
 	_cleanup_buf_ struct buf manifest = {}, config = {};
+	bool fresh;
 	int r;
 
 	r = read_document(u, u->request->manifest->digest, "manifest", &manifest, err);
 	if (r >= 0)
 		r = oci_manifest_parse(manifest.p, manifest.len, "manifest", &u->manifest, err);
+	if (r >= 0)
+		r = await_blob(u, u->manifest.config.digest, &fresh, err);
 	if (r >= 0)
 		r = read_document(u, u->manifest.config.digest, "configuration", &config, err);
 	if (r >= 0)
@@ -116,6 +142,15 @@ static uint64_t choose_size(const struct unpack *u)
 	return bytes < DISK_MAX ? bytes : DISK_MAX;
 }
 
+/* While blobs are coming the terminal is theirs. */
+static void begin_progress(struct unpack *u)
+{
+	const struct unpack_request *q = u->request;
+
+	if (!u->progress && q->progress_fd >= 0 && (!q->arrivals || arrivals_have_ended(q->arrivals)))
+		u->progress = progress_new(q->progress_fd, "unpacking", packed_bytes(u));
+}
+
 struct source_layer {
 	struct layer *layer; /* owned */
 	struct unpack *unpack;
@@ -131,6 +166,7 @@ static int read_layer(void *data, const void **ret, size_t *ret_n, struct error 
 	struct source_layer *s = data;
 	int r = layer_read(s->layer, ret, ret_n, err);
 
+	begin_progress(s->unpack);
 	if (s->unpack->progress)
 		progress_update(s->unpack->progress, s->unpack->done_bytes + layer_progress(s->layer));
 	return r;
@@ -139,9 +175,11 @@ static int read_layer(void *data, const void **ret, size_t *ret_n, struct error 
 static int open_layer(struct unpack *u, size_t i, struct source_layer *source, struct tar **ret, struct error *err)
 {
 	const struct oci_descriptor *d = &u->manifest.layers[i];
-	bool fresh = u->request->fresh && strv_has(u->request->fresh, d->digest);
-	int r = layer_open(u->store, d, u->config.diff_ids.items[i], fresh, &source->layer, err);
+	bool fresh;
+	int r = await_blob(u, d->digest, &fresh, err);
 
+	if (r >= 0)
+		r = layer_open(u->store, d, u->config.diff_ids.items[i], fresh, &source->layer, err);
 	if (r >= 0)
 		*ret = tar_new(read_layer, source);
 	return r;
@@ -193,46 +231,115 @@ static void set_text(char **to, const char *from)
 	*to = from && *from ? xstrdup(from) : NULL;
 }
 
+/* What the one layer holds, in files without a name. */
+struct given {
+	struct container_file files[CONTAINER_DISK_FILES];
+};
+
+static void given_done(struct given *g)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(g->files); i++)
+		g->files[i].fd = safe_close(g->files[i].fd);
+}
+
+static int given_open(const struct workshop *w, struct given *g, struct error *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(g->files); i++) {
+		int fd = openat(w->dir_fd, "given", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+		g->files[i].fd = fd;
+		if (fd < 0 || unlinkat(w->dir_fd, "given", 0) < 0)
+			return error_set_errno(err, errno, "cannot create a file for the disk");
+	}
+	return 0;
+}
+
+static int sync_file(const struct workshop *w, const char *name, struct error *err)
+{
+	_cleanup_close_ int fd = openat(w->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 || fsync(fd) < 0 ? error_set_errno(err, errno, "images/disks/%s/%s", w->name, name) : 0;
+}
+
+/* The second disk goes the same way as the first: what says that it is a disk is looked at before it is one of ours. */
+static int keep_home(struct unpack *u, const struct workshop *w, int fd, struct error *err)
+{
+	uint64_t bytes;
+	int r = u->request->make_disk(fd, w->dir_fd, IMAGE_HOME, w->scratch_path, &bytes, err);
+
+	if (r < 0)
+		return error_prefix(err, IMAGE_HOME);
+	if (fchmodat(w->dir_fd, IMAGE_HOME, 0444, 0) < 0)
+		return error_set_errno(err, errno, "images/disks/%s/" IMAGE_HOME, w->name);
+	return sync_file(w, IMAGE_HOME, err);
+}
+
+static int keep_nvram(const struct workshop *w, int fd, struct error *err)
+{
+	_cleanup_close_ int to =
+		openat(w->dir_fd, IMAGE_NVRAM, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
+	int r = to < 0 ? -errno : fault_point("image-nvram");
+
+	if (r >= 0 && lseek(fd, 0, SEEK_SET) < 0)
+		r = -errno;
+	if (r >= 0)
+		r = file_copy_fd(fd, to);
+	if (r >= 0 && fsync(to) < 0)
+		r = -errno;
+	return r < 0 ? error_set_errno(err, r, "images/disks/%s/" IMAGE_NVRAM, w->name) : 0;
+}
+
+static int keep_given(struct unpack *u, const struct workshop *w, const struct given *g, struct error *err)
+{
+	int r = u->request->make_disk(g->files[CONTAINER_DISK].fd, w->dir_fd, "disk.qcow2", w->scratch_path,
+				      &u->meta.virtual_bytes, err);
+
+	if (r >= 0)
+		r = sync_file(w, "disk.qcow2", err);
+	if (r >= 0 && g->files[CONTAINER_HOME].found)
+		r = keep_home(u, w, g->files[CONTAINER_HOME].fd, err);
+	if (r >= 0 && g->files[CONTAINER_NVRAM].found)
+		r = keep_nvram(w, g->files[CONTAINER_NVRAM].fd, err);
+	return r;
+}
+
 /* An image whose one layer is a whole disk. Returns 1 when it was, 0 when it is a tree. */
 static int take_whole_disk(struct unpack *u, struct workshop *w, struct error *err)
 {
+	_cleanup_(given_done) struct given given = { {
+		{ .fd = -EBADF, .max_bytes = DISK_MAX },
+		{ .fd = -EBADF, .max_bytes = DISK_MAX },
+		{ .fd = -EBADF, .max_bytes = NVRAM_MAX },
+	} };
 	_cleanup_(source_layer_done) struct source_layer source = { .unpack = u };
 	_cleanup_(tar_freep) struct tar *tar = NULL;
-	_cleanup_close_ int fd = -EBADF, made = -EBADF;
 	int r;
 
 	if (u->manifest.n_layers != 1 || !u->request->make_disk)
 		return 0;
-	fd = openat(w->dir_fd, "given", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_set_errno(err, errno, "cannot create a file for the disk");
+	r = given_open(w, &given, err);
+	if (r < 0)
+		return r;
 	r = open_layer(u, 0, &source, &tar, err);
 	if (r >= 0)
-		r = container_disk_extract(tar, fd, DISK_MAX, err);
+		r = container_disk_extract(tar, given.files, err);
 	if (r > 0) {
 		r = layer_finish(source.layer, err);
 		r = r < 0 ? r : 1;
 	}
-	if (r < 0)
-		return layer_error(u, 0, err);
-	if (unlinkat(w->dir_fd, "given", 0) < 0)
-		return error_set_errno(err, errno, "images/disks/%s/given", w->name);
-	if (r == 0)
-		return 0;
+	if (r <= 0)
+		return r < 0 ? layer_error(u, 0, err) : 0;
 	if (u->request->disk_bytes || (u->request->format && !u->request->any_format))
 		return error_set_kind(err, ERROR_USAGE, EINVAL,
 				      "it holds a whole disk, whose size and format are its own");
-	r = u->request->make_disk(fd, w->dir_fd, "disk.qcow2", w->scratch_path, &u->meta.virtual_bytes, err);
+	r = keep_given(u, w, &given, err);
 	if (r < 0)
 		return layer_error(u, 0, err);
 	set_text(&u->meta.format, "qcow2");
 	set_text(&u->meta.fstype, NULL);
 	u->meta.boot = IMAGE_BOOT_FIRMWARE;
 	u->meta.init = IMAGE_INIT_SYSTEM;
-	made = openat(w->dir_fd, "disk.qcow2", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (made < 0 || fsync(made) < 0)
-		return error_set_errno(err, errno, "images/disks/%s/disk.qcow2", w->name);
-	r = digest_disk(made, "disk.qcow2", &u->meta.disk, err);
+	r = workshop_digest(w, u->request->name ? u->request->name : w->name, &u->meta.disk, err);
 	return r < 0 ? r : 1;
 }
 
@@ -285,6 +392,14 @@ static int make_disk(struct unpack *u, struct workshop *w, struct error *err)
 	return r < 0 ? r : sync_disk(fd, &u->meta.disk, err);
 }
 
+/* What names no variable ("", "=x", "FOO") is in some images, and sets none there either. */
+static void copy_env(struct strv *to, const struct strv *from)
+{
+	for (size_t i = 0; i < from->n; i++)
+		if (from->items[i][0] != '=' && strchr(from->items[i], '='))
+			strv_add(to, from->items[i]);
+}
+
 /* What the configuration says of running it. */
 static void describe(struct unpack *u)
 {
@@ -292,10 +407,11 @@ static void describe(struct unpack *u)
 	struct image_meta *m = &u->meta;
 
 	set_text(&m->source, u->request->source);
+	set_text(&m->base_source, u->request->base_source);
 	set_text(&m->user, c->user);
 	set_text(&m->workdir, c->workdir);
 	set_text(&m->stop_signal, c->stop_signal);
-	strv_copy(&m->env, &c->env);
+	copy_env(&m->env, &c->env);
 	strv_copy(&m->entrypoint, &c->entrypoint);
 	strv_copy(&m->command, &c->command);
 	strv_copy(&m->volumes, &c->volumes);
@@ -336,12 +452,6 @@ static int begin(struct unpack *u, struct error *err)
 	return 0;
 }
 
-static void begin_progress(struct unpack *u)
-{
-	if (u->request->progress_fd >= 0)
-		u->progress = progress_new(u->request->progress_fd, "unpacking", packed_bytes(u));
-}
-
 static int unpack(struct unpack *u, struct error *err)
 {
 	_cleanup_workshop_ struct workshop w = WORKSHOP_INIT;
@@ -360,6 +470,8 @@ static int unpack(struct unpack *u, struct error *err)
 			r = make_disk(u, &w, err);
 		u->progress = progress_finish(u->progress, r >= 0);
 	}
+	if (r >= 0)
+		r = await_all(u, err);
 	return r < 0 ? r : image_seal(&w, u->request->name, u->request->manifest, &u->meta, err);
 }
 

@@ -10,55 +10,54 @@
 
 #include "base/memory.h"
 
-enum kind { PLAIN, GZIP, OTHER };
 #define GZIP_FIRST 0x1f
 
 struct unpacker {
-	enum kind kind;
+	enum packing packing;
 	unpacker_read_fn read;
 	void *data;        /* borrowed */
 	const uint8_t *at; /* borrowed: what is left of the present piece */
 	size_t left;
 	bool ended;
-	struct inflate_state *inflate; /* owned; GZIP */
+	struct inflate_state *inflate; /* owned; of gzip */
 	bool in_member;
-	struct archive *archive; /* owned; OTHER */
-	int result;              /* of the last read, for OTHER */
+	struct archive *archive; /* owned; of the others */
+	int result;              /* of the last read, for them */
 	struct error error;      /* owned; of it */
 };
 
-static enum kind kind_of(const uint8_t *p, size_t n)
+static enum packing packing_of(const uint8_t *p, size_t n)
 {
 	static const struct {
 		uint8_t magic[6];
 		size_t n;
-		enum kind kind;
+		enum packing packing;
 	} kinds[] = {
-		{ { GZIP_FIRST, 0x8b }, 2, GZIP },
-		{ { 0x28, 0xb5, 0x2f, 0xfd }, 4, OTHER },
-		{ { 0xfd, '7', 'z', 'X', 'Z', 0 }, 6, OTHER },
-		{ { 'B', 'Z', 'h' }, 3, OTHER },
+		{ { GZIP_FIRST, 0x8b }, 2, PACKING_GZIP },
+		{ { 0x28, 0xb5, 0x2f, 0xfd }, 4, PACKING_ZSTD },
+		{ { 0xfd, '7', 'z', 'X', 'Z', 0 }, 6, PACKING_XZ },
+		{ { 'B', 'Z', 'h' }, 3, PACKING_BZIP2 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (n >= kinds[i].n && memcmp(p, kinds[i].magic, kinds[i].n) == 0)
-			return kinds[i].kind;
-	return PLAIN;
+			return kinds[i].packing;
+	return PACKING_NONE;
 }
 
 struct unpacker *unpacker_new(const void *head, size_t n, unpacker_read_fn read, void *data)
 {
 	struct unpacker *u = xnew(struct unpacker);
 
-	u->kind = kind_of(head, n);
+	u->packing = packing_of(head, n);
 	u->read = read;
 	u->data = data;
 	return u;
 }
 
-bool unpacker_is_plain(const struct unpacker *u)
+enum packing unpacker_packing(const struct unpacker *u)
 {
-	return u->kind == PLAIN;
+	return u->packing;
 }
 
 /* Makes sure that something is there. Returns 1, or 0 at the end. */
@@ -228,12 +227,24 @@ static int fill_other(struct unpacker *u, uint8_t *p, size_t n, size_t *ret_n, s
 int unpacker_fill(struct unpacker *u, void *p, size_t n, size_t *ret_n, struct error *err)
 {
 	*ret_n = 0;
-	switch (u->kind) {
-	case PLAIN: return fill_plain(u, p, n, ret_n, err);
-	case GZIP: return fill_gzip(u, p, n, ret_n, err);
-	case OTHER: return fill_other(u, p, n, ret_n, err);
-	default: return -EINVAL;
-	}
+	if (u->packing == PACKING_NONE)
+		return fill_plain(u, p, n, ret_n, err);
+	if (u->packing == PACKING_GZIP)
+		return fill_gzip(u, p, n, ret_n, err);
+	return fill_other(u, p, n, ret_n, err);
+}
+
+#define FREE_BYTES (UINT64_C(1) << 30)
+
+int unpacker_check_ratio(enum packing packing, uint64_t packed_bytes, uint64_t bytes, struct error *err)
+{
+	/* A swap file of written zeros is in many a machine, and its packing says the most that it can: deflate makes at most 1032 bytes of
+	 * one, zstd 32768 (a block of 128 KiB in four), xz some 7000. bzip2 would make hundreds of thousands. */
+	static const uint32_t max[PACKING_MAX] = { 2000, 2000, 40000, 10000, 2000 };
+
+	if (bytes <= FREE_BYTES || bytes / max[packing] <= packed_bytes)
+		return 0;
+	return error_set_kind(err, ERROR_DATA, EFBIG, "it unpacks to more than %u times its size", max[packing]);
 }
 
 struct unpacker *unpacker_free(struct unpacker *u)

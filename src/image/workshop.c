@@ -36,12 +36,9 @@ int workshop_remove_leftovers(const struct store *s, struct error *err)
 	_cleanup_strv_ struct strv names = {};
 	int r;
 
-	lock = images_lock(s, err);
+	lock = images_lock_disks(s, &disks, err);
 	if (lock < 0)
 		return lock;
-	disks = image_disks_open(s, err);
-	if (disks < 0)
-		return disks;
 	r = image_list_disks(disks, &names, err);
 	if (r < 0)
 		return r;
@@ -107,6 +104,50 @@ void workshop_fill_format(struct tree_format *f, const char *text)
 	f->uuid[8] = (f->uuid[8] & 0x3f) | 0x80;
 }
 
+int workshop_digest(const struct workshop *w, const char *name, char **ret, struct error *err)
+{
+	static const char *const files[] = { "disk.qcow2", IMAGE_HOME, IMAGE_NVRAM };
+	_cleanup_buf_ struct buf all = {};
+	_cleanup_free_ char *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_close_ int fd = openat(w->dir_fd, files[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		_cleanup_free_ char *digest = NULL;
+		int r;
+
+		if (fd < 0 && errno == ENOENT && i > 0)
+			continue;
+		if (fd < 0)
+			return error_set_errno(err, errno, "image '%s': cannot read its %s", name, files[i]);
+		r = digest_disk(fd, name, &digest, err);
+		if (r < 0)
+			return r;
+		buf_addf(&all, "%s %s\n", digest, files[i]);
+		if (i == 0)
+			first = TAKE_PTR(digest);
+		n++;
+	}
+	*ret = n > 1 ? digest_bytes(all.p, all.len) : TAKE_PTR(first);
+	return 0;
+}
+
+/* All of it or nothing: a disk without what belongs to it is another image. */
+static bool link_files(const struct workshop *w, const char *directory, const char *disk)
+{
+	const char *const files[] = { disk, IMAGE_HOME, IMAGE_NVRAM };
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < ARRAY_SIZE(files); i++) {
+		_cleanup_free_ char *path = xasprintf("%s/%s", directory, files[i]);
+
+		ok = linkat(w->disks_fd, path, w->dir_fd, files[i], 0) >= 0 || (i > 0 && errno == ENOENT);
+	}
+	for (size_t i = 0; !ok && i < ARRAY_SIZE(files); i++)
+		(void)unlinkat(w->dir_fd, files[i], 0);
+	return ok;
+}
+
 int workshop_share(struct workshop *w, const char *chain, struct image_meta *ret, struct error *err)
 {
 	_cleanup_close_ int lock = images_lock(w->store, err);
@@ -117,15 +158,14 @@ int workshop_share(struct workshop *w, const char *chain, struct image_meta *ret
 		return lock;
 	r = image_list_disks(w->disks_fd, &names, err);
 	for (size_t i = 0; r >= 0 && i < names.n; i++) {
-		_cleanup_free_ char *digest = image_directory_digest(names.items[i]), *path = NULL;
+		_cleanup_free_ char *digest = image_directory_digest(names.items[i]);
 		_cleanup_(image_meta_done) struct image_meta m = {};
 
 		if (!digest || image_record_read_in(w->store, names.items[i], &m, NULL) < 0 || !m.chain ||
 		    !streq(m.chain, chain))
 			continue;
-		path = xasprintf("%s/%s", names.items[i], image_disk_file(&m));
 		/* A file system without hard links: it is made once more, then. */
-		if (linkat(w->disks_fd, path, w->dir_fd, image_disk_file(&m), 0) < 0)
+		if (!link_files(w, names.items[i], image_disk_file(&m)))
 			continue;
 		*ret = m;
 		m = (struct image_meta){};
@@ -262,8 +302,6 @@ static int check_name(const char *name, char **ret, struct error *err)
 
 	if (!name)
 		return 0;
-	if (is_digest_prefix(name))
-		return error_set_kind(err, ERROR_USAGE, EINVAL, "image '%s': a digest cannot be given as a name", name);
 	r = reference_parse(name, &ref, err);
 	if (r >= 0)
 		*ret = reference_name(&ref);

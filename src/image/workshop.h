@@ -18,6 +18,10 @@ struct workshop {
 	{                                            \
 		.disks_fd = -EBADF, .dir_fd = -EBADF \
 	}
+/* What there can be beside disk.qcow2: the second disk that it was installed with, and the firmware's variables. */
+#define IMAGE_HOME  "home.qcow2"
+#define IMAGE_NVRAM "nvram"
+
 int workshop_open(const struct store *s, struct workshop *ret, struct error *err);
 void workshop_done(struct workshop *w);
 #define _cleanup_workshop_ _cleanup_(workshop_done)
@@ -27,8 +31,12 @@ int workshop_remove_leftovers(const struct store *s, struct error *err);
 /* UUID and hash seed of a file system, from a text that stands for its content: equal input gives equal bytes. */
 void workshop_fill_format(struct tree_format *f, const char *text);
 
-/* The disk of an image that was made from the same @chain, as a hard link in the workshop: returns 1, and *ret is what is known of that image,
- * released by the caller; 0 when there is none. */
+/* The digest of the disk.qcow2 in the workshop; where there is more beside it, one over all of them. The files as they are: each was made in one go,
+ * so that equal input gives equal files. @name: the image's, for messages. *ret is owned by the caller. */
+int workshop_digest(const struct workshop *w, const char *name, char **ret, struct error *err);
+
+/* The disk of an image that was made from the same @chain, and what is beside it, as hard links in the workshop: returns 1, and *ret is what is
+ * known of that image, released by the caller; 0 when there is none. */
 int workshop_share(struct workshop *w, const char *chain, struct image_meta *ret, struct error *err);
 
 /* Seals: the disk in the workshop, synced by the caller, becomes images/disks/HEX, 0444, and @name points at it with the next generation.

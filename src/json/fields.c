@@ -9,11 +9,13 @@
 /* No record of ours has more, and each entry of an array costs a struct. */
 enum { ENTRIES_MAX = 65536 };
 
-/* Where in the document we are: "disks[1].size". */
+/* Where in the document we are: "disks[1].size", from its end; written down only for an error. All borrowed. */
 struct place {
-	const char *what; /* borrowed */
-	struct buf path;
+	const char *what;
 	struct error *err;
+	const struct place *up; /* NULL = the document itself */
+	const char *key;        /* NULL = an entry of an array */
+	size_t index;
 };
 
 static void *at(void *target, size_t offset)
@@ -38,21 +40,36 @@ static void add_shown(struct buf *b, const char *s)
 	}
 }
 
-static void descend(struct place *pl, const char *key)
+static struct place below(const struct place *pl, const char *key, size_t index)
 {
-	if (pl->path.len)
-		buf_addc(&pl->path, '.');
-	add_shown(&pl->path, key);
+	return (struct place){ .what = pl->what, .err = pl->err, .up = pl, .key = key, .index = index };
 }
 
-static int wrong(struct place *pl, const char *text)
+static void add_path(struct buf *b, const struct place *pl)
 {
-	return error_set(pl->err, EBADMSG, "%s: %s: %s", pl->what, pl->path.len ? pl->path.p : "document", text);
+	if (!pl->up)
+		return;
+	add_path(b, pl->up);
+	if (!pl->key) {
+		buf_addf(b, "[%zu]", pl->index);
+		return;
+	}
+	if (b->len)
+		buf_addc(b, '.');
+	add_shown(b, pl->key);
 }
 
-static int load_fields(struct place *pl, const struct json *tree, const struct json_field *fields, void *target);
+static int wrong(const struct place *pl, const char *text)
+{
+	_cleanup_buf_ struct buf path = {};
 
-static int load_number(struct place *pl, const struct json *j, uint64_t max, uint64_t *ret)
+	add_path(&path, pl);
+	return error_set(pl->err, EBADMSG, "%s: %s: %s", pl->what, path.len ? path.p : "document", text);
+}
+
+static int load_fields(const struct place *pl, const struct json *tree, const struct json_field *fields, void *target);
+
+static int load_number(const struct place *pl, const struct json *j, uint64_t max, uint64_t *ret)
 {
 	int64_t negative;
 	uint64_t v;
@@ -68,7 +85,7 @@ static int load_number(struct place *pl, const struct json *j, uint64_t max, uin
 	return 0;
 }
 
-static int load_strings(struct place *pl, const struct json *j, struct strv *to)
+static int load_strings(const struct place *pl, const struct json *j, struct strv *to)
 {
 	_cleanup_strv_ struct strv v = {};
 
@@ -78,8 +95,9 @@ static int load_strings(struct place *pl, const struct json *j, struct strv *to)
 		const char *s = json_string(json_at(j, i));
 
 		if (!s) {
-			buf_addf(&pl->path, "[%zu]", i);
-			return wrong(pl, "expected a string");
+			struct place entry = below(pl, NULL, i);
+
+			return wrong(&entry, "expected a string");
 		}
 		strv_add(&v, s);
 	}
@@ -89,7 +107,7 @@ static int load_strings(struct place *pl, const struct json *j, struct strv *to)
 	return 0;
 }
 
-static int load_map(struct place *pl, const struct json *j, struct strv *to)
+static int load_map(const struct place *pl, const struct json *j, struct strv *to)
 {
 	_cleanup_strv_ struct strv v = {};
 
@@ -99,8 +117,9 @@ static int load_map(struct place *pl, const struct json *j, struct strv *to)
 		const char *key = lh_entry_k(e), *s = json_string(lh_entry_v(e));
 
 		if (!s || !*key || strchr(key, '=')) {
-			descend(pl, key);
-			return wrong(pl, s ? "a key must not be empty or hold '='" : "expected a string");
+			struct place entry = below(pl, key, 0);
+
+			return wrong(&entry, s ? "a key must not be empty or hold '='" : "expected a string");
 		}
 		strv_addf(&v, "%s=%s", key, s);
 	}
@@ -110,7 +129,7 @@ static int load_map(struct place *pl, const struct json *j, struct strv *to)
 	return 0;
 }
 
-static int load_enum(struct place *pl, const struct json *j, const struct json_field *f, int *to)
+static int load_enum(const struct place *pl, const struct json *j, const struct json_field *f, int *to)
 {
 	_cleanup_buf_ struct buf text = {};
 	const char *s = json_string(j);
@@ -148,9 +167,9 @@ static void array_done(const struct json_field *f, void *target)
 	*count = 0;
 }
 
-static int load_objects(struct place *pl, const struct json *j, const struct json_field *f, void *target)
+static int load_objects(const struct place *pl, const struct json *j, const struct json_field *f, void *target)
 {
-	size_t n = json_length(j), len = pl->path.len;
+	size_t n = json_length(j);
 	size_t *count = at(target, f->count_offset);
 	void **items = array_pointer(f, target);
 
@@ -164,18 +183,16 @@ static int load_objects(struct place *pl, const struct json *j, const struct jso
 	*items = xcalloc(n, f->element_size);
 	*count = n;
 	for (size_t i = 0; i < n; i++) {
-		int r;
+		struct place entry = below(pl, NULL, i);
+		int r = load_fields(&entry, json_at(j, i), f->fields, (char *)*items + i * f->element_size);
 
-		buf_addf(&pl->path, "[%zu]", i);
-		r = load_fields(pl, json_at(j, i), f->fields, (char *)*items + i * f->element_size);
 		if (r < 0)
 			return r;
-		buf_truncate(&pl->path, len);
 	}
 	return 0;
 }
 
-static int load_field(struct place *pl, const struct json *j, const struct json_field *f, void *target)
+static int load_field(const struct place *pl, const struct json *j, const struct json_field *f, void *target)
 {
 	void *to = at(target, f->offset);
 	const char *s;
@@ -207,24 +224,21 @@ static int load_field(struct place *pl, const struct json *j, const struct json_
 	return -EINVAL;
 }
 
-static int load_fields(struct place *pl, const struct json *tree, const struct json_field *fields, void *target)
+static int load_fields(const struct place *pl, const struct json *tree, const struct json_field *fields, void *target)
 {
-	size_t len = pl->path.len;
-
 	if (!json_is_object(tree))
 		return wrong(pl, "expected an object");
 	for (const struct json_field *f = fields; f->key; f++) {
 		const struct json *j = json_get(tree, f->key);
+		struct place field = below(pl, f->key, 0);
 		int r;
 
 		/* null is what other tools write for "not set". */
 		if (!j && !(f->flags & JSON_REQUIRED))
 			continue;
-		descend(pl, f->key);
-		r = j ? load_field(pl, j, f, target) : wrong(pl, "missing");
+		r = j ? load_field(&field, j, f, target) : wrong(&field, "missing");
 		if (r < 0)
 			return r;
-		buf_truncate(&pl->path, len);
 	}
 	return 0;
 }
@@ -233,10 +247,8 @@ int json_load(const struct json *tree, const struct json_field *fields, void *ta
 	      struct error *err)
 {
 	struct place pl = { .what = what, .err = err };
-	int r = load_fields(&pl, tree, fields, target);
 
-	buf_done(&pl.path);
-	return r;
+	return load_fields(&pl, tree, fields, target);
 }
 
 static struct json *strings_tree(const struct strv *v)
@@ -275,7 +287,9 @@ static struct json *same_entry(const struct json *old, const struct json *fresh,
 	return NULL;
 }
 
-static struct json *objects_tree(const struct json *old, const struct json_field *f, const void *source)
+static void store(struct json *tree, const struct json_field *fields, const void *source, bool brief);
+
+static struct json *objects_tree(const struct json *old, const struct json_field *f, const void *source, bool brief)
 {
 	const void *items;
 	size_t count;
@@ -288,7 +302,7 @@ static struct json *objects_tree(const struct json *old, const struct json_field
 		const char *key;
 		struct json *value;
 
-		json_store(entry, f->fields, at_const(items, i * f->element_size));
+		store(entry, f->fields, at_const(items, i * f->element_size), brief);
 		before = same_entry(old, entry, f->fields[0].key);
 		for (size_t k = 0; before && json_member(before, k, &key, &value); k++) {
 			const struct json_field *known = f->fields;
@@ -303,7 +317,7 @@ static struct json *objects_tree(const struct json *old, const struct json_field
 	return array;
 }
 
-static void store_object(struct json *tree, const struct json_field *f, const void *from)
+static void store_object(struct json *tree, const struct json_field *f, const void *from, bool brief)
 {
 	struct json *object = json_get(tree, f->key);
 
@@ -311,13 +325,28 @@ static void store_object(struct json *tree, const struct json_field *f, const vo
 		object = json_object();
 		json_set(tree, f->key, object);
 	}
-	json_store(object, f->fields, from);
+	store(object, f->fields, from, brief);
 }
 
-static void store_field(struct json *tree, const struct json_field *f, const void *source)
+static bool is_empty(const struct json_field *f, const void *source)
+{
+	size_t n = 1;
+
+	if (f->type == JSON_STRINGS || f->type == JSON_MAP)
+		n = ((const struct strv *)at_const(source, f->offset))->n;
+	else if (f->type == JSON_OBJECTS)
+		memcpy(&n, at_const(source, f->count_offset), sizeof(n));
+	return n == 0;
+}
+
+static void store_field(struct json *tree, const struct json_field *f, const void *source, bool brief)
 {
 	const void *from = at_const(source, f->offset);
 
+	if (brief && !(f->flags & JSON_REQUIRED) && is_empty(f, source)) {
+		json_remove(tree, f->key);
+		return;
+	}
 	switch (f->type) {
 	case JSON_STRING: {
 		const char *s = *(char *const *)from;
@@ -334,15 +363,25 @@ static void store_field(struct json *tree, const struct json_field *f, const voi
 	case JSON_STRINGS: json_set(tree, f->key, strings_tree(from)); break;
 	case JSON_MAP: json_set(tree, f->key, map_tree(from)); break;
 	case JSON_ENUM: json_set_string(tree, f->key, f->names[*(const int *)from]); break;
-	case JSON_OBJECT: store_object(tree, f, from); break;
-	case JSON_OBJECTS: json_set(tree, f->key, objects_tree(json_get(tree, f->key), f, source)); break;
+	case JSON_OBJECT: store_object(tree, f, from, brief); break;
+	case JSON_OBJECTS: json_set(tree, f->key, objects_tree(json_get(tree, f->key), f, source, brief)); break;
 	}
+}
+
+static void store(struct json *tree, const struct json_field *fields, const void *source, bool brief)
+{
+	for (const struct json_field *f = fields; f->key; f++)
+		store_field(tree, f, source, brief);
 }
 
 void json_store(struct json *tree, const struct json_field *fields, const void *source)
 {
-	for (const struct json_field *f = fields; f->key; f++)
-		store_field(tree, f, source);
+	store(tree, fields, source, false);
+}
+
+void json_store_short(struct json *tree, const struct json_field *fields, const void *source)
+{
+	store(tree, fields, source, true);
 }
 
 void json_fields_done(const struct json_field *fields, void *target)

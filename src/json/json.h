@@ -86,5 +86,7 @@ int json_load(const struct json *tree, const struct json_field *fields, void *ta
 	      struct error *err);
 /* Writes every field into @tree (an object), replacing those keys and keeping all others. NULL strings are left out (removed). */
 void json_store(struct json *tree, const struct json_field *fields, const void *source);
+/* The same, but lists and maps that are empty are left out (removed) too, unless JSON_REQUIRED: nothing is read sooner than what is not there. */
+void json_store_short(struct json *tree, const struct json_field *fields, const void *source);
 /* Frees what json_load() allocated. */
 void json_fields_done(const struct json_field *fields, void *target);

@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -14,9 +14,11 @@
 #include "machine/launch.h"
 #include "machine/monitor.h"
 #include "machine/record.h"
+#include "machine/share.h"
+#include "machine/snapshot.h"
 #include "machine/vsock.h"
 
-enum { VSOCK_TRIES = 64 };
+enum { VSOCK_TRIES = 64, BOOT_CONFIG_MAX = 1 << 20 /* guest/bootconfig.h */ };
 /* Processes that have just ended may take a moment to leave theirs. */
 #define CGROUP_WAIT_NS (2 * NS_PER_SEC)
 
@@ -72,6 +74,13 @@ static int resolve_ports(struct monitor *m, struct error *err)
 	for (size_t i = 0; i < m->facts.n_publish; i++) {
 		int r = net_publish_resolve(&m->facts.publish[i], err);
 
+		if (r == -EADDRINUSE && m->spec.remove)
+			return error_hint(err, "host port 0 picks a free one");
+		if (r == -EADDRINUSE)
+			return error_hint(err,
+					  "free it, or write another, or 0 for a free one, under \"publish\" in the "
+					  "file that `skerry path %s spec` tells",
+					  m->name.s);
 		if (r < 0)
 			return r;
 		strv_take(&m->state.publish, net_publish_format(&m->facts.publish[i]));
@@ -130,6 +139,13 @@ static int boot_memfd(struct monitor *m, struct error *err)
 	free(m->state.token);
 	m->state.token = buf_take(&hex);
 	plan_boot_config(&m->spec, &m->facts, &m->plan, &secrets, &packed);
+	if (packed.len > BOOT_CONFIG_MAX) {
+		explicit_bzero(packed.p, packed.len);
+		return error_set_kind(
+			err, ERROR_USAGE, E2BIG,
+			"machine '%s': its settings and its image's environment are more than the guest takes, 1 MiB",
+			m->name.s);
+	}
 	fd = memfd_create("skerry-boot", MFD_CLOEXEC);
 	r = fd < 0 ? -errno : write_full(fd, packed.p, packed.len);
 	explicit_bzero(packed.p, packed.len);
@@ -195,19 +211,35 @@ static int make_cgroup(struct monitor *m, struct error *err)
 	return r;
 }
 
-static int prepare_network(struct monitor *m, int *ret_fd, struct error *err)
+/* What the network gives for the engine's NICs; at least one place, as modes have it. */
+struct nic_fds {
+	int fds[NET_NICS_MAX];
+};
+
+static void nic_fds_clear(struct nic_fds *n)
+{
+	for (size_t i = 0; i < NET_NICS_MAX; i++)
+		n->fds[i] = -EBADF;
+}
+
+static void nic_fds_done(struct nic_fds *n)
+{
+	for (size_t i = 0; i < NET_NICS_MAX; i++)
+		n->fds[i] = safe_close(n->fds[i]);
+}
+
+static int prepare_network(struct monitor *m, struct nic_fds *ret, struct error *err)
 {
 	pid_t pid = 0;
 	struct process_id id;
 	int r;
 
-	*ret_fd = -EBADF;
 	set_string(&m->state.net, m->plan.net->name);
 	r = record_step(m, "network", err);
 	if (r < 0)
 		return r;
 	m->plan.net_request.log_fd = m->log_fd;
-	r = m->plan.net->prepare(&m->plan.net_request, &m->plan.net_plan, ret_fd, &pid, &m->helper_pidfd, err);
+	r = m->plan.net->prepare(&m->plan.net_request, &m->plan.net_plan, ret->fds, &pid, &m->helper_pidfd, err);
 	if (r < 0)
 		return r;
 	/* Between its start and this record the helper needs none: it ends when our end of its socket does. */
@@ -236,7 +268,31 @@ static int record_engine(pid_t pid, void *data)
 	return record_step(m, "engine", NULL);
 }
 
-static int launch_engine(struct monitor *m, int boot_fd, int nic_fd, struct error *err)
+/* An engine that serves a directory does so with its own rights: they are those of whom the directory is. Not root's, though. */
+static void choose_share_user(const struct monitor *m, struct engine_launch *l)
+{
+	_cleanup_(share_done) struct share share = {};
+	struct stat st;
+
+	if (!m->spec.shares.n || share_parse(m->spec.shares.items[0], &share, NULL) < 0 || stat(share.source, &st) < 0)
+		return;
+	l->uid = st.st_uid;
+	l->gid = st.st_gid;
+	if (!l->uid && geteuid() == 0)
+		log_warning("share: '%s' is root's: the guest can read there what everybody can", share.source);
+}
+
+/* Best effort: on a full disk a machine starts that writes nothing. */
+static void mark_begun(struct monitor *m)
+{
+	const struct machine_begun b = { m->state.boot_id, m->store.run_path, m->state.started_ns, 0 };
+	_cleanup_error_ struct error e = {};
+
+	if (machine_begun_save(m->machine_fd, m->name.s, &b, &e) < 0)
+		log_warning("%s, ignoring", e.msg);
+}
+
+static int launch_engine(struct monitor *m, int boot_fd, const struct nic_fds *nics, struct error *err)
 {
 	_cleanup_(engine_fds_done) struct engine_fds h = {};
 	_cleanup_free_ char *what = xasprintf("machine '%s'", m->name.s);
@@ -248,18 +304,21 @@ static int launch_engine(struct monitor *m, int boot_fd, int nic_fd, struct erro
 		.run_fd = m->run_fd,
 		.log_fd = m->log_fd,
 		.boot_fd = boot_fd,
-		.nic_fds = &nic_fd,
-		.n_nic_fds = 1,
+		.nic_fds = nics->fds,
+		.n_nic_fds = NET_NICS_MAX,
 		.vhost_fd = &m->vhost_fd,
+		.privileged_ports = m->plan.net_plan.privileged_ports,
 		.on_pid = record_engine,
 		.data = m,
 	};
 	int r = engine_fds_open(&l, &h, err);
 
+	choose_share_user(m, &l);
 	if (r >= 0)
 		r = record_step(m, "sockets", err);
 	if (r < 0)
 		return r;
+	mark_begun(m);
 	r = engine_launch(&l, &h, &m->state.uid, &m->engine_pidfd, err);
 	m->engine_is_child = r >= 0;
 	m->vhost_fd = safe_close(m->vhost_fd);
@@ -333,20 +392,6 @@ static int connect_engine(struct monitor *m, struct error *err)
 	return 0;
 }
 
-/* Fires when the host's clock is set or the host wakes up from sleep, and at no other time (timerfd_create(2), ECANCELED). */
-static int watch_clock(struct monitor *m)
-{
-	struct itimerspec never = { .it_value = { .tv_sec = INT32_MAX } };
-	int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-
-	if (fd < 0)
-		return -errno;
-	m->clock_fd = fd;
-	if (timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0)
-		return -errno;
-	return loop_add_fd(m->loop, &m->clock_source, fd, EPOLLIN, monitor_clock_changed, m);
-}
-
 static int open_run_dir(struct monitor *m, struct error *err)
 {
 	m->run_fd = store_machine_run_dir(&m->store, &m->name, err);
@@ -358,7 +403,7 @@ static int watch_engine(struct monitor *m, struct error *err)
 	int r = loop_add_child(m->loop, &m->engine_source, m->engine_pidfd, monitor_engine_exited, m);
 
 	if (r >= 0)
-		r = watch_clock(m);
+		r = guest_clock_new(m->loop, monitor_clock_changed, m, &m->clock);
 	if (r >= 0 && !m->control)
 		r = control_new(m->loop, m->run_fd, &monitor_control_handler, m, &m->control);
 	return r < 0 ? error_set_errno(err, r, "machine '%s': cannot watch its engine", m->name.s) : 0;
@@ -377,9 +422,14 @@ static int make_plan(struct monitor *m, bool resolve, struct error *err)
 
 int monitor_acquire(struct monitor *m, struct error *err)
 {
-	_cleanup_close_ int nic_fd = -EBADF, boot_fd = -EBADF;
+	_cleanup_(nic_fds_done) struct nic_fds nics = {};
+	_cleanup_close_ int boot_fd = -EBADF;
 	int r = begin_record(m, err);
 
+	nic_fds_clear(&nics);
+
+	if (r >= 0)
+		r = snapshot_revert_pending(&m->store, &m->name, m->machine_fd, err);
 	if (r >= 0)
 		r = make_plan(m, true, err);
 	if (r >= 0)
@@ -400,11 +450,11 @@ int monitor_acquire(struct monitor *m, struct error *err)
 	if (r >= 0)
 		r = make_cgroup(m, err);
 	if (r >= 0)
-		r = prepare_network(m, &nic_fd, err);
+		r = prepare_network(m, &nics, err);
 	if (r >= 0)
 		r = boot_fd = boot_memfd(m, err);
 	if (r >= 0)
-		r = launch_engine(m, boot_fd, nic_fd, err);
+		r = launch_engine(m, boot_fd, &nics, err);
 	if (r >= 0)
 		r = watch_engine(m, err);
 	if (r >= 0)
@@ -432,10 +482,17 @@ static int decode_token(struct monitor *m)
 int monitor_adopt(struct monitor *m, struct error *err)
 {
 	struct process_id id;
-	int r = machine_state_load(&m->store, m->name.s, &m->state, err);
+	int r;
 
-	if (r >= 0)
-		r = make_plan(m, false, err);
+	m->adopting = true;
+	r = machine_state_load(&m->store, m->name.s, &m->state, err);
+	if (r < 0)
+		return r;
+	id = machine_process(m->state.engine_pid, m->state.engine_start);
+	m->engine_pidfd = process_open(&id);
+	if (m->engine_pidfd < 0)
+		return error_set_errno(err, m->engine_pidfd, "machine '%s': its engine has ended", m->name.s);
+	r = make_plan(m, false, err);
 	if (r >= 0)
 		r = open_run_dir(m, err);
 	if (r >= 0)
@@ -444,10 +501,6 @@ int monitor_adopt(struct monitor *m, struct error *err)
 		return r;
 	if (decode_token(m) < 0)
 		return error_set_kind(err, ERROR_DATA, EBADMSG, "run/%s/state.json: token: damaged", m->name.s);
-	id = machine_process(m->state.engine_pid, m->state.engine_start);
-	m->engine_pidfd = process_open(&id);
-	if (m->engine_pidfd < 0)
-		return error_set_errno(err, m->engine_pidfd, "machine '%s': its engine has ended", m->name.s);
 	if (m->state.helper_pid) {
 		id = machine_process(m->state.helper_pid, m->state.helper_start);
 		m->helper_pidfd = process_open(&id);
@@ -459,6 +512,7 @@ int monitor_adopt(struct monitor *m, struct error *err)
 		r = watch_engine(m, err);
 	if (r >= 0)
 		r = connect_engine(m, err);
+	m->adopting = r < 0;
 	return r;
 }
 
@@ -472,14 +526,13 @@ static void end_pidfd(int pidfd, bool child)
 		(void)pidfd_reap(pidfd, NULL);
 }
 
-void monitor_release(struct monitor *m)
+static void disconnect(struct monitor *m)
 {
 	m->stop_timer = loop_source_free(m->stop_timer);
 	m->useless_timer = loop_source_free(m->useless_timer);
 	m->engine_source = loop_source_free(m->engine_source);
 	m->helper_source = loop_source_free(m->helper_source);
-	m->clock_source = loop_source_free(m->clock_source);
-	m->clock_fd = safe_close(m->clock_fd);
+	m->clock = guest_clock_free(m->clock);
 	m->vsock = vsock_listener_free(m->vsock);
 	m->vsock_fd = safe_close(m->vsock_fd);
 	m->vhost_fd = safe_close(m->vhost_fd);
@@ -487,6 +540,22 @@ void monitor_release(struct monitor *m)
 	if (m->vm)
 		m->vm = m->facts.engine->vm_free(m->vm);
 	monitor_forwards_forget(m);
+}
+
+void monitor_let_go(struct monitor *m)
+{
+	disconnect(m);
+	m->console = console_free(m->console);
+	m->engine_pidfd = safe_close(m->engine_pidfd);
+	m->helper_pidfd = safe_close(m->helper_pidfd);
+	plan_done(&m->plan);
+	plan_facts_done(&m->facts);
+	m->run_fd = safe_close(m->run_fd);
+}
+
+void monitor_release(struct monitor *m)
+{
+	disconnect(m);
 	if (!m->engine_gone)
 		end_pidfd(m->engine_pidfd, m->engine_is_child);
 	m->engine_pidfd = safe_close(m->engine_pidfd);
@@ -494,7 +563,7 @@ void monitor_release(struct monitor *m)
 	end_pidfd(m->helper_pidfd, true);
 	m->helper_pidfd = safe_close(m->helper_pidfd);
 	if (m->plan.net)
-		m->plan.net->release(&m->plan.net_request, &m->plan.net_plan);
+		m->plan.net->release(&m->plan.net_request);
 	host_cgroup_remove(&m->state.cgroups, clock_monotonic_ns() + CGROUP_WAIT_NS);
 	plan_done(&m->plan);
 	plan_facts_done(&m->facts);

@@ -6,9 +6,11 @@
 #include "agent.pb-c.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "machine/client.h"
+#include "wire/message.h"
 
-enum { CHUNK = 4096, SYNC_BACKLOG = 1 << 20 };
+enum { CHUNK = 4096, SYNC_BACKLOG = 1 << 20, VERSION_BYTES_MAX = 64, ERROR_BYTES_MAX = 2048 };
 
 struct agent_link {
 	struct loop *loop; /* borrowed */
@@ -32,20 +34,23 @@ static void lost(struct agent_link *a)
 static void on_hello(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
 	struct agent_link *a = data;
+	_cleanup_free_ char *version = NULL, *error = NULL;
 	Skerry__Agent__V1__HelloResponse *h;
 
 	if (err) {
 		log_debug("agent: hello: %s", err->msg);
 		return;
 	}
-	h = skerry__agent__v1__hello_response__unpack(NULL, len, payload);
+	h = message_unpack(&skerry__agent__v1__hello_response__descriptor, payload, len);
 	if (!h) {
 		log_warning("agent: malformed hello");
 		return;
 	}
+	version = utf8_shown(h->version, VERSION_BYTES_MAX);
+	error = utf8_shown(h->error, ERROR_BYTES_MAX);
 	a->ready = true;
-	a->events->ready(h->version, h->error, a->data);
-	skerry__agent__v1__hello_response__free_unpacked(h, NULL);
+	a->events->ready(version, error, a->data);
+	message_free(h);
 }
 
 static void on_ending(const struct error *err, const uint8_t *payload, size_t len, void *data)
@@ -55,13 +60,13 @@ static void on_ending(const struct error *err, const uint8_t *payload, size_t le
 
 	if (err)
 		return;
-	n = skerry__agent__v1__shutdown_notice__unpack(NULL, len, payload);
+	n = message_unpack(&skerry__agent__v1__shutdown_notice__descriptor, payload, len);
 	if (!n)
 		return;
 	a->events->ending(n->mode == SKERRY__AGENT__V1__SHUTDOWN_REQUEST__MODE__REBOOT ? AGENT_ENDING_REBOOT
 										       : AGENT_ENDING_POWER_OFF,
 			  a->data);
-	skerry__agent__v1__shutdown_notice__free_unpacked(n, NULL);
+	message_free(n);
 }
 
 static void on_rpc_closed(struct rpc *r, int num, void *data)
@@ -138,6 +143,12 @@ int agent_link_new(struct loop *l, int fd, const uint8_t token[SYNC_TOKEN_SIZE],
 struct rpc *agent_link_rpc(struct agent_link *a)
 {
 	return a && a->ready && rpc_is_open(a->rpc) ? a->rpc : NULL;
+}
+
+void agent_link_cancel(struct agent_link *a, int stream_id)
+{
+	if (a && a->rpc)
+		rpc_cancel(a->rpc, stream_id);
 }
 
 struct agent_link *agent_link_free(struct agent_link *a)

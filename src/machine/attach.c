@@ -12,7 +12,7 @@
 #include "machine/terminal.h"
 
 #define EXEC_TIMEOUT_NS (60 * NS_PER_SEC)
-enum { STATUS_FAILED = 125, STATUS_NOT_EXECUTABLE = 126, STATUS_NOT_FOUND = 127 };
+enum { STATUS_FAILED = 125 };
 
 static int run_with_streams(struct client *c, const char *id, bool terminal, bool interactive, int *ret_status,
 			    struct error *err)
@@ -81,14 +81,11 @@ int exec_run(struct client *c, const struct exec_options *o, int *ret_status, st
 	m.open_stdin = o->interactive;
 	if (o->terminal)
 		set_window(&m);
-	r = client_call(c, AGENT_SERVICE, "Exec", &m.base, EXEC_TIMEOUT_NS, NULL, err);
-	if (r < 0) {
-		*ret_status = r == -ENOENT                                   ? STATUS_NOT_FOUND
-			      : r == -EACCES || r == -ENOEXEC || r == -EPERM ? STATUS_NOT_EXECUTABLE
-									     : STATUS_FAILED;
-		return r;
-	}
+	/* A command that is not there, or cannot be executed, is no refusal: it ends with 127 or 126. */
 	*ret_status = STATUS_FAILED;
+	r = client_call(c, AGENT_SERVICE, "Exec", &m.base, EXEC_TIMEOUT_NS, NULL, err);
+	if (r < 0)
+		return r;
 	r = run_with_streams(c, id, o->terminal, o->interactive, ret_status, err);
 	session_release(c, id);
 	return r;

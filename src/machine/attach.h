@@ -18,7 +18,8 @@ struct exec_options {
 
 /* Starts it and stays with it to its end: raw mode and window size for a terminal (put back on every way out), signals INT/TERM/HUP/QUIT passed on
  * without a terminal, back-pressure both ways, nothing lost at the end. *ret_status: exit status 0..255 as a shell would have it (128+N); where it could not be started, 127 (not found), 126 (not
- * executable) or 125. Errors: -EINTR ended by a signal or by INT three times within 2 s: the process lives on. */
+ * executable) or 125. Errors: -ENOSPC, -EIO … its output cannot be written here (it gets PIPE); -EINTR ended by a signal
+ * or by INT three times within 2 s: the process lives on. */
 int exec_run(struct client *c, const struct exec_options *o, int *ret_status, struct error *err);
 /* The same with a process that exists already (the main one: id "main"). */
 int attach_run(struct client *c, const char *id, bool terminal, bool interactive, int *ret_status, struct error *err);

@@ -9,7 +9,10 @@
 #include "machine/record.h"
 #include "monitor.pb-c.h"
 
-enum { CONSOLE_TAIL = 2048, CONSOLE_LINES = 6 };
+enum { CONSOLE_TAIL = 2048, CONSOLE_LINES = 6, MONITORS_MAX = 16 };
+/* How long one look may wait for the lock, and how long somebody may hold it without a monitor that answers. */
+#define LOOK_NS    (50 * NS_PER_MS)
+#define CONNECT_NS (10 * NS_PER_SEC)
 
 static void on_closed(struct rpc *r, int num, void *data)
 {
@@ -38,7 +41,7 @@ static int not_running(const struct store *s, const struct name *name, struct er
 	return r;
 }
 
-/* No monitor answers: either nothing runs, or an engine lost its monitor and gets a new one. */
+/* No monitor answers: either nothing runs, or an engine lost its monitor and gets a new one. -EBUSY: or one is about to be there. */
 static int adopt(const struct store *s, const struct name *name, struct error *err)
 {
 	_cleanup_close_ int dir = store_machine_open(s, name, err), lock = -EBADF;
@@ -47,7 +50,7 @@ static int adopt(const struct store *s, const struct name *name, struct error *e
 
 	if (dir < 0)
 		return dir;
-	lock = store_machine_lock(s, name, 10 * NS_PER_SEC, err);
+	lock = store_machine_lock(s, name, LOOK_NS, err);
 	if (lock < 0)
 		return lock;
 	r = machine_recover(s, name, dir, &found, err);
@@ -59,11 +62,34 @@ static int adopt(const struct store *s, const struct name *name, struct error *e
 }
 
 /* -ENOENT or -ECONNREFUSED: nobody listens. */
-static int connect_monitor(const struct store *s, const struct name *name)
+static int connect_monitor(const char *run_path)
 {
-	_cleanup_close_ int run = openat(s->run_fd, name->s, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_close_ int run = open(run_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
 	return run < 0 ? -errno : unix_connect_at(run, "control.sock");
+}
+
+/* A monitor that starts holds the lock before it listens: the lock is never waited for without looking for its socket again. */
+static int find_monitor(const struct store *s, const struct name *name, struct error *err)
+{
+	uint64_t deadline = clock_monotonic_ns() + CONNECT_NS;
+
+	for (;;) {
+		_cleanup_error_ struct error e = {};
+		_cleanup_free_ char *run_path = machine_run_path(s, name);
+		int r, fd = connect_monitor(run_path);
+
+		if (fd != -ENOENT && fd != -ECONNREFUSED)
+			return fd < 0 ? error_set_errno(err, fd, "machine '%s': cannot reach its monitor", name->s)
+				      : fd;
+		if (access(run_path, F_OK) < 0)
+			return not_running(s, name, err);
+		r = adopt(s, name, &e);
+		if (r >= 0 && clock_monotonic_ns() >= deadline)
+			return error_set(err, ETIMEDOUT, "machine '%s': its monitors do not stay", name->s);
+		if (r < 0 && (r != -EBUSY || clock_monotonic_ns() >= deadline))
+			return error_move(err, &e);
+	}
 }
 
 int client_connect(const struct store *s, const struct name *name, struct client *ret, struct error *err)
@@ -80,15 +106,9 @@ int client_connect_in(struct loop *l, const struct store *s, const struct name *
 	*ret = (struct client){ .loop = l, .loop_given = l };
 	if (dir < 0)
 		return dir;
-	fd = connect_monitor(s, name);
-	if (fd == -ENOENT || fd == -ECONNREFUSED) {
-		r = faccessat(s->run_fd, name->s, F_OK, 0) < 0 ? not_running(s, name, err) : adopt(s, name, err);
-		if (r < 0)
-			return r;
-		fd = connect_monitor(s, name);
-	}
+	fd = find_monitor(s, name, err);
 	if (fd < 0)
-		return error_set_errno(err, fd, "machine '%s': cannot reach its monitor", name->s);
+		return fd;
 	r = l ? 0 : loop_new(&ret->loop);
 	if (r >= 0)
 		r = rpc_new(ret->loop, TAKE_FD(fd), NULL, on_closed, ret, &ret->rpc);
@@ -155,21 +175,66 @@ int client_call(struct client *c, const char *service, const char *method, const
 	return w.result < 0 ? error_prefix(err, "machine '%s'", c->name) : 0;
 }
 
-/* Up to CONSOLE_LINES last lines of the console log, without what could drive a terminal. NULL when it is empty. */
-static char *console_tail(const char *name)
+/* In the loop that it has: what watches there stays. */
+static int reconnect(const struct store *s, const struct name *name, struct client *c, struct error *err)
+{
+	struct loop *l = c->loop;
+	bool given = c->loop_given;
+	int r;
+
+	c->loop_given = true;
+	client_done(c);
+	r = client_connect_in(l, s, name, c, err);
+	if (r < 0 && !c->name)
+		c->name = xstrdup(name->s);
+	c->loop = l;
+	c->loop_given = given;
+	return r;
+}
+
+int client_wait_end(const struct store *s, const struct name *name, struct client *c, uint64_t timeout_ns,
+		    struct buf *out, struct error *err)
+{
+	Skerry__Monitor__V1__WaitRequest req = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
+	uint64_t deadline = timeout_ns ? clock_monotonic_ns() + timeout_ns : UINT64_MAX;
+
+	req.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__EXIT;
+	for (int i = 0;; i++) {
+		_cleanup_error_ struct error e = {};
+		uint64_t now = clock_monotonic_ns(), left = deadline > now ? deadline - now : 1;
+		int r = client_call(c, MONITOR_SERVICE, "Wait", &req.base, timeout_ns ? left : 0, out, &e);
+
+		if (r >= 0)
+			return 0;
+		if ((r != -ECONNRESET && r != -EPIPE) || i == MONITORS_MAX)
+			return error_move(err, &e);
+		error_done(&e);
+		r = reconnect(s, name, c, &e);
+		if (r == -ESRCH || r == -ENOENT)
+			return 0;
+		if (r < 0)
+			return error_move(err, &e);
+	}
+}
+
+/* -EBADF when there is none. */
+static int console_open(const char *name)
 {
 	_cleanup_(store_done) struct store s = {};
 	_cleanup_free_ char *path = xasprintf("%s/console.log", name);
-	_cleanup_close_ int fd = -EBADF;
+
+	return store_open(&s, NULL) < 0 ? -EBADF : openat(s.machines_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+/* Up to CONSOLE_LINES last lines of the console log, without what could drive a terminal. NULL when it is empty. */
+static char *console_tail(int fd)
+{
 	char raw[CONSOLE_TAIL];
 	struct buf b = {};
 	off_t size;
 	ssize_t n;
 	int lines = 0, from;
 
-	if (store_open(&s, NULL) < 0)
-		return NULL;
-	fd = openat(s.machines_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || (size = lseek(fd, 0, SEEK_END)) <= 0)
 		return NULL;
 	n = pread(fd, raw, sizeof(raw), size > (off_t)sizeof(raw) ? size - (off_t)sizeof(raw) : 0);
@@ -190,15 +255,20 @@ int client_wait_agent(struct client *c, uint64_t timeout_ns, struct error *err)
 	Skerry__Monitor__V1__WaitRequest req = SKERRY__MONITOR__V1__WAIT_REQUEST__INIT;
 	_cleanup_error_ struct error e = {};
 	_cleanup_free_ char *tail = NULL;
+	/* A machine that is deleted at its end takes the file's name along. */
+	_cleanup_close_ int console = console_open(c->name);
 	int r;
 
 	req.event = SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__AGENT;
 	r = client_call(c, MONITOR_SERVICE, "Wait", &req.base, timeout_ns, NULL, &e);
 	if (r >= 0)
 		return 0;
-	if (r != -ETIMEDOUT)
+	tail = console_tail(console);
+	if (r != -ETIMEDOUT) {
+		if (tail)
+			error_hint(&e, "the console's last lines:\n%s", tail);
 		return error_move(err, &e);
-	tail = console_tail(c->name);
+	}
 	error_set(err, ETIMEDOUT, "machine '%s': the guest did not answer within %llu s", c->name,
 		  (unsigned long long)(timeout_ns / NS_PER_SEC));
 	if (tail)

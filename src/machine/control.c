@@ -15,7 +15,7 @@ struct control_peer {
 	struct control *control; /* borrowed: owns us */
 	struct rpc *rpc;
 	uint64_t serial;
-	struct strv sessions; /* ids of processes that this command started or attached to */
+	struct strv sessions; /* ids of processes that this command started or attached to, and has not released */
 	struct control_peer *next;
 };
 
@@ -25,6 +25,7 @@ struct forward {
 	uint64_t peer;
 	uint32_t stream_id;
 	bool about_main;
+	char *brought; /* owned: the id that it was the first to name, NULL when it was known */
 	struct forward *next;
 };
 
@@ -79,7 +80,22 @@ static void forward_free(struct forward *f)
 				*p = f->next;
 				break;
 			}
+	free(f->brought);
 	free(f);
+}
+
+/* The main process stays: whoever has asked for it once is its reader until the end. */
+static void forget_session(struct control_peer *p, const char *id)
+{
+	struct strv *v = &p->sessions;
+
+	for (size_t i = 0; i < v->n && !streq(id, "main"); i++)
+		if (streq(v->items[i], id)) {
+			free(v->items[i]);
+			v->items[i] = v->items[--v->n];
+			v->items[v->n] = NULL;
+			return;
+		}
 }
 
 static void on_guest_answer(const struct error *err, const uint8_t *payload, size_t len, void *data)
@@ -89,6 +105,9 @@ static void on_guest_answer(const struct error *err, const uint8_t *payload, siz
 	struct control_peer *p = c ? find_peer(c, f->peer) : NULL;
 	bool about_main = f->about_main;
 
+	/* What could not be begun is nothing that somebody would have to release. */
+	if (p && err && f->brought)
+		forget_session(p, f->brought);
 	if (p && err)
 		rpc_reply_error(p->rpc, f->stream_id, err->num, err->msg);
 	else if (p)
@@ -105,6 +124,7 @@ static void pass_on(struct control_peer *p, uint32_t stream_id, const struct ttr
 	_cleanup_free_ char *id = NULL;
 	_cleanup_error_ struct error e = {};
 	struct forward *f;
+	bool brought;
 
 	if (!agent) {
 		rpc_reply_error(p->rpc, stream_id, EAGAIN, "the guest's agent does not answer (yet)");
@@ -112,7 +132,8 @@ static void pass_on(struct control_peer *p, uint32_t stream_id, const struct ttr
 	}
 	if (!streq(req->method, "Stat"))
 		id = session_id(req->payload, req->payload_len);
-	if (id && !strv_has(&p->sessions, id)) {
+	brought = id && !strv_has(&p->sessions, id);
+	if (brought) {
 		if (p->sessions.n >= SESSIONS_MAX) {
 			rpc_reply_error(p->rpc, stream_id, EAGAIN, "too many processes on one connection");
 			return;
@@ -124,12 +145,17 @@ static void pass_on(struct control_peer *p, uint32_t stream_id, const struct ttr
 			       .peer = p->serial,
 			       .stream_id = stream_id,
 			       .about_main = id && streq(id, "main"),
+			       .brought = brought ? xstrdup(id) : NULL,
 			       .next = c->forwards };
 	c->forwards = f;
 	if (rpc_call(agent, AGENT_SERVICE, req->method, req->payload, req->payload_len, UINT64_MAX, on_guest_answer, f,
 		     &e) < 0) {
+		if (brought)
+			forget_session(p, id);
 		forward_free(f);
 		rpc_reply_error(p->rpc, stream_id, e.num, e.msg);
+	} else if (id && streq(req->method, "Release")) {
+		forget_session(p, id);
 	}
 }
 

@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "machine/session.h"
 #include "wire/copytree.h"
+#include "wire/message.h"
 
 #define CALL_TIMEOUT_NS (30 * NS_PER_SEC)
 #define CHILD_END_NS    (60 * NS_PER_SEC)
@@ -62,6 +63,8 @@ static _noreturn_ void work_run(const struct work *w, int stream, int report)
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
+	/* A file that may not become that large is an error to be told. */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	/* The terminal's Ctrl-C is for the parent to decide about. */
 	(void)signal(SIGINT, SIG_IGN);
 	if (w->receive)
@@ -126,7 +129,14 @@ static int worker_finish(struct worker *w, struct error *err)
 	r = file_read_fd(w->report, REPORT_MAX, &text);
 	if (waitpid(w->pid, &status, 0) == w->pid)
 		w->pid = 0;
-	if (r >= 0 && text.len == 0)
+	/* Only a child that ended by itself has said all that it had to say. */
+	if (w->pid || !WIFEXITED(status)) {
+		char how[64];
+
+		return error_set(err, EIO, "the copy on this side was %s",
+				 w->pid ? "lost" : wait_status_text(status, how, sizeof(how)));
+	}
+	if (r >= 0 && text.len == 0 && WEXITSTATUS(status) == 0)
 		return 0;
 	for (path = text.p ? text.p : ""; *path >= '0' && *path <= '9' && num < 4096; path++)
 		num = num * 10 + (*path - '0');
@@ -174,6 +184,21 @@ static int host_target(const char *path, int *ret_dirfd, char **ret_rename, stru
 	return 0;
 }
 
+/* What arrives has the name that was asked for: the guest's word for it would choose which file of the host is written. */
+static int asked_name(const char *guest_path, char **ret, struct error *err)
+{
+	_cleanup_free_ char *dir = NULL, *path = xstrdup(guest_path);
+	size_t n = strlen(path);
+
+	/* "log/" and "log/." are "log". */
+	while (n > 1 && (path[n - 1] == '/' || (path[n - 1] == '.' && path[n - 2] == '/')))
+		path[--n] = '\0';
+	if (last_slash_split(path, &dir, ret) >= 0)
+		return 0;
+	error_set_kind(err, ERROR_USAGE, EINVAL, "'%s' has no name to give it in a directory that exists", guest_path);
+	return error_hint(err, "name a directory that is to be made for it");
+}
+
 int copy_out(struct client *c, const char *guest_path, const char *host_path, struct error *err)
 {
 	Skerry__Agent__V1__CopyOutRequest m = SKERRY__AGENT__V1__COPY_OUT_REQUEST__INIT;
@@ -185,6 +210,8 @@ int copy_out(struct client *c, const char *guest_path, const char *host_path, st
 	int r;
 
 	r = host_target(host_path, &dirfd, &rename, err);
+	if (r >= 0 && !rename)
+		r = asked_name(guest_path, &rename, err);
 	if (r < 0)
 		return r;
 	m.id = id;
@@ -212,7 +239,7 @@ int copy_out(struct client *c, const char *guest_path, const char *host_path, st
 static int guest_target(struct client *c, const char *path, char **ret_dir, char **ret_rename, struct error *err)
 {
 	Skerry__Agent__V1__StatRequest m = SKERRY__AGENT__V1__STAT_REQUEST__INIT;
-	Skerry__Agent__V1__StatResponse *st;
+	_cleanup_message_ Skerry__Agent__V1__StatResponse *st = NULL;
 	_cleanup_buf_ struct buf answer = {};
 	bool directory;
 	int r;
@@ -221,11 +248,10 @@ static int guest_target(struct client *c, const char *path, char **ret_dir, char
 	r = client_call(c, AGENT_SERVICE, "Stat", &m.base, CALL_TIMEOUT_NS, &answer, err);
 	if (r < 0)
 		return error_prefix(err, "%s:%s", c->name, path);
-	st = skerry__agent__v1__stat_response__unpack(NULL, answer.len, (const uint8_t *)answer.p);
+	st = message_unpack(&skerry__agent__v1__stat_response__descriptor, answer.p, answer.len);
 	if (!st)
 		return error_set(err, EBADMSG, "the guest sent a malformed answer");
 	directory = st->exists && st->directory;
-	skerry__agent__v1__stat_response__free_unpacked(st, NULL);
 	if (directory) {
 		*ret_dir = xstrdup(path);
 		*ret_rename = xstrdup("");
@@ -274,6 +300,12 @@ int copy_in(struct client *c, const char *host_path, const char *guest_path, str
 		whole = realpath(host_path, NULL);
 		if (!whole || last_slash_split(whole, &parent, &name) < 0)
 			return error_set_kind(err, ERROR_USAGE, EINVAL, "'%s' cannot be copied as a whole", host_path);
+	}
+	/* "link/" is what it leads to. */
+	if (!whole && host_path[strlen(host_path) - 1] == '/') {
+		_cleanup_free_ char *bare = TAKE_PTR(name);
+
+		name = xasprintf("%s/", bare);
 	}
 	dirfd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0 || faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)

@@ -58,7 +58,15 @@ static int make_key(const char *dir_path, const char *file, const char *comment,
 	return r;
 }
 
-static int make_host_key(int dir, const char *dir_path, const char *name, struct error *err)
+/* What a program wrote, on the disk before anything says that it is there. */
+static int sync_file(int dir, const char *name)
+{
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static int make_host_key(int dir, const char *dir_path, const char *name, bool durable, struct error *err)
 {
 	_cleanup_free_ char *ssh_dir = xasprintf("%s/ssh", dir_path);
 	_cleanup_buf_ struct buf public = {}, line = {};
@@ -71,11 +79,18 @@ static int make_host_key(int dir, const char *dir_path, const char *name, struct
 	r = make_key(ssh_dir, "ssh_host_ed25519_key", name, err);
 	if (r < 0)
 		return r;
-	r = file_read_at(dir, "ssh/ssh_host_ed25519_key.pub", 4096, &public);
+	if (durable)
+		r = sync_file(dir, "ssh/ssh_host_ed25519_key");
+	if (r >= 0 && durable)
+		r = sync_file(dir, "ssh/ssh_host_ed25519_key.pub");
+	if (r >= 0)
+		r = file_read_at(dir, "ssh/ssh_host_ed25519_key.pub", 4096, &public);
 	if (r >= 0) {
 		buf_addf(&line, "%s %s", name, public.p);
-		r = file_write_at(dir, "ssh/known_hosts", line.p, line.len, 0600, 0);
+		r = file_write_at(dir, "ssh/known_hosts", line.p, line.len, 0600, durable ? FILE_DURABLE : 0);
 	}
+	if (r >= 0 && durable)
+		r = sync_file(dir, "ssh");
 	return r < 0 ? error_set_errno(err, r, "cannot write %s/known_hosts", ssh_dir) : 0;
 }
 
@@ -277,7 +292,7 @@ static int fill(const struct store *s, int dir, const char *dir_path, struct mac
 		}
 	}
 	if (r >= 0 && image->ssh)
-		r = make_host_key(dir, dir_path, spec->name, err);
+		r = make_host_key(dir, dir_path, spec->name, durable, err);
 	if (r >= 0 && spec->user_data)
 		r = write_user_data(dir, spec, durable, err);
 	if (r >= 0 && spec->password)
@@ -371,6 +386,14 @@ int machine_create(const struct store *s, struct machine_spec *spec, bool durabl
 	return r;
 }
 
+/* An empty one is what a power failure may have left: as good as none. */
+static int read_public(int dir, struct buf *ret)
+{
+	int r = file_read_at(dir, "id_ed25519.pub", 4096, ret);
+
+	return r >= 0 && !ret->len ? -ENOENT : r;
+}
+
 int machine_ssh_key(const struct store *s, char **ret_private_path, char **ret_public_line, struct error *err)
 {
 	_cleanup_free_ char *dir_path = xasprintf("%s/ssh", s->home_path), *tmp = NULL, *hex = NULL;
@@ -380,12 +403,12 @@ int machine_ssh_key(const struct store *s, char **ret_private_path, char **ret_p
 
 	if (dir < 0)
 		return error_set_errno(err, dir, "cannot create %s", dir_path);
-	r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
+	r = read_public(dir, &public);
 	if (r == -ENOENT) {
 		lock = lock_acquire(dir, "lock", "skerry's ssh key", 30 * NS_PER_SEC, err);
 		if (lock < 0)
 			return lock;
-		r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
+		r = read_public(dir, &public);
 	}
 	if (r == -ENOENT) {
 		/* The public half arrives last: it is what says that the key is there. */
@@ -397,8 +420,16 @@ int machine_ssh_key(const struct store *s, char **ret_private_path, char **ret_p
 		r = make_key(dir_path, tmp, "skerry", err);
 		if (r < 0)
 			return r;
-		if (renameat(dir, tmp, dir, "id_ed25519") < 0 || renameat(dir, tmp_public, dir, "id_ed25519.pub") < 0)
-			return error_set_errno(err, errno, "cannot write %s/id_ed25519", dir_path);
+		r = sync_file(dir, tmp);
+		if (r >= 0)
+			r = sync_file(dir, tmp_public);
+		if (r >= 0 &&
+		    (renameat(dir, tmp, dir, "id_ed25519") < 0 || renameat(dir, tmp_public, dir, "id_ed25519.pub") < 0))
+			r = -errno;
+		if (r >= 0)
+			r = fsync_dir(dir);
+		if (r < 0)
+			return error_set_errno(err, r, "cannot write %s/id_ed25519", dir_path);
 		r = file_read_at(dir, "id_ed25519.pub", 4096, &public);
 	}
 	if (r < 0)

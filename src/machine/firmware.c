@@ -39,9 +39,10 @@ static int finish_file(struct monitor *m, int fd, const char *from, const char *
 static int prepare_nvram(struct monitor *m, struct error *err)
 {
 	_cleanup_close_ int from = -EBADF, to = -EBADF;
+	const char *name = machine_nvram_file(&m->spec);
 	int r;
 
-	if (faccessat(m->machine_fd, MACHINE_NVRAM, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!m->facts.firmware_variables || faccessat(m->machine_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	from = open(m->facts.firmware_variables, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (from < 0)
@@ -55,7 +56,7 @@ static int prepare_nvram(struct monitor *m, struct error *err)
 	if (r >= 0)
 		r = fault_point("start.nvram.rename");
 	if (r >= 0)
-		r = finish_file(m, to, NVRAM_NEW, MACHINE_NVRAM);
+		r = finish_file(m, to, NVRAM_NEW, name);
 	return r < 0 ? error_set_errno(err, r, "machine '%s': cannot write the firmware's variables", m->name.s) : 0;
 }
 

@@ -15,6 +15,7 @@ static void fill_routes(struct net_takeover_nic *n, Skerry__Agent__V1__Interface
 		r->gateway = n->routes[k].gateway;
 		r->source = n->routes[k].source;
 		r->metric = n->routes[k].metric;
+		r->mtu = n->routes[k].mtu;
 		i->routes[k] = r;
 	}
 }

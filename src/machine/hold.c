@@ -38,6 +38,18 @@ static void forget(struct monitor *m)
 	save(m);
 }
 
+static void begin(struct monitor *m, uint64_t ticket, uint64_t timeout_ns);
+
+/* One command after another: the first may have been killed, and nobody waited for what came of that. */
+static void begin_next(struct monitor *m)
+{
+	uint64_t ticket = m->hold.next_ticket;
+
+	m->hold.next_ticket = 0;
+	if (m->control && ticket)
+		begin(m, ticket, m->hold.next_timeout_ns);
+}
+
 /* Only now is it off the record: who adopts a machine that still stands still has to know. */
 static void on_resumed(const struct error *err, uint64_t value, void *data)
 {
@@ -54,6 +66,7 @@ static void on_resumed(const struct error *err, uint64_t value, void *data)
 	if (!err)
 		forget(m);
 	m->hold.stage = HOLD_NONE;
+	begin_next(m);
 }
 
 /* @ticket: to be answered then, 0 = nobody. */
@@ -153,18 +166,10 @@ static int freeze(struct monitor *m, struct rpc *agent, uint64_t timeout_ns)
 			clock_monotonic_ns() + timeout_ns, on_frozen, m, NULL);
 }
 
-void monitor_hold(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len)
+static void begin(struct monitor *m, uint64_t ticket, uint64_t timeout_ns)
 {
-	Skerry__Monitor__V1__HoldRequest *req = skerry__monitor__v1__hold_request__unpack(NULL, len, payload);
 	struct rpc *agent = agent_link_rpc(m->agent);
-	uint64_t timeout_ns;
 
-	if (!req) {
-		control_reply_error(m->control, ticket, EBADMSG, "malformed request");
-		return;
-	}
-	timeout_ns = req->timeout_ns ? req->timeout_ns : FREEZE_DEFAULT_NS;
-	skerry__monitor__v1__hold_request__free_unpacked(req, NULL);
 	if (m->hold.stage != HOLD_NONE || !m->vm || m->state.status != MACHINE_RUNNING) {
 		control_reply_error(m->control, ticket, EBUSY,
 				    m->hold.stage != HOLD_NONE ? "another command holds it" : "it is not running");
@@ -182,6 +187,26 @@ void monitor_hold(struct monitor *m, uint64_t ticket, const uint8_t *payload, si
 		fail(m, EIO, "the guest cannot be asked");
 }
 
+void monitor_hold(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len)
+{
+	Skerry__Monitor__V1__HoldRequest *req = skerry__monitor__v1__hold_request__unpack(NULL, len, payload);
+	uint64_t timeout_ns;
+
+	if (!req) {
+		control_reply_error(m->control, ticket, EBADMSG, "malformed request");
+		return;
+	}
+	timeout_ns = req->timeout_ns ? req->timeout_ns : FREEZE_DEFAULT_NS;
+	skerry__monitor__v1__hold_request__free_unpacked(req, NULL);
+	if (m->hold.stage == HOLD_RESUMING && !m->hold.next_ticket) {
+		m->hold.next_ticket = ticket;
+		m->hold.next_timeout_ns = timeout_ns;
+		m->hold.next_peer = control_peer_of(m->control, ticket);
+	} else {
+		begin(m, ticket, timeout_ns);
+	}
+}
+
 void monitor_unhold(struct monitor *m, uint64_t ticket)
 {
 	if (m->hold.stage != HOLD_HELD || m->hold.peer != control_peer_of(m->control, ticket) || !m->vm)
@@ -192,6 +217,8 @@ void monitor_unhold(struct monitor *m, uint64_t ticket)
 
 void monitor_hold_peer_gone(struct monitor *m, uint64_t peer)
 {
+	if (m->hold.next_peer == peer)
+		m->hold.next_ticket = 0;
 	if (m->hold.stage == HOLD_NONE || m->hold.peer != peer)
 		return;
 	/* Nobody is there to be answered. */

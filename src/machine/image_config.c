@@ -4,7 +4,7 @@
 
 #include "base/parse.h"
 
-enum { PORTS_MAX = 1024, DIRECTORIES_MAX = 256, ENVIRONMENT_MAX = 1024, PATH_BYTES_MAX = 4095 };
+enum { PORTS_MAX = 1024, DIRECTORIES_MAX = 256, PATH_BYTES_MAX = 4095 };
 
 static bool has_key(const struct strv *v, const char *assignment)
 {
@@ -50,7 +50,7 @@ int image_config_apply(const struct image_meta *image, struct machine_spec *spec
 
 void image_config_env(const struct image_meta *image, const struct machine_spec *spec, struct strv *ret)
 {
-	for (size_t i = 0; i < image->env.n && ret->n < ENVIRONMENT_MAX / 2; i++) {
+	for (size_t i = 0; i < image->env.n && ret->n + spec->env.n < MACHINE_ENV_MAX; i++) {
 		const char *e = image->env.items[i], *eq = strchr(e, '=');
 
 		/* Other tools have written names alone, which set nothing. */

@@ -40,9 +40,12 @@ const struct json_field machine_state_fields[] = {
 	STATE("uid", JSON_U64, uid),
 	STATE("started_ns", JSON_U64, started_ns),
 	STATE("ready_ns", JSON_U64, ready_ns),
+	STATE("stop_until_ns", JSON_U64, stop_until_ns),
 	STATE("restarts", JSON_U64, restarts),
+	STATE("policy_restarts", JSON_U64, policy_restarts),
 	STATE("agent_ready", JSON_BOOL, agent_ready),
 	STATE("held", JSON_BOOL, held),
+	STATE("paused_why", JSON_STRING, paused_why),
 	{},
 };
 
@@ -106,11 +109,11 @@ int machine_spec_load(int machine_fd, const char *name, struct machine_spec *ret
 
 int machine_state_load(const struct store *s, const char *name, struct machine_state *ret, struct error *err)
 {
-	_cleanup_free_ char *path = xasprintf("%s/state.json", name), *what = xasprintf("run/%s/state.json", name);
+	_cleanup_free_ char *what = xasprintf("run/%s/state.json", name);
 	_cleanup_json_ struct json *tree = NULL;
 
 	*ret = (struct machine_state){};
-	return record_read(s->run_fd, path, what, machine_state_fields, ret, &tree, err);
+	return record_read(s->run_fd, what + strlen("run/"), what, machine_state_fields, ret, &tree, err);
 }
 
 /* What is true now, from what a monitor recorded. Fills status; leaves it alone when the machine does not run. */
@@ -131,12 +134,21 @@ static void conclude(struct machine_info *i)
 		i->status = MACHINE_FAILED;
 }
 
+/* @reason: taken over. */
+static void end_unseen(struct machine_info *i, uint64_t started_ns, char *reason)
+{
+	machine_exit_done(&i->exit);
+	i->exit.failed = true;
+	i->exit.started_ns = started_ns;
+	i->exit.reason = reason;
+	i->has_exit = true;
+}
+
 int machine_info_load(const struct store *s, const struct name *name, struct machine_info *ret, struct error *err)
 {
 	_cleanup_close_ int dir = store_machine_open(s, name, err);
+	_cleanup_(machine_begun_done) struct machine_begun begun = {};
 	_cleanup_json_ struct json *tree = NULL, *exit_tree = NULL;
-	_cleanup_free_ char *what = NULL;
-	_cleanup_error_ struct error e = {};
 	int r;
 
 	*ret = (struct machine_info){};
@@ -146,30 +158,35 @@ int machine_info_load(const struct store *s, const struct name *name, struct mac
 	if (r < 0)
 		return r;
 	ret->status = MACHINE_CREATED;
-	what = xasprintf("machines/%s/exit.json", name->s);
-	r = record_read(dir, "exit.json", what, machine_exit_fields, &ret->exit, &exit_tree, &e);
+	/* Most machines of a long list have neither: no words are made for what is not there. */
+	r = record_read(dir, "exit.json", "exit.json", machine_exit_fields, &ret->exit, &exit_tree, NULL);
 	if (r >= 0) {
 		ret->has_exit = true;
 		ret->status = ret->exit.failed ? MACHINE_FAILED : MACHINE_STOPPED;
 	} else if (r != -ENOENT) {
-		return error_move(err, &e);
+		_cleanup_free_ char *what = xasprintf("machines/%s/exit.json", name->s);
+
+		return record_read(dir, "exit.json", what, machine_exit_fields, &ret->exit, &exit_tree, err);
 	}
-	error_done(&e);
-	r = machine_state_load(s, name->s, &ret->state, &e);
-	if (r >= 0) {
-		conclude(ret);
-		if (ret->status == MACHINE_FAILED && !ret->monitor_alive) {
-			/* What a crash or a reboot ended; the next start cleans up and records it. */
-			machine_exit_done(&ret->exit);
-			ret->exit.failed = true;
-			ret->exit.started_ns = ret->state.started_ns;
-			ret->exit.reason =
-				xstrdup(streq(ret->state.boot_id, boot_id()) ? "its monitor and engine were killed"
-									     : "the host was restarted");
-			ret->has_exit = true;
+	r = machine_state_load(s, name->s, &ret->state, NULL);
+	if (r == -ENOENT && machine_begun_load(dir, ret->has_exit ? &ret->exit : NULL, &begun)) {
+		/* It may have begun just now, and its run directory may be another one than ours. */
+		r = machine_begun_state(s, name->s, &begun, &ret->state, NULL);
+		if (r < 0) {
+			ret->status = MACHINE_FAILED;
+			end_unseen(ret, begun.started_ns, machine_begun_reason(&begun));
+			return 0;
 		}
-	} else if (r != -ENOENT) {
-		return error_move(err, &e);
 	}
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return machine_state_load(s, name->s, &ret->state, err);
+	conclude(ret);
+	/* What a crash or a reboot ended; the next start cleans up and records it. */
+	if (ret->status == MACHINE_FAILED && !ret->monitor_alive)
+		end_unseen(ret, ret->state.started_ns,
+			   xstrdup(streq(ret->state.boot_id, boot_id()) ? "its monitor and engine were killed"
+									: "the host was restarted"));
 	return 0;
 }

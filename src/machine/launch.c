@@ -1,7 +1,9 @@
 #include "machine/launch.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -36,6 +38,15 @@ static int lent(const int *fds, size_t n, size_t index, const char *from, struct
 	return index < n && fds[index] >= 0 ? fds[index] : error_set(err, EINVAL, "the %s gave no descriptor", from);
 }
 
+static int open_directory(const struct engine_launch *l, const struct engine_fd *f, struct error *err)
+{
+	int fd = mkdirat(l->run_fd, f->path, 0700) < 0 && errno != EEXIST
+			 ? -1
+			 : openat(l->run_fd, f->path, f->flags | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? error_set_errno(err, errno, "%s: cannot make the directory %s", l->what, f->path) : fd;
+}
+
 static int open_one(const struct engine_launch *l, const struct engine_fd *f, bool *ret_borrowed, struct error *err)
 {
 	int fd;
@@ -53,6 +64,7 @@ static int open_one(const struct engine_launch *l, const struct engine_fd *f, bo
 	case ENGINE_FD_VHOST_VSOCK:
 		*ret_borrowed = true;
 		return lent(l->vhost_fd, l->vhost_fd ? 1 : 0, 0, "vsock", err);
+	case ENGINE_FD_DIRECTORY: return open_directory(l, f, err);
 	}
 	return error_set(err, EINVAL, "unknown kind of descriptor");
 }
@@ -81,9 +93,10 @@ static void choose_user(const struct engine_launch *l, struct spawn *sp, gid_t *
 
 	if (geteuid() != 0)
 		return;
-	sp->uid = engine_uid(l->id);
-	sp->gid = sp->uid;
+	sp->uid = l->uid ? l->uid : engine_uid(l->id);
+	sp->gid = l->uid ? l->gid : sp->uid;
 	sp->drop_privileges = true;
+	sp->capability = l->privileged_ports ? CAP_NET_BIND_SERVICE : 0;
 	if (l->accel != ACCEL_KVM || stat("/dev/kvm", &st) < 0 || (st.st_mode & 0006) == 0006)
 		return;
 	if ((st.st_mode & 0060) == 0060) {
@@ -94,6 +107,16 @@ static void choose_user(const struct engine_launch *l, struct spawn *sp, gid_t *
 		log_warning("/dev/kvm is open to root only: the engine runs as root");
 		sp->drop_privileges = false;
 	}
+}
+
+static int give_directories(const struct engine_launch *l, const struct engine_fds *h, const struct spawn *sp,
+			    struct error *err)
+{
+	for (size_t i = 0; sp->drop_privileges && i < l->plan->n_fds; i++)
+		if (l->plan->fds[i].kind == ENGINE_FD_DIRECTORY && fchown(h->fds[i].from, sp->uid, sp->gid) < 0)
+			return error_set_errno(err, errno, "%s: cannot give the directory %s to the engine", l->what,
+					       l->plan->fds[i].path);
+	return 0;
 }
 
 int engine_launch(const struct engine_launch *l, const struct engine_fds *h, uint64_t *ret_uid, int *ret_pidfd,
@@ -110,11 +133,16 @@ int engine_launch(const struct engine_launch *l, const struct engine_fds *h, uin
 	sp.n_fds = h->n;
 	sp.cwd = "/";
 	sp.new_session = true;
+	/* A host that shuts down sends SIGTERM to all processes, and QEMU would end at once. The monitor gets it too, and has the guest end first. */
+	sp.patient = true;
 	sp.death_signal = l->death_signal;
 	sp.on_pid = l->on_pid;
 	sp.on_pid_data = l->data;
 	choose_user(l, &sp, &kvm_group);
 	*ret_uid = sp.drop_privileges ? sp.uid : 0;
+	r = give_directories(l, h, &sp, err);
+	if (r < 0)
+		return r;
 	r = spawn_start(&sp, NULL, ret_pidfd, err);
 	return r < 0 ? error_prefix(err, "%s", l->what) : 0;
 }

@@ -19,7 +19,11 @@ struct engine_launch {
 	const int *share_fds; /* of engine_request.shares, by position */
 	size_t n_share_fds;
 	const int *vhost_fd; /* what holds the VM's CID; NULL where the plan has none */
-	int death_signal;    /* when the caller dies; 0 = none: it outlives its monitor */
+	uid_t uid;           /* which user it becomes when root starts it; 0 = one of its own */
+	gid_t gid;
+	int death_signal; /* when the caller dies; 0 = none: it outlives its monitor */
+	/* It listens on ports that are root's (net_plan.privileged_ports): where root starts it, it keeps the one capability for that. */
+	bool privileged_ports;
 	/* The engine waits until this returned; <0 ends it. */
 	int (*on_pid)(pid_t pid, void *data);
 	void *data;

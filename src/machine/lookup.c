@@ -79,9 +79,39 @@ int machine_uses_image(const char *digest, char **ret_by, void *data)
 	return find_user(data, uses_digest, digest, ret_by);
 }
 
+/* A monitor that takes over a running machine makes its plan again, kernel and all; what was the default at its start need not be named. */
+static bool runs_by_kernel(const struct store *s, const struct name *name, const char *kernel)
+{
+	_cleanup_(machine_state_done) struct machine_state st = {};
+	_cleanup_(machine_begun_done) struct machine_begun begun = {};
+	int r = machine_state_load(s, name->s, &st, NULL);
+
+	if (r == -ENOENT) {
+		_cleanup_close_ int dir = store_machine_open(s, name, NULL);
+
+		if (dir >= 0 && machine_begun_load(dir, NULL, &begun))
+			r = machine_begun_state(s, name->s, &begun, &st, NULL);
+	}
+	return r >= 0 && st.kernel && streq(st.kernel, kernel) && streq(st.boot_id, boot_id()) &&
+	       (machine_recorded_alive(st.engine_pid, st.engine_start) ||
+		machine_recorded_alive(st.monitor_pid, st.monitor_start));
+}
+
 int machine_uses_kernel(const char *kernel, char **ret_by, void *data)
 {
-	return find_user(data, uses_kernel, kernel, ret_by);
+	const struct store *s = data;
+	_cleanup_strv_ struct strv names = {};
+	struct name n;
+	int r = find_user(s, uses_kernel, kernel, ret_by);
+
+	if (r == 0)
+		r = store_machine_names(s, &names, NULL);
+	for (size_t i = 0; r == 0 && i < names.n; i++)
+		if (name_parse(names.items[i], "machine name", &n, NULL) >= 0 && runs_by_kernel(s, &n, kernel)) {
+			*ret_by = xasprintf("machine '%s', which runs", n.s);
+			r = 1;
+		}
+	return r;
 }
 
 int machine_path(const struct store *s, const struct name *name, const char *resource, char **ret, struct error *err)
@@ -98,7 +128,7 @@ int machine_path(const struct store *s, const struct name *name, const char *res
 	if (dir < 0)
 		return dir;
 	if (streq(resource, "run")) {
-		*ret = xasprintf("%s/%s", s->run_path, name->s);
+		*ret = machine_run_path(s, name);
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)

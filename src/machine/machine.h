@@ -39,9 +39,12 @@ struct machine_state {
 	uint64_t vsock_cid;            /* the agent's way, and the port that it dials; 0 = virtio-serial */
 	uint64_t uid;                  /* the engine's user, 0 = the monitor's own */
 	uint64_t started_ns, ready_ns; /* CLOCK_REALTIME; 0 = not yet */
+	uint64_t stop_until_ns;        /* CLOCK_REALTIME; when a guest that is asked to end has had its time */
 	uint64_t restarts;
+	uint64_t policy_restarts; /* of these, one after the other, those that only the restart policy wanted */
 	bool agent_ready;
-	bool held; /* a command has it stand still */
+	bool held;        /* a command has it stand still */
+	char *paused_why; /* why the engine stopped the guest; NULL where somebody asked for it */
 };
 extern const struct json_field machine_state_fields[];
 void machine_state_done(struct machine_state *s);
@@ -78,8 +81,8 @@ int machine_info_load(const struct store *s, const struct name *name, struct mac
  * that it exists whole or not at all. Errors: EXISTS; NOT_FOUND image; USAGE (machine_spec_check). @durable false for --rm machines. */
 int machine_create(const struct store *s, struct machine_spec *spec, bool durable, struct error *err);
 
-/* Gives a machine that does not run the settings of @wanted: cpus, memory, ssh keys, user, hostname, password, user data, publish, net, accel, and
- * a system disk that is larger than the one it has (smaller changes nothing). What makes it the machine that it is - name, id, image,
+/* Gives a machine that does not run the settings of @wanted: cpus, memory, ssh keys, user, hostname, password, user data, publish, net, accel,
+ * firmware, name servers, time zone, shares, the engine's words, a draft's installer (NULL = its drive is gone), and a system disk that is larger than the one it has (smaller changes nothing). What makes it the machine that it is - name, id, image,
  * kernel, shape - stays. Errors: NOT_FOUND; BUSY while it runs; USAGE (machine_spec_check). */
 int machine_update(const struct store *s, const struct machine_spec *wanted, struct error *err);
 
@@ -91,6 +94,15 @@ struct start_options {
  * monitor left. */
 int machine_start(const struct store *s, const struct name *name, const struct start_options *o, bool *ret_already,
 		  struct error *err);
+
+/* What a crash has left of its last run is released, and a machine whose policy is always is started again; an engine that lives gets a new
+ * monitor. What somebody looks after stays as it is. */
+enum machine_revival { MACHINE_AS_IT_WAS, MACHINE_RELEASED, MACHINE_ADOPTED, MACHINE_STARTED };
+int machine_revive(const struct store *s, const struct name *name, enum machine_revival *ret, struct error *err);
+
+/* Cuts the power of a machine that lost its monitor and cannot be given another one. What a monitor looks after is kind BUSY; what does not run is
+ * success. */
+int machine_end(const struct store *s, const struct name *name, struct error *err);
 
 /* Stops first when @force, else a running machine is kind BUSY. Always possible: also for a damaged record. */
 int machine_delete(const struct store *s, const struct name *name, bool force, uint64_t lock_wait_ns,

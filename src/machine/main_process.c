@@ -7,6 +7,7 @@
 #include "machine/client.h"
 #include "machine/image_config.h"
 #include "machine/monitor.h"
+#include "wire/message.h"
 
 #define MAIN_ID "main"
 enum { DRAIN_CHUNK = 64 << 10 };
@@ -33,11 +34,11 @@ static void drained(struct monitor *m, int stream, const struct error *err, cons
 	Skerry__Agent__V1__ReadResponse *r;
 	bool eof = true;
 
-	if (!err && (r = skerry__agent__v1__read_response__unpack(NULL, len, payload))) {
+	if (!err && (r = message_unpack(&skerry__agent__v1__read_response__descriptor, payload, len))) {
 		if (r->data.len && m->console)
 			console_log(m->console, r->data.data, r->data.len);
 		eof = r->eof;
-		skerry__agent__v1__read_response__free_unpacked(r, NULL);
+		message_free(r);
 	}
 	/* At the end the mark stays set: there is nothing more to ask for. */
 	m->draining[stream] = eof;
@@ -94,12 +95,13 @@ static void on_main_exit(const struct error *err, const uint8_t *payload, size_t
 			log_warning("the main process is out of sight: %s", err->msg);
 		return;
 	}
-	r = skerry__agent__v1__wait_response__unpack(NULL, len, payload);
+	r = message_unpack(&skerry__agent__v1__wait_response__descriptor, payload, len);
 	if (!r)
 		return;
 	m->main_exited = true;
+	m->main_ended_by_stop = m->guest_asked;
 	m->main_status = r->status & 0xff;
-	skerry__agent__v1__wait_response__free_unpacked(r, NULL);
+	message_free(r);
 	if (m->stop == STOP_ASK)
 		monitor_stop_now(m);
 	end_if_done(m);

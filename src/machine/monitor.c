@@ -2,9 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/timerfd.h>
 
-#include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
@@ -55,8 +53,17 @@ void monitor_wake_waits(struct monitor *m)
 
 static int on_useless(struct loop_source *s, void *data)
 {
+	struct monitor *m = data;
+
 	(void)s;
-	monitor_kill(data);
+	if (m->engine_is_child) {
+		monitor_kill(m);
+	} else if (m->stop == STOP_NONE) {
+		/* One that was found running may only be slow, and its guest is somebody's: it is left as it was found. A stop
+		 * that is under way needs no channel. */
+		m->adopting = true;
+		loop_exit(m->loop, -ETIMEDOUT);
+	}
 	return 0;
 }
 
@@ -72,7 +79,7 @@ void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
 		m->useless = xstrdup(err->msg);
 		if (!m->useless_timer && loop_add_timer(m->loop, &m->useless_timer,
 							clock_monotonic_ns() + USELESS_GRACE_NS, on_useless, m) < 0)
-			monitor_kill(m);
+			(void)on_useless(NULL, m);
 		return;
 	}
 	if (m->state.status == MACHINE_STARTING)
@@ -80,8 +87,19 @@ void monitor_engine_ready(const struct error *err, uint64_t value, void *data)
 	if (fault_point("start.ready") >= 0)
 		save_or_log(m);
 	monitor_hold_adopted(m);
+	if (m->state.status == MACHINE_STOPPING && m->stop == STOP_NONE)
+		monitor_stop_adopted(m);
 	monitor_report(m, NULL);
 	monitor_wake_waits(m);
+}
+
+/* An earlier monitor may have been told more than this one is. */
+static void note_pause(struct monitor *m, bool paused, const char *why)
+{
+	if (paused && (!why || m->state.paused_why))
+		return;
+	free(m->state.paused_why);
+	m->state.paused_why = paused ? xstrdup(why) : NULL;
 }
 
 void monitor_engine_event(enum engine_event ev, const char *detail, void *data)
@@ -102,8 +120,12 @@ void monitor_engine_event(enum engine_event ev, const char *detail, void *data)
 	case ENGINE_EVENT_RESUMED:
 		if (ev == ENGINE_EVENT_RESUMED && m->hold.stage == HOLD_HELD)
 			monitor_hold_release(m); /* somebody else let it go on */
+		/* Its clock stood still with it. */
+		if (ev == ENGINE_EVENT_RESUMED)
+			guest_clock_tell(agent_link_rpc(m->agent));
 		if (m->state.status == MACHINE_RUNNING || m->state.status == MACHINE_PAUSED) {
 			m->state.status = ev == ENGINE_EVENT_PAUSED ? MACHINE_PAUSED : MACHINE_RUNNING;
+			note_pause(m, ev == ENGINE_EVENT_PAUSED, detail);
 			save_or_log(m);
 		}
 		break;
@@ -123,6 +145,9 @@ static void agent_ready(const char *version, const char *error, void *data)
 	m->state.agent_ready = true;
 	m->state.ready_ns = clock_realtime_ns();
 	save_or_log(m);
+	/* While nobody saw to it, it may have been stopped, and the host's clock may have been set. */
+	if (!m->engine_is_child)
+		guest_clock_tell(agent_link_rpc(m->agent));
 	monitor_hold_agent_ready(m);
 	monitor_start_main(m);
 	monitor_wake_waits(m);
@@ -151,26 +176,14 @@ const struct agent_link_events monitor_agent_events = {
 	.lost = agent_lost,
 };
 
-int monitor_clock_changed(struct loop_source *s, int fd, uint32_t events, void *data)
+void monitor_clock_changed(void *data)
 {
 	struct monitor *m = data;
-	struct rpc *agent = agent_link_rpc(m->agent);
-	struct itimerspec never = { .it_value = { .tv_sec = INT32_MAX } };
-	Skerry__Agent__V1__SetTimeRequest req = SKERRY__AGENT__V1__SET_TIME_REQUEST__INIT;
-	uint8_t packed[32];
-	uint64_t n;
 
-	(void)s;
-	(void)events;
-	(void)!read(fd, &n, sizeof(n));
-	(void)timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL);
-	if (!agent)
-		return 0;
+	if (!agent_link_rpc(m->agent))
+		return;
 	log_info("the host's clock was set, or the host slept: setting the guest's");
-	req.realtime_ns = clock_realtime_ns();
-	(void)rpc_call(agent, AGENT_SERVICE, "SetTime", packed, skerry__agent__v1__set_time_request__pack(&req, packed),
-		       UINT64_MAX, NULL, NULL, NULL);
-	return 0;
+	guest_clock_tell(agent_link_rpc(m->agent));
 }
 
 int monitor_helper_exited(struct loop_source *s, int pidfd, void *data)
@@ -246,6 +259,11 @@ static char *engine_death(struct monitor *m)
 			 words ? ": " : "", words ? words : "");
 }
 
+bool monitor_reset_was_meant(const struct monitor *m)
+{
+	return m->guest_reset && !m->guest_panicked && (m->guest_reboots || m->plan.firmware);
+}
+
 static void conclude_reason(struct monitor *m)
 {
 	bool clean_exit = !m->engine_is_child || m->engine_status == 0;
@@ -257,8 +275,11 @@ static void conclude_reason(struct monitor *m)
 	if (m->useless && m->stop == STOP_KILL) {
 		m->exit_reason = xasprintf("%s cannot be controlled: %s", m->facts.engine->name, m->useless);
 		m->exit_failed = true;
+	} else if (m->reverting) {
+		m->exit_reason = xstrdup("went back to a snapshot");
+		m->restart_wanted = true;
 	} else if (m->stop != STOP_NONE) {
-		if (m->main_exited)
+		if (m->main_exited && !m->main_ended_by_stop)
 			m->exit_reason = xasprintf("its process ended with status %d", m->main_status);
 		else
 			m->exit_reason = xasprintf("stopped (%s)", m->stop_how);
@@ -270,17 +291,28 @@ static void conclude_reason(struct monitor *m)
 		m->restart_wanted = m->guest_reboots;
 	} else if (m->guest_shut_down) {
 		m->exit_reason = xstrdup(EXIT_POWERED_OFF);
-	} else if (m->guest_reset && m->plan.exec.reboot_powers_off) {
-		/* No notice came before it, so nobody meant it. */
-		m->exit_reason = xstrdup("the guest reset itself (a kernel panic?)");
-		m->exit_failed = true;
-	} else if (m->guest_reset) {
+	} else if (monitor_reset_was_meant(m)) {
 		m->exit_reason = xstrdup("rebooted by the guest");
 		m->restart_wanted = true;
+	} else if (m->guest_reset) {
+		m->exit_reason = xstrdup("the guest reset itself (a kernel panic?)");
+		m->exit_failed = true;
 	} else {
 		m->exit_reason = engine_death(m);
 		m->exit_failed = true;
 	}
+}
+
+bool monitor_policy_restarts(const struct monitor *m)
+{
+	bool failed = m->exit_failed || (m->main_exited && m->main_status != 0);
+
+	/* No policy overrules somebody who asked for the end. */
+	if (m->asked)
+		return false;
+	return m->spec.restart == RESTART_ALWAYS ||
+	       (m->spec.restart == RESTART_ON_FAILURE && failed &&
+		(!m->spec.restart_max || m->state.policy_restarts < m->spec.restart_max));
 }
 
 void monitor_conclude(struct monitor *m)
@@ -295,12 +327,9 @@ void monitor_conclude(struct monitor *m)
 	e.has_status = m->main_exited;
 	e.status = m->main_exited ? (uint64_t)m->main_status : 0;
 	log_info("%s", m->exit_reason);
-	policy =
-		m->spec.restart == RESTART_ALWAYS ||
-		(m->spec.restart == RESTART_ON_FAILURE && (m->exit_failed || (m->main_exited && m->main_status != 0)) &&
-		 (!m->spec.restart_max || m->state.restarts < m->spec.restart_max));
-	/* Somebody asked for the end (and it was not just the main process that ended): no policy overrules that. */
-	if (m->stop != STOP_NONE && !m->main_exited)
+	policy = monitor_policy_restarts(m);
+	/* That its main process ended by the stop changes nothing. */
+	if (m->stop != STOP_NONE && (!m->main_exited || m->main_ended_by_stop))
 		policy = false;
 	m->restart_wanted = m->restart_wanted || policy;
 	if (m->spec.remove && !m->restart_wanted)

@@ -17,10 +17,12 @@
 #include "machine/agent_link.h"
 #include "machine/console.h"
 #include "machine/control.h"
+#include "machine/engine_log.h"
+#include "machine/guest_clock.h"
 #include "machine/machine.h"
 #include "machine/plan.h"
 
-enum stop_step { STOP_NONE, STOP_ASK, STOP_QUIT, STOP_TERMINATE, STOP_KILL };
+enum stop_step { STOP_NONE, STOP_ASK, STOP_QUIT, STOP_KILL };
 
 struct wait_ticket {
 	uint64_t ticket;
@@ -39,6 +41,8 @@ struct hold {
 	uint64_t peer, ticket; /* whose it is; what is still to be answered, 0 = nothing */
 	bool frozen;
 	bool thaw_wanted; /* once the agent answers */
+	uint64_t next_peer, next_ticket,
+		next_timeout_ns; /* who asks while it begins to go on; next_ticket 0 = nobody */
 };
 
 struct monitor {
@@ -47,6 +51,7 @@ struct monitor {
 	int lock_fd, report_fd; /* owned; report_fd is closed once the outcome was reported */
 	int machine_fd, run_fd; /* owned */
 	int log_fd;             /* owned: engine.log */
+	struct engine_log *log_watch;
 	struct machine_spec spec;
 	struct plan_facts facts;
 	struct plan plan;
@@ -58,8 +63,10 @@ struct monitor {
 
 	int engine_pidfd;
 	bool engine_is_child; /* else adopted: its exit status can't be known */
-	struct loop_source *engine_source, *helper_source, *clock_source, *term_source, *int_source;
-	int helper_pidfd, clock_fd;
+	bool adopting;        /* until all of what was found is in hand */
+	struct loop_source *engine_source, *helper_source, *term_source, *int_source;
+	int helper_pidfd;
+	struct guest_clock *clock;
 	struct engine_vm *vm;
 	struct console *console;
 	struct agent_link *agent;
@@ -72,11 +79,14 @@ struct monitor {
 	const char *stop_how; /* which step did it, for the record */
 	uint64_t stop_deadline_ns;
 	uint64_t stop_main_ns; /* until then the main process may end by its own signal; 0 = it was not sent */
+	bool guest_asked;      /* to shut down, by whichever way */
 	struct loop_source *stop_timer, *useless_timer;
 	char *useless; /* owned: why the engine cannot be controlled, NULL while it can */
 	bool guest_ending, guest_reboots, guest_panicked, guest_reset, guest_shut_down;
 	bool forget; /* --rm and the main process is done: nothing on the disks matters */
 	bool restart_wanted;
+	bool asked;     /* somebody wants the end, however it then comes */
+	bool reverting; /* it ends to begin anew from a snapshot */
 	bool engine_gone;
 	int engine_status; /* wait status when engine_is_child */
 	char *exit_reason;
@@ -85,6 +95,7 @@ struct monitor {
 	/* The main process. */
 	bool attach; /* a command said that it will read its output */
 	bool main_started, main_exited;
+	bool main_ended_by_stop; /* not its own end: the guest was already asked to end everything */
 	int main_status;
 	bool draining[3]; /* a Read of stream 1 or 2 is on its way */
 
@@ -97,7 +108,10 @@ struct monitor {
 /* Random numbers, and the keys where the image has an ssh server. */
 int monitor_read_secrets(struct monitor *m, struct boot_secrets *b, struct error *err);
 int monitor_acquire(struct monitor *m, struct error *err);
+/* A failure leaves @adopting set: nothing of what runs may be ended for it, see monitor_let_go(). */
 int monitor_adopt(struct monitor *m, struct error *err);
+/* Forgets what runs, ends nothing of it and leaves its record: the next who takes the lock recovers from there. */
+void monitor_let_go(struct monitor *m);
 /* Releases what the run holds, in reverse, and forgets the record. Idempotent. */
 void monitor_release(struct monitor *m);
 int monitor_save_state(struct monitor *m, struct error *err);
@@ -111,14 +125,21 @@ void monitor_engine_event(enum engine_event ev, const char *detail, void *data);
 void monitor_engine_ready(const struct error *err, uint64_t value, void *data);
 int monitor_engine_exited(struct loop_source *s, int pidfd, void *data);
 int monitor_helper_exited(struct loop_source *s, int pidfd, void *data);
-int monitor_clock_changed(struct loop_source *s, int fd, uint32_t events, void *data);
+void monitor_clock_changed(void *data);
 void monitor_report(struct monitor *m, const struct error *err);
 void monitor_wake_waits(struct monitor *m);
+/* After an end that nobody asked for. */
+bool monitor_policy_restarts(const struct monitor *m);
+/* Whether the reset that ended the guest was a reboot. What boots without firmware has our agent, which announces each one, and a kernel that
+ * resets when it panics: a reset without notice is that. */
+bool monitor_reset_was_meant(const struct monitor *m);
 /* After the loop has ended with the engine gone: what to write down. */
 void monitor_conclude(struct monitor *m);
 
 /* stop.c */
 void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns);
+/* Somebody asked a monitor that is dead by now. */
+void monitor_stop_adopted(struct monitor *m);
 /* The guest is asked at once, not at the next tick. */
 void monitor_stop_now(struct monitor *m);
 void monitor_kill(struct monitor *m);

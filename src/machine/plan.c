@@ -1,12 +1,14 @@
 #include "machine/plan.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/firmware.h"
+#include "machine/share.h"
 #include "machine/vsock.h"
 #include "store/paths.h"
 
-enum { SSH_PORT = 22 };
+enum { SSH_PORT = 22, SHARES_MAX = 4 };
 /* What installers need. */
 #define DRAFT_MEMORY (UINT64_C(2) << 30)
 
@@ -147,6 +149,14 @@ int plan_image(const struct store *s, const struct machine_spec *spec, struct im
 	return 0;
 }
 
+/* An image may come from where the firmware is built otherwise. */
+static bool fits_firmware(const char *variables, const char *template)
+{
+	struct stat own, theirs;
+
+	return stat(variables, &own) == 0 && stat(template, &theirs) == 0 && own.st_size == theirs.st_size;
+}
+
 int plan_facts_gather(const struct store *s, const struct machine_spec *spec, struct plan_facts *f, struct error *err)
 {
 	int r;
@@ -160,7 +170,7 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 	if (r >= 0 && spec->blank_digest)
 		r = gather_blank(s, spec, f, err);
 	if (r >= 0 && f->image.boot == IMAGE_BOOT_FIRMWARE)
-		r = firmware_find(&f->firmware_path, &f->firmware_variables, err);
+		r = firmware_find((enum firmware_kind)spec->firmware, &f->firmware_path, &f->firmware_variables, err);
 	else if (r >= 0)
 		r = gather_kernel(s, spec, f, err);
 	if (r >= 0)
@@ -169,13 +179,13 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 		return r;
 	if (!spec->draft)
 		f->image_disk = image_disk_path(s, &f->image);
-	if (f->firmware_variables) {
+	if (f->firmware_variables && spec->firmware == FIRMWARE_UEFI) {
 		/* Those of an installed image know where its boot loader is. */
-		char *own = plan_image_file(s, &f->image, MACHINE_NVRAM);
+		_cleanup_free_ char *own = plan_image_file(s, &f->image, MACHINE_NVRAM);
 
-		if (own) {
+		if (own && fits_firmware(own, f->firmware_variables)) {
 			free(f->firmware_variables);
-			f->firmware_variables = own;
+			f->firmware_variables = TAKE_PTR(own);
 		}
 	}
 	f->machine_dir = xasprintf("%s/machines/%s", s->home_path, spec->name);
@@ -189,8 +199,14 @@ int plan_facts_gather(const struct store *s, const struct machine_spec *spec, st
 void plan_done(struct plan *p)
 {
 	engine_plan_done(&p->exec);
+	guest_interfaces_done(&p->taken);
 	net_plan_done(&p->net_plan);
 	*p = (struct plan){};
+}
+
+const char *machine_nvram_file(const struct machine_spec *spec)
+{
+	return spec->firmware == FIRMWARE_SECURE ? MACHINE_NVRAM_SECURE : MACHINE_NVRAM;
 }
 
 /* Paths of the machine's own disks, which struct engine_disk only borrows. */
@@ -261,27 +277,76 @@ static int plan_network(const struct machine_spec *spec, const struct plan_facts
 					       .publish = f->publish,
 					       .n_publish = f->n_publish,
 					       .forwards = spec->forwards,
+					       .kept_port = (uint16_t)spec->kept_port,
 					       .guest_dhcp = p->firmware,
 					       .run_dir = f->run_dir,
 					       .log_fd = -1 };
 	r = p->net->plan(&p->net_request, &p->net_plan, err);
 	if (r < 0)
 		return r;
+	/* Whoever is named is asked, instead of whom the network would name. */
+	if (spec->dns.n) {
+		strv_done(&p->net_plan.dns);
+		p->net_plan.dns = (struct strv){};
+		strv_copy(&p->net_plan.dns, &spec->dns);
+	}
+	if (spec->dns_search.n) {
+		strv_done(&p->net_plan.search);
+		p->net_plan.search = (struct strv){};
+		strv_copy(&p->net_plan.search, &spec->dns_search);
+	}
+	if (p->net_plan.kind == NET_ATTACH_TAP) {
+		guest_interfaces_make(&p->net_plan.taken, &p->taken);
+		return 0;
+	}
 	*nic = (struct engine_nic){
 		.mac = p->net_plan.mac,
-		.kind = p->net_plan.kind == NET_ATTACH_STREAM ? NIC_STREAM
-			: p->net_plan.kind == NET_ATTACH_TAP  ? NIC_TAP
-							      : NIC_USER,
+		.kind = p->net_plan.kind == NET_ATTACH_STREAM ? NIC_STREAM : NIC_USER,
 		.host_forwards = (const char *const *)p->net_plan.host_forwards.items,
 		.n_host_forwards = p->net_plan.host_forwards.n,
 	};
 	return 0;
 }
 
+/* What struct engine_share only borrows. */
+struct share_plans {
+	struct share shares[SHARES_MAX];
+	char *tags[SHARES_MAX];
+	struct engine_share engine[SHARES_MAX];
+	size_t n;
+};
+
+static void share_plans_done(struct share_plans *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		share_done(&p->shares[i]);
+		free(p->tags[i]);
+	}
+}
+
+static int plan_shares(const struct machine_spec *spec, struct share_plans *p, struct error *err)
+{
+	if (spec->shares.n > SHARES_MAX)
+		return error_set_kind(err, ERROR_CONFIG, E2BIG, "shares: %zu are more than the %d that are possible",
+				      spec->shares.n, SHARES_MAX);
+	for (; p->n < spec->shares.n; p->n++) {
+		int r = share_parse(spec->shares.items[p->n], &p->shares[p->n], err);
+
+		if (r < 0)
+			return r;
+		p->tags[p->n] = share_tag((unsigned)p->n);
+		p->engine[p->n] = (struct engine_share){ .tag = p->tags[p->n],
+							 .path = p->shares[p->n].source,
+							 .read_only = p->shares[p->n].read_only };
+	}
+	return 0;
+}
+
 int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *p, struct error *err)
 {
 	_cleanup_(disk_paths_done) struct disk_paths paths = {};
-	_cleanup_free_ char *nvram_path = xasprintf("%s/" MACHINE_NVRAM, f->machine_dir);
+	_cleanup_free_ char *nvram_path = xasprintf("%s/%s", f->machine_dir, machine_nvram_file(spec));
+	_cleanup_(share_plans_done) struct share_plans shares = {};
 	_cleanup_free_ char *uuid = NULL;
 	struct engine_disk disks[DISKS_MAX];
 	struct engine_nic nic = {};
@@ -299,8 +364,12 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 	p->memory_bytes = spec->memory_bytes              ? spec->memory_bytes
 			  : f->image.default_memory_bytes ? f->image.default_memory_bytes
 							  : UINT64_C(512) << 20;
+	/* "1.3G" is no whole number of them. */
+	p->memory_bytes -= p->memory_bytes % (UINT64_C(1) << 20);
 	n_disks = plan_disks(spec, f, p, &paths, disks);
 	r = plan_network(spec, f, p, &nic, err);
+	if (r >= 0)
+		r = plan_shares(spec, &shares, err);
 	if (r < 0)
 		return r;
 	uuid = xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", spec->id, spec->id + 8, spec->id + 12, spec->id + 16,
@@ -317,21 +386,32 @@ int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struc
 		.kernel_path = f->kernel_path,
 		.initrd_path = f->initrd_path,
 		.kernel_modular = f->kernel.modular,
+		.firmware = (enum firmware_kind)spec->firmware,
 		.firmware_path = f->firmware_path,
 		.nvram_path = p->firmware ? nvram_path : NULL,
 		.disks = disks,
 		.n_disks = n_disks,
-		.nics = &nic,
-		.n_nics = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1,
+		.nics = p->taken.n ? p->taken.nics : &nic,
+		.n_nics = net_plan_nics(&p->net_plan),
+		.shares = shares.engine,
+		.n_shares = shares.n,
 		.run_dir = f->run_dir,
 		.vsock_cid = f->vsock_cid,
+		.display = spec->display,
 		.sandbox = true,
+		.extra_args = &spec->engine_args,
 	};
 	p->vsock_cid = req.vsock_cid;
-	r = f->engine->plan(&req, f->program, &p->exec, req.vsock_cid ? NULL : err);
+	r = f->engine->plan(&req, f->program, &p->exec, req.vsock_cid || req.n_nics > 1 ? NULL : err);
 	if (r < 0 && req.vsock_cid) {
 		/* It is one device more, and micro has few places. */
 		p->vsock_cid = req.vsock_cid = 0;
+		r = f->engine->plan(&req, f->program, &p->exec, req.n_nics > 1 ? NULL : err);
+	}
+	if (r < 0 && req.n_nics > 1) {
+		/* How many networks there are is not for the machine's owner to choose. */
+		p->shape = req.shape = SHAPE_FULL;
+		p->vsock_cid = req.vsock_cid = f->vsock_cid;
 		r = f->engine->plan(&req, f->program, &p->exec, err);
 	}
 	return r;
@@ -346,11 +426,31 @@ static struct json *strings_json(const struct strv *v)
 	return a;
 }
 
+static struct json *taken_json(const struct net_takeover *t)
+{
+	struct json *a = json_array();
+
+	for (size_t i = 0; i < t->n; i++) {
+		struct json *o = json_object();
+
+		json_set_string(o, "name", t->nics[i].name);
+		json_set_string(o, "mac", t->nics[i].mac);
+		json_set(o, "addresses", strings_json(&t->nics[i].addresses));
+		json_set_string(o, "gateway", t->nics[i].gateway);
+		json_set_string(o, "gateway6", t->nics[i].gateway6);
+		json_set_u64(o, "mtu", t->nics[i].mtu);
+		json_append(a, o);
+	}
+	return a;
+}
+
 struct json *plan_json(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p)
 {
 	static const char *const kinds[] = {
-		[ENGINE_FD_OPEN] = "open",   [ENGINE_FD_LISTEN] = "listen", [ENGINE_FD_BOOT] = "boot-config",
-		[ENGINE_FD_NIC] = "network", [ENGINE_FD_SHARE] = "share",   [ENGINE_FD_VHOST_VSOCK] = "vhost-vsock"
+		[ENGINE_FD_OPEN] = "open",          [ENGINE_FD_LISTEN] = "listen",
+		[ENGINE_FD_BOOT] = "boot-config",   [ENGINE_FD_NIC] = "network",
+		[ENGINE_FD_SHARE] = "share",        [ENGINE_FD_VHOST_VSOCK] = "vhost-vsock",
+		[ENGINE_FD_DIRECTORY] = "directory"
 	};
 	struct json *o = json_object(), *fds = json_array(), *net = json_object();
 
@@ -378,9 +478,13 @@ struct json *plan_json(const struct machine_spec *spec, const struct plan_facts 
 	}
 	json_set(o, "descriptors", fds);
 	json_set_string(net, "mode", p->net->name);
-	json_set_string(net, "mac", p->net_plan.mac);
-	json_set(net, "addresses", strings_json(&p->net_plan.addresses));
-	json_set_string(net, "gateway", p->net_plan.gateway);
+	if (p->net_plan.taken.n) {
+		json_set(net, "interfaces", taken_json(&p->net_plan.taken));
+	} else {
+		json_set_string(net, "mac", p->net_plan.mac);
+		json_set(net, "addresses", strings_json(&p->net_plan.addresses));
+		json_set_string(net, "gateway", p->net_plan.gateway);
+	}
 	json_set(net, "dns", strings_json(&p->net_plan.dns));
 	if (p->net_plan.helper_argv.n)
 		json_set(net, "helper", strings_json(&p->net_plan.helper_argv));

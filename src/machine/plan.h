@@ -3,6 +3,7 @@
 
 #include "image/image.h"
 #include "image/kernel.h"
+#include "machine/guest_interfaces.h"
 #include "machine/spec.h"
 #include "net/net.h"
 
@@ -47,15 +48,19 @@ struct plan {
 	const struct net_mode *net;
 	struct net_request net_request; /* borrows from facts and spec */
 	struct net_plan net_plan;
-	uint32_t vsock_cid; /* in effect; also the port that the agent dials */
+	struct guest_interfaces taken; /* of net_plan.taken, whose strings they are */
+	uint32_t vsock_cid;            /* in effect; also the port that the agent dials */
 	struct engine_plan exec;
 };
-#define MACHINE_NVRAM     "nvram" /* files in machine_dir */
-#define MACHINE_SEED      "seed.iso"
-#define MACHINE_USER_DATA "user-data"
-#define MACHINE_PASSWORD  "password"
-#define MACHINE_ANSWERS   "answers.iso"
-#define MACHINE_HOME      "home.qcow2"
+#define MACHINE_NVRAM        "nvram"        /* files in machine_dir */
+#define MACHINE_NVRAM_SECURE "nvram-secure" /* Secure Boot has variables, and keys, of its own */
+#define MACHINE_SEED         "seed.iso"
+#define MACHINE_USER_DATA    "user-data"
+#define MACHINE_PASSWORD     "password"
+#define MACHINE_ANSWERS      "answers.iso"
+#define MACHINE_HOME         "home.qcow2"
+/* Which of the two is this machine's, if its firmware has variables. */
+const char *machine_nvram_file(const struct machine_spec *spec);
 /* Pure. Everything borrowed must outlive @ret. Errors: kind CONFIG naming the setting. */
 int plan_make(const struct machine_spec *spec, const struct plan_facts *f, struct plan *ret, struct error *err);
 void plan_done(struct plan *p);

@@ -3,6 +3,7 @@
 #include "disk/seed.h"
 #include "machine/image_config.h"
 #include "machine/plan.h"
+#include "machine/share.h"
 #include "wire/sync.h"
 
 void boot_secrets_done(struct boot_secrets *b)
@@ -23,6 +24,33 @@ static void authorized_keys(const struct machine_spec *spec, const struct boot_s
 		strv_add(ret, secrets->client_key);
 }
 
+/* The default routes are among the routes, with their metrics. Names are for the guest to give; it finds interfaces by their addresses. */
+static void seed_taken(const struct net_plan *net, struct seed *ret)
+{
+	const struct net_takeover *t = &net->taken;
+
+	ret->interfaces = xnew_n(struct seed_interface, t->n);
+	ret->n_interfaces = t->n;
+	for (size_t i = 0; i < t->n; i++) {
+		const struct net_takeover_nic *n = &t->nics[i];
+		struct seed_interface *to = &ret->interfaces[i];
+
+		to->mac = xstrdup(n->mac);
+		to->mtu = n->mtu;
+		strv_copy(&to->addresses, &n->addresses);
+		strv_copy(&to->dns, &net->dns);
+		strv_copy(&to->search, &net->search);
+		to->routes = xnew_n(struct seed_route, n->n_routes + 1);
+		to->n_routes = n->n_routes;
+		for (size_t k = 0; k < n->n_routes; k++)
+			to->routes[k] = (struct seed_route){
+				.to = xstrdup(n->routes[k].destination),
+				.via = n->routes[k].gateway[0] ? xstrdup(n->routes[k].gateway) : NULL,
+				.metric = n->routes[k].metric,
+			};
+	}
+}
+
 void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, const struct plan *p,
 	       const struct boot_secrets *secrets, const char *user_data, struct seed *ret)
 {
@@ -40,20 +68,74 @@ void plan_seed(const struct machine_spec *spec, const struct plan_facts *f, cons
 		.user_data = xstrdup(user_data),
 	};
 	authorized_keys(spec, secrets, &ret->authorized_keys);
+	ret->timezone = xstrdup(spec->timezone);
+	for (size_t i = 0; i < spec->shares.n; i++) {
+		_cleanup_(share_done) struct share share = {};
+		_cleanup_free_ char *tag = share_tag((unsigned)i);
+
+		if (share_parse(spec->shares.items[i], &share, NULL) >= 0)
+			strv_addf(&ret->shares, "%s:%s", tag, share.target);
+	}
 	if (p->net_plan.kind == NET_ATTACH_NONE)
 		return;
+	if (p->net_plan.taken.n) {
+		seed_taken(&p->net_plan, ret);
+		return;
+	}
 	ret->n_interfaces = 1;
 	ret->interfaces = xnew(struct seed_interface);
 	ret->interfaces[0].mac = xstrdup(p->net_plan.mac);
 	/* What DHCP gives is left to it: the host's name servers may change, and the seed is to stay the same. */
-	if (p->net_plan.dhcp)
+	if (p->net_plan.dhcp) {
+		strv_copy(&ret->interfaces[0].dns, &spec->dns);
+		strv_copy(&ret->interfaces[0].search, &spec->dns_search);
 		return;
+	}
 	strv_copy(&ret->interfaces[0].addresses, &p->net_plan.addresses);
 	ret->interfaces[0].gateway = xstrdup(p->net_plan.gateway);
 	ret->interfaces[0].gateway6 = xstrdup(p->net_plan.gateway6);
 	ret->interfaces[0].mtu = p->net_plan.mtu;
 	strv_copy(&ret->interfaces[0].dns, &p->net_plan.dns);
 	strv_copy(&ret->interfaces[0].search, &p->net_plan.search);
+}
+
+/* What the message points at. */
+struct told_shares {
+	Skerry__Agent__V1__Share *list, **pointers;
+	struct share *shares;
+	size_t n;
+};
+
+static void tell_shares(const struct machine_spec *spec, struct told_shares *t, Skerry__Agent__V1__BootConfig *c)
+{
+	t->list = xnew_n(Skerry__Agent__V1__Share, spec->shares.n + 1);
+	t->pointers = xnew_n(Skerry__Agent__V1__Share *, spec->shares.n + 1);
+	t->shares = xnew_n(struct share, spec->shares.n + 1);
+	for (size_t i = 0; i < spec->shares.n; i++) {
+		Skerry__Agent__V1__Share *m = &t->list[t->n];
+
+		if (share_parse(spec->shares.items[i], &t->shares[t->n], NULL) < 0)
+			continue;
+		*m = (Skerry__Agent__V1__Share)SKERRY__AGENT__V1__SHARE__INIT;
+		m->tag = share_tag((unsigned)i);
+		m->target = t->shares[t->n].target;
+		m->fstype = (char *)(uintptr_t)SHARE_FSTYPE;
+		m->options = (char *)(uintptr_t)SHARE_OPTIONS;
+		t->pointers[t->n++] = m;
+	}
+	c->shares = t->pointers;
+	c->n_shares = t->n;
+}
+
+static void told_shares_done(struct told_shares *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		free(t->list[i].tag);
+		share_done(&t->shares[i]);
+	}
+	free(t->list);
+	free(t->pointers);
+	free(t->shares);
 }
 
 static void forget_bytes(ProtobufCBinaryData *b)
@@ -89,6 +171,7 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	Skerry__Agent__V1__Interface iface = SKERRY__AGENT__V1__INTERFACE__INIT, *ifaces[1] = { &iface };
 	Skerry__Agent__V1__User user = SKERRY__AGENT__V1__USER__INIT, *users[1] = { &user };
 	Skerry__Agent__V1__SshHostKey key = SKERRY__AGENT__V1__SSH_HOST_KEY__INIT, *keys[1] = { &key };
+	_cleanup_(told_shares_done) struct told_shares shares = {};
 	_cleanup_strv_ struct strv authorized = {};
 	_cleanup_strv_ struct strv environment = {}, directories = {};
 	_cleanup_free_ char *account = image_config_account(&f->image, spec);
@@ -116,8 +199,8 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	c.disks = disks;
 	c.n_disks = f->home_base ? 2 : 1;
 	describe_interface(p, &iface);
-	c.interfaces = ifaces;
-	c.n_interfaces = p->net_plan.kind == NET_ATTACH_NONE ? 0 : 1;
+	c.interfaces = p->taken.n ? p->taken.interfaces : ifaces;
+	c.n_interfaces = net_plan_nics(&p->net_plan);
 	c.dns_servers = p->net_plan.dns.items;
 	c.n_dns_servers = p->net_plan.dns.n;
 	c.dns_search = p->net_plan.search.items;
@@ -142,6 +225,9 @@ void plan_boot_config(const struct machine_spec *spec, const struct plan_facts *
 	image_config_directories(&f->image, spec, &directories);
 	c.directories = directories.items;
 	c.n_directories = directories.n;
+	tell_shares(spec, &shares, &c);
+	if (spec->timezone)
+		c.timezone = spec->timezone;
 	c.realtime_ns = secrets->realtime_ns;
 	c.init = f->image.init == IMAGE_INIT_SYSTEM ? SKERRY__AGENT__V1__BOOT_CONFIG__INIT__IMAGE
 						    : SKERRY__AGENT__V1__BOOT_CONFIG__INIT__AGENT;

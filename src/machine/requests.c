@@ -5,7 +5,9 @@
 #include "base/parse.h"
 #include "machine/client.h"
 #include "machine/monitor.h"
+#include "machine/snapshot_disk.h"
 #include "monitor.pb-c.h"
+#include "wire/message.h"
 
 void monitor_reply(struct monitor *m, uint64_t ticket, const ProtobufCMessage *message)
 {
@@ -47,7 +49,10 @@ static void request_stop(struct monitor *m, uint64_t ticket, const uint8_t *payl
 		control_reply_error(m->control, ticket, EBADMSG, "malformed request");
 		return;
 	}
+	m->asked = true;
 	wait_for(m, ticket, -1);
+	/* Where it was to begin anew stays on record, for the next start. */
+	m->reverting = false;
 	monitor_begin_stop(m, req->timeout_ns);
 	skerry__monitor__v1__stop_request__free_unpacked(req, NULL);
 }
@@ -88,6 +93,41 @@ static void request_pause(struct monitor *m, uint64_t ticket, bool pause)
 	(pause ? m->facts.engine->pause : m->facts.engine->resume)(m->vm, on_simple_done, c);
 }
 
+static void request_snapshot(struct monitor *m, uint64_t ticket, const uint8_t *payload, size_t len)
+{
+	Skerry__Monitor__V1__SnapshotRequest *q = skerry__monitor__v1__snapshot_request__unpack(NULL, len, payload);
+	struct simple_call *c;
+	struct name name;
+
+	if (!q || name_parse(q->name, "snapshot", &name, NULL) < 0) {
+		control_reply_error(m->control, ticket, EBADMSG, "malformed request");
+	} else if (!m->vm || !m->facts.engine->snapshot) {
+		control_reply_error(m->control, ticket, EBUSY, "it is not running");
+	} else {
+		_cleanup_free_ char *tag = xasprintf(SNAPSHOT_TAG "%s", name.s);
+		const struct engine_snapshot s = { .disk = "system", .name = tag, .drop = q->drop };
+
+		c = xnew(struct simple_call);
+		*c = (struct simple_call){ m, ticket };
+		m->facts.engine->snapshot(m->vm, &s, on_simple_done, c);
+	}
+	if (q)
+		skerry__monitor__v1__snapshot_request__free_unpacked(q, NULL);
+}
+
+/* Whoever asked for it has put on record where it goes back to: see snapshot.h. */
+static void request_revert(struct monitor *m, uint64_t ticket)
+{
+	if (!m->vm || m->engine_pidfd < 0 || m->stop != STOP_NONE || m->hold.stage != HOLD_NONE) {
+		control_reply_error(m->control, ticket, EBUSY,
+				    m->hold.stage != HOLD_NONE ? "a command has it stand still" : "it is not running");
+		return;
+	}
+	m->reverting = true;
+	monitor_kill(m);
+	wait_for(m, ticket, SKERRY__MONITOR__V1__WAIT_REQUEST__EVENT__RUNNING);
+}
+
 /* Figures are gathered from three places, one after the other. */
 struct stats_call {
 	struct monitor *m;
@@ -110,12 +150,12 @@ static void on_guest_stats(const struct error *err, const uint8_t *payload, size
 {
 	struct stats_call *c = data;
 	Skerry__Agent__V1__StatsResponse *r =
-		err ? NULL : skerry__agent__v1__stats_response__unpack(NULL, len, payload);
+		err ? NULL : message_unpack(&skerry__agent__v1__stats_response__descriptor, payload, len);
 
 	if (r) {
 		c->resp.guest_total_bytes = r->memory_total_bytes;
 		c->resp.guest_available_bytes = r->memory_available_bytes;
-		skerry__agent__v1__stats_response__free_unpacked(r, NULL);
+		message_free(r);
 	}
 	stats_reply(c);
 }
@@ -180,7 +220,9 @@ static void on_request(uint64_t ticket, const char *method, const uint8_t *paylo
 	if (streq(method, "Stop")) {
 		request_stop(m, ticket, payload, len);
 	} else if (streq(method, "Kill")) {
+		m->asked = true;
 		wait_for(m, ticket, -1);
+		m->reverting = false;
 		monitor_kill(m);
 	} else if (streq(method, "Pause")) {
 		request_pause(m, ticket, true);
@@ -190,6 +232,10 @@ static void on_request(uint64_t ticket, const char *method, const uint8_t *paylo
 		monitor_hold(m, ticket, payload, len);
 	} else if (streq(method, "Unhold")) {
 		monitor_unhold(m, ticket);
+	} else if (streq(method, "Snapshot")) {
+		request_snapshot(m, ticket, payload, len);
+	} else if (streq(method, "Revert")) {
+		request_revert(m, ticket);
 	} else if (streq(method, "Wait")) {
 		request_wait(m, ticket, payload, len);
 	} else if (streq(method, "Stats")) {

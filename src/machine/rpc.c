@@ -4,8 +4,9 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
-enum { READ_CHUNK = 64 << 10, CALLS_MAX = 4096 };
+enum { READ_CHUNK = 64 << 10, CALLS_MAX = 4096, MESSAGE_MAX = 2048, BACKLOG_MAX = 1 << 20 };
 
 /* Of our own clients: behind it their ids begin again. */
 #define STREAM_LAST 0x7ffffffdu
@@ -124,8 +125,12 @@ static void closed(struct rpc *r, int num)
 
 static void update_events(struct rpc *r)
 {
+	/* Who asks and does not read the answers is not asked for more. */
+	bool listens = !r->on_request || r->out.len < BACKLOG_MAX;
+
 	if (r->source)
-		(void)loop_set_events(r->source, EPOLLIN | (r->out.len ? (uint32_t)EPOLLOUT : 0));
+		(void)loop_set_events(r->source,
+				      (listens ? (uint32_t)EPOLLIN : 0) | (r->out.len ? (uint32_t)EPOLLOUT : 0));
 }
 
 /* Writes what the socket takes. A failure is left for the read side to report, which sees the end too. */
@@ -189,7 +194,9 @@ static void handle_response(struct rpc *r, const struct ttrpc_frame *f)
 	}
 	if (c->done) {
 		if (resp.code != TTRPC_OK) {
-			error_set(&e, ttrpc_code_to_errno(resp.code), "%s", resp.message);
+			_cleanup_free_ char *text = utf8_shown(resp.message, MESSAGE_MAX);
+
+			error_set(&e, ttrpc_code_to_errno(resp.code), "%s", text);
 			c->done(&e, NULL, 0, c->data);
 		} else {
 			c->done(NULL, resp.payload, resp.payload_len, c->data);
@@ -216,10 +223,7 @@ static void handle_request(struct rpc *r, const struct ttrpc_frame *f)
 		rpc_reply_error(r, f->stream_id, EBADMSG, "malformed request");
 		return;
 	}
-	if (r->on_request)
-		r->on_request(r, f->stream_id, &req, r->data);
-	else
-		rpc_reply_error(r, f->stream_id, EOPNOTSUPP, "no such service");
+	r->on_request(r, f->stream_id, &req, r->data);
 	ttrpc_request_done(&req);
 }
 
@@ -265,12 +269,12 @@ static int handle_input(struct rpc *r)
 		}
 		if (f.type == TTRPC_RESPONSE)
 			handle_response(r, &f);
+		else if (!r->on_request)
+			return -EPROTO;
 		else if (f.type == TTRPC_REQUEST)
 			handle_request(r, &f);
-		else if (r->on_request)
-			rpc_reply_error(r, f.stream_id, EINVAL, "stream is not active"); /* our services have none */
 		else
-			return -EPROTO;
+			rpc_reply_error(r, f.stream_id, EINVAL, "stream is not active"); /* our services have none */
 		if (r->doomed)
 			return 0;
 		buf_consume(&r->in, used);

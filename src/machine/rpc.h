@@ -11,15 +11,15 @@
 
 struct rpc;
 
-/* Exactly once per call. @err NULL: @payload is the response's (borrowed). A status from the peer arrives as @err with its message and the
- * errno of ttrpc_code_to_errno(). */
+/* Exactly once per call. @err NULL: @payload is the response's (borrowed). A status from the peer arrives as @err with its message, fit
+ * for a terminal and at most some 2 KiB, and the errno of ttrpc_code_to_errno(). */
 typedef void (*rpc_done_fn)(const struct error *err, const uint8_t *payload, size_t len, void *data);
 /* A request came in; answer now or later with rpc_reply(). */
 typedef void (*rpc_request_fn)(struct rpc *r, uint32_t stream_id, const struct ttrpc_request *req, void *data);
 /* The connection ended (once); every pending call was answered before. */
 typedef void (*rpc_closed_fn)(struct rpc *r, int num, void *data);
 
-/* Owns @fd. @on_request NULL: requests are answered UNIMPLEMENTED, and whatever else does not belong to calls of ours ends the connection. Otherwise
+/* Owns @fd. @on_request NULL: whatever is no answer to calls of ours ends the connection, requests too. Otherwise
  * what is against the rules of ttrpc's PROTOCOL.md (stream ids even, 0 or used before, more than 4 MiB, data without a stream) is answered with
  * an error on its stream, and the connection goes on. */
 int rpc_new(struct loop *l, int fd, rpc_request_fn on_request, rpc_closed_fn on_closed, void *data, struct rpc **ret);

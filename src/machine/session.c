@@ -7,12 +7,14 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent.pb-c.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "wire/message.h"
 
 enum {
 	READ_MAX = 256 << 10,
@@ -35,7 +37,7 @@ struct output {
 	int call;                   /* stream id of the Read that is under way, 0 = none */
 	bool direct;                /* a regular file: written without waiting */
 	bool eof;
-	bool broken; /* nobody reads: what comes is dropped */
+	bool broken; /* nobody reads, or it cannot be written: what comes is dropped */
 };
 
 /* Us to guest. */
@@ -158,7 +160,7 @@ static void output_done_reading(const struct error *err, const uint8_t *payload,
 		pump_fail(o->pump, err->num, err);
 		return;
 	}
-	m = skerry__agent__v1__read_response__unpack(NULL, len, payload);
+	m = message_unpack(&skerry__agent__v1__read_response__descriptor, payload, len);
 	if (!m || m->data.len > READ_MAX) {
 		struct error bad = {};
 
@@ -170,7 +172,7 @@ static void output_done_reading(const struct error *err, const uint8_t *payload,
 			buf_add(&o->pending, m->data.data, m->data.len);
 		o->eof = m->eof;
 	}
-	skerry__agent__v1__read_response__free_unpacked(m, NULL);
+	message_free(m);
 	if (o->pump->done)
 		return;
 	output_flush(o);
@@ -194,6 +196,31 @@ static void output_broken(struct output *o)
 	}
 }
 
+/* Whether a write that failed says that nobody wants what comes: as does a terminal that was hung up, which does not even say that it is one,
+ * and a sealed file, which takes only so much. */
+static bool nobody_reads(int fd, int num)
+{
+	struct stat st;
+
+	return num == EPIPE || num == ECONNRESET || num == EPERM ||
+	       (num == EIO && fstat(fd, &st) == 0 && S_ISCHR(st.st_mode));
+}
+
+/* Somebody wants it, and does not get it. The process ends as it would for its own output. */
+static void output_failed(struct output *o, int num)
+{
+	struct error err = {};
+
+	o->broken = true;
+	buf_truncate(&o->pending, 0);
+	o->source = loop_source_free(o->source);
+	if (!o->pump->s->end_on_broken)
+		send_signal(o->pump, SIGPIPE);
+	error_set_errno(&err, num, "cannot write to standard %s", o->stream == STREAM_ERR ? "error" : "output");
+	pump_fail(o->pump, num, &err);
+	error_done(&err);
+}
+
 /* Writes once. Returns false when the descriptor takes nothing now. */
 static bool output_write(struct output *o)
 {
@@ -208,7 +235,12 @@ static bool output_write(struct output *o)
 	if (w < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (w < 0) {
-		output_broken(o);
+		int num = errno;
+
+		if (nobody_reads(o->fd, num))
+			output_broken(o);
+		else
+			output_failed(o, num);
 		return false;
 	}
 	buf_consume(&o->pending, (size_t)w);
@@ -269,12 +301,12 @@ static void input_done_writing(const struct error *err, const uint8_t *payload, 
 		input_end(p);
 		return;
 	}
-	m = skerry__agent__v1__write_response__unpack(NULL, len, payload);
+	m = message_unpack(&skerry__agent__v1__write_response__descriptor, payload, len);
 	if (!m || m->count == 0 || m->count > p->in.pending.len)
 		input_end(p);
 	else
 		buf_consume(&p->in.pending, m->count);
-	skerry__agent__v1__write_response__free_unpacked(m, NULL);
+	message_free(m);
 	input_more(p);
 }
 
@@ -401,7 +433,7 @@ static void got_wait(const struct error *err, const uint8_t *payload, size_t len
 		pump_fail(p, err->num, err);
 		return;
 	}
-	m = skerry__agent__v1__wait_response__unpack(NULL, len, payload);
+	m = message_unpack(&skerry__agent__v1__wait_response__descriptor, payload, len);
 	if (m) {
 		p->waited = true;
 		p->status = m->status & 0xff;
@@ -412,7 +444,7 @@ static void got_wait(const struct error *err, const uint8_t *payload, size_t len
 		pump_fail(p, EBADMSG, &bad);
 		error_done(&bad);
 	}
-	skerry__agent__v1__wait_response__free_unpacked(m, NULL);
+	message_free(m);
 	pump_check_end(p);
 }
 
@@ -487,7 +519,7 @@ int session_run(struct client *c, const struct session *s, int *ret_status, stru
 		/* A number of its own: one descriptor cannot be in epoll twice. Best effort: a file has no reader that could go. */
 		watched = fcntl(s->out_fd, F_DUPFD_CLOEXEC, 3);
 		if (watched >= 0)
-			(void)loop_add_fd(c->loop, &p.reader_gone, watched, 0, reader_gone, &p);
+			(void)loop_add_fd(c->loop, &p.reader_gone, watched, EPOLLERR, reader_gone, &p);
 	}
 	r = pump_begin(&p);
 	if (r < 0)

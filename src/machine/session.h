@@ -20,7 +20,8 @@ struct session {
 };
 
 /* Blocks in the client's loop to the end. *ret_status (may be NULL): Wait's. Errors: -EINTR, -EPIPE as above; -ECONNRESET the machine or
- * its monitor has gone; what the guest answered. The session is not released. */
+ * its monitor has gone; -ENOSPC, -EIO … output could not be written, and the process got PIPE; what the guest answered. The session is not
+ * released. */
 int session_run(struct client *c, const struct session *s, int *ret_status, struct error *err);
 /* Tells the guest to forget it; failures do not matter. */
 void session_release(struct client *c, const char *id);

@@ -4,6 +4,7 @@
 #include <sys/sysinfo.h>
 
 #include "base/parse.h"
+#include "machine/share.h"
 #include "net/net.h"
 
 static const char *const shape_names[] = { "micro", "full", NULL };
@@ -28,12 +29,20 @@ const struct json_field machine_spec_fields[] = {
 	FIELD("kernel", JSON_STRING, kernel),
 	FIELD("shape", JSON_ENUM, shape, .names = shape_names),
 	FIELD("accel", JSON_ENUM, accel, .names = accel_names),
+	FIELD("firmware", JSON_ENUM, firmware, .names = firmware_names),
 	FIELD("net", JSON_STRING, net),
 	FIELD("forwards", JSON_BOOL, forwards),
+	FIELD("kept_port", JSON_U64, kept_port),
+	FIELD("display", JSON_BOOL, display),
 	FIELD("publish", JSON_STRINGS, publish),
 	FIELD("ssh_keys", JSON_STRINGS, ssh_keys),
 	FIELD("user", JSON_STRING, user),
 	FIELD("hostname", JSON_STRING, hostname),
+	FIELD("dns", JSON_STRINGS, dns),
+	FIELD("dns_search", JSON_STRINGS, dns_search),
+	FIELD("timezone", JSON_STRING, timezone),
+	FIELD("shares", JSON_STRINGS, shares),
+	FIELD("engine_args", JSON_STRINGS, engine_args),
 	FIELD("workdir", JSON_STRING, workdir),
 	FIELD("stop_signal", JSON_STRING, stop_signal),
 	FIELD("restart", JSON_ENUM, restart, .names = restart_names),
@@ -94,6 +103,37 @@ static int check_assignments(const struct strv *v, const char *option, struct er
 	return 0;
 }
 
+/* What the guest takes (guest/bootconfig.c): a value that it refuses would end its boot, far from whoever could mend it. */
+static int check_env(const struct strv *env, struct error *err)
+{
+	size_t bytes = 0;
+
+	if (env->n > MACHINE_ENV_MAX)
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--env: more than %d variables", MACHINE_ENV_MAX);
+	for (size_t i = 0; i < env->n; i++)
+		bytes += strlen(env->items[i]) + 1;
+	if (bytes > MACHINE_ENV_BYTES_MAX)
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--env: more than %d KiB in all",
+				      MACHINE_ENV_BYTES_MAX >> 10);
+	return check_assignments(env, "--env", err);
+}
+
+/* NAME or a number, :GROUP behind it. */
+static int check_user(const char *user, struct error *err)
+{
+	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+	size_t n = strcspn(user, ":");
+
+	if (n > 32 || strspn(user, set) != n || strspn(user, "-."))
+		return error_set_kind(err, ERROR_USAGE, EINVAL,
+				      "--user '%s': expected up to 32 of A-Z a-z 0-9 _ . -, not with '-' or '.' first",
+				      user);
+	user += n;
+	if (*user && (strlen(user + 1) > 32 || strspn(user + 1, set) != strlen(user + 1)))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "--user: '%s' is no group", user + 1);
+	return 0;
+}
+
 static int check_size(uint64_t bytes, uint64_t min, const char *option, struct error *err)
 {
 	char a[16];
@@ -112,6 +152,36 @@ static bool printable(const char *s)
 		if ((unsigned char)*s < 0x20 || *s == 0x7f)
 			return false;
 	return true;
+}
+
+static bool same_listener(const struct net_publish *a, const struct net_publish *b)
+{
+	bool everywhere = !*a->ip || !*b->ip || streq(a->ip, "0.0.0.0") || streq(b->ip, "0.0.0.0");
+
+	return a->host_port && a->host_port == b->host_port && a->udp == b->udp && (everywhere || streq(a->ip, b->ip));
+}
+
+static int check_publish(const struct machine_spec *s, struct error *err)
+{
+	_cleanup_free_ struct net_publish *p = xnew_n(struct net_publish, s->publish.n + 1);
+
+	for (size_t i = 0; i < s->publish.n; i++) {
+		int r = net_publish_parse(s->publish.items[i], &p[i], err);
+
+		if (r < 0)
+			return r;
+		if (streq(s->net, "user") && strchr(p[i].ip, ':')) {
+			error_set_kind(err, ERROR_USAGE, EAFNOSUPPORT, "--publish %s: network mode 'user' is IPv4 only",
+				       s->publish.items[i]);
+			return error_hint(err, "publish on an IPv4 address: 127.0.0.1, 0.0.0.0");
+		}
+		for (size_t k = 0; k < i; k++)
+			if (same_listener(&p[k], &p[i]))
+				return error_set_kind(err, ERROR_USAGE, EINVAL,
+						      "--publish %s: port %u is published already, by %s",
+						      s->publish.items[i], p[i].host_port, s->publish.items[k]);
+	}
+	return 0;
 }
 
 int machine_spec_check(const struct machine_spec *s, struct error *err)
@@ -143,12 +213,18 @@ int machine_spec_check(const struct machine_spec *s, struct error *err)
 		error_set_kind(err, ERROR_USAGE, EINVAL, "--net '%s': no such mode", s->net);
 		return error_hint(err, "modes: user, none");
 	}
+	if (s->kept_port > UINT16_MAX || (s->kept_port && !streq(s->net, "container")))
+		return error_set_kind(err, ERROR_USAGE, EINVAL, "kept port %llu: there is none in network mode '%s'",
+				      (unsigned long long)s->kept_port, s->net);
 	if (s->publish.n && streq(s->net, "none"))
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "--publish: needs a network, and --net is none");
-	for (size_t i = 0; i < s->publish.n; i++) {
-		struct net_publish p;
+	r = check_publish(s, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < s->shares.n; i++) {
+		_cleanup_(share_done) struct share share = {};
 
-		r = net_publish_parse(s->publish.items[i], &p, err);
+		r = share_parse(s->shares.items[i], &share, err);
 		if (r < 0)
 			return r;
 	}
@@ -168,7 +244,9 @@ int machine_spec_check(const struct machine_spec *s, struct error *err)
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "--stop-signal '%s': no such signal", s->stop_signal);
 	if (s->publish_all && streq(s->net, "none"))
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "--publish-all: needs a network, and --net is none");
-	r = check_assignments(&s->env, "--env", err);
+	r = s->user && *s->user ? check_user(s->user, err) : 0;
+	if (r >= 0)
+		r = check_env(&s->env, err);
 	return r < 0 ? r : check_assignments(&s->labels, "--label", err);
 }
 

@@ -18,6 +18,8 @@
 
 /* How long a monitor may take until the engine runs: QEMU's start on a loaded host, a disk that sleeps. */
 #define MONITOR_READY_NS (60 * NS_PER_SEC)
+/* While a lock is waited for: whoever holds it may be a monitor by now, which keeps it. */
+#define LOOK_AGAIN_NS (200 * NS_PER_MS)
 
 /* Starts it by @prefix, which may be empty, and waits for its report. *ret_prefix_failed: the prefix it was that could not. */
 static int spawn_by(const struct strv *prefix, const char *const *words, int lock_fd, bool *ret_prefix_failed,
@@ -85,30 +87,53 @@ int monitor_spawn(const struct name *name, int lock_fd, bool adopt, bool attach,
 	return r < 0 ? error_move(err, &e) : 0;
 }
 
+/* A live monitor holds the lock for as long as its machine runs: that is nothing to wait for. */
+static bool runs_already(const struct store *s, const struct name *name)
+{
+	struct machine_info info;
+	bool runs;
+
+	if (machine_info_load(s, name, &info, NULL) < 0)
+		return false;
+	runs = info.monitor_alive && (info.status == MACHINE_RUNNING || info.status == MACHINE_PAUSED);
+	machine_info_done(&info);
+	return runs;
+}
+
+static int lock_for_start(const struct store *s, const struct name *name, uint64_t wait_ns, bool *ret_already,
+			  struct error *err)
+{
+	uint64_t begun_ns = clock_monotonic_ns(), slice_ns = 0;
+
+	*ret_already = false;
+	for (;;) {
+		_cleanup_error_ struct error busy = {};
+		int lock = store_machine_lock(s, name, slice_ns, &busy);
+		uint64_t waited_ns;
+
+		if (lock >= 0)
+			return lock;
+		*ret_already = lock == -EBUSY && runs_already(s, name);
+		waited_ns = clock_monotonic_ns() - begun_ns;
+		if (*ret_already || lock != -EBUSY || waited_ns >= wait_ns)
+			return error_move(err, &busy);
+		slice_ns = wait_ns - waited_ns < LOOK_AGAIN_NS ? wait_ns - waited_ns : LOOK_AGAIN_NS;
+	}
+}
+
 int machine_start(const struct store *s, const struct name *name, const struct start_options *o, bool *ret_already,
 		  struct error *err)
 {
-	_cleanup_error_ struct error busy = {};
 	_cleanup_close_ int dir = -EBADF, lock = -EBADF;
 	enum recovery found;
 	int r;
 
-	*ret_already = false;
 	dir = store_machine_open(s, name, err);
 	if (dir < 0)
 		return dir;
-	lock = store_machine_lock(s, name, o->lock_wait_ns, &busy);
-	if (lock < 0) {
-		struct machine_info info;
-
-		/* A live monitor holds the lock for as long as its machine runs. */
-		if (lock == -EBUSY && machine_info_load(s, name, &info, NULL) >= 0) {
-			*ret_already =
-				info.monitor_alive && (info.status == MACHINE_RUNNING || info.status == MACHINE_PAUSED);
-			machine_info_done(&info);
-		}
-		return *ret_already ? 0 : error_move(err, &busy);
-	}
+	lock = lock_for_start(s, name, o->lock_wait_ns, ret_already, err);
+	if (lock < 0)
+		return *ret_already ? 0 : lock;
 	/* The directory may have been deleted while the lock was waited for. */
 	dir = safe_close(dir);
 	dir = store_machine_open(s, name, err);
@@ -138,19 +163,35 @@ static int stop_for_delete(const struct store *s, const struct name *name, struc
 	return 0;
 }
 
-/* Takes the lock of a machine that nobody runs any more. */
+/* From the record of the run where the machine's own is damaged: that must not keep anybody from deleting it. */
+static bool has_monitor(const struct store *s, const struct name *name)
+{
+	struct machine_info info;
+	struct machine_state st;
+	bool alive;
+	int r = machine_info_load(s, name, &info, NULL);
+
+	alive = r >= 0 && info.monitor_alive;
+	machine_info_done(&info);
+	if (r >= 0 || r == -ENOENT || machine_state_load(s, name->s, &st, NULL) < 0)
+		return alive;
+	alive = streq(st.boot_id, boot_id()) && machine_recorded_alive(st.monitor_pid, st.monitor_start);
+	machine_state_done(&st);
+	return alive;
+}
+
+/* Takes the lock of a machine that nobody runs any more. *ret_ended: it ran, and was ended. */
 static int lock_for_delete(const struct store *s, const struct name *name, bool force, uint64_t wait_ns,
-			   struct error *err)
+			   bool *ret_ended, struct error *err)
 {
 	_cleanup_error_ struct error busy = {};
-	struct machine_info info;
 	bool running;
 	int lock = store_machine_lock(s, name, 0, &busy);
 
+	*ret_ended = false;
 	if (lock != -EBUSY)
 		return lock < 0 ? error_move(err, &busy) : lock;
-	running = machine_info_load(s, name, &info, NULL) >= 0 && info.monitor_alive;
-	machine_info_done(&info);
+	running = has_monitor(s, name);
 	if (running && !force) {
 		error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is running", name->s);
 		return error_hint(err, "`skerry stop %s` first, or `skerry delete --force %s`", name->s, name->s);
@@ -160,49 +201,74 @@ static int lock_for_delete(const struct store *s, const struct name *name, bool 
 
 		if (r < 0)
 			return r;
+		*ret_ended = true;
 	}
 	return store_machine_lock(s, name, running ? 30 * NS_PER_SEC : wait_ns, err);
+}
+
+/* Kills an engine without a monitor, and releases what it had; the lock is held. */
+static int end_engine(const struct store *s, const struct name *name, int dir, struct error *err)
+{
+	struct machine_state st;
+	enum recovery found;
+
+	if (machine_state_load(s, name->s, &st, NULL) >= 0) {
+		struct process_id id = machine_process(st.engine_pid, st.engine_start);
+		_cleanup_close_ int pidfd = process_open(&id);
+
+		if (pidfd >= 0 && pidfd_kill(pidfd, SIGKILL) >= 0)
+			(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC);
+		machine_state_done(&st);
+	}
+	return machine_recover(s, name, dir, &found, err);
+}
+
+int machine_end(const struct store *s, const struct name *name, struct error *err)
+{
+	_cleanup_close_ int dir = store_machine_open(s, name, err), lock = -EBADF;
+	enum recovery found;
+	int r;
+
+	if (dir < 0)
+		return dir;
+	lock = store_machine_lock(s, name, 0, err);
+	if (lock < 0)
+		return lock;
+	r = machine_recover(s, name, dir, &found, err);
+	return r >= 0 && found == RECOVERY_ADOPT ? end_engine(s, name, dir, err) : r;
 }
 
 int machine_delete(const struct store *s, const struct name *name, bool force, uint64_t lock_wait_ns, struct error *err)
 {
 	_cleanup_close_ int names = -EBADF, dir = -EBADF, lock = -EBADF;
+	_cleanup_error_ struct error e = {};
 	enum recovery found;
+	bool ended;
 	int r;
 
 	dir = store_machine_open(s, name, err);
 	if (dir < 0)
 		return dir;
-	lock = lock_for_delete(s, name, force, lock_wait_ns, err);
-	if (lock < 0)
-		return lock;
+	lock = lock_for_delete(s, name, force, lock_wait_ns, &ended, &e);
 	dir = safe_close(dir);
-	dir = store_machine_open(s, name, err);
-	if (dir < 0)
-		return dir;
+	if (lock >= 0)
+		dir = store_machine_open(s, name, &e);
+	/* One that was started with --rm goes with its end. */
+	if (ended && (lock == -ENOENT || (lock >= 0 && dir == -ENOENT)))
+		return 0;
+	if (lock < 0 || dir < 0)
+		return error_move(err, &e);
 	r = machine_recover(s, name, dir, &found, err);
 	if (r < 0)
 		return r;
-	if (found == RECOVERY_ADOPT) {
-		struct machine_state st;
-
-		if (!force) {
-			error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is running", name->s);
-			return error_hint(err, "`skerry stop %s` first, or `skerry delete --force %s`", name->s,
-					  name->s);
-		}
-		if (machine_state_load(s, name->s, &st, NULL) >= 0) {
-			struct process_id id = machine_process(st.engine_pid, st.engine_start);
-			_cleanup_close_ int pidfd = process_open(&id);
-
-			if (pidfd >= 0 && pidfd_kill(pidfd, SIGKILL) >= 0)
-				(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC);
-			machine_state_done(&st);
-		}
-		r = machine_recover(s, name, dir, &found, err);
-		if (r < 0)
-			return r;
+	if (found == RECOVERY_ADOPT && !force) {
+		error_set_kind(err, ERROR_BUSY, EBUSY, "machine '%s' is running", name->s);
+		return error_hint(err, "`skerry stop %s` first, or `skerry delete --force %s`", name->s, name->s);
 	}
+	if (found == RECOVERY_ADOPT)
+		r = end_engine(s, name, dir, err);
+	if (r < 0)
+		return r;
 	names = store_names_lock(s, 30 * NS_PER_SEC, err);
 	return names < 0 ? names : machine_remove_files(s, name, err);
 }

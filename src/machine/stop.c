@@ -1,4 +1,4 @@
-/* Ending a machine: the guest is asked (again each second), then the engine is told to quit, to terminate, and is killed. */
+/* Ending a machine: the guest is asked (again each second), then the engine is told to quit, and is killed. */
 #include <signal.h>
 
 #include "agent.pb-c.h"
@@ -9,10 +9,11 @@
 #include "machine/image_config.h"
 #include "machine/monitor.h"
 
-#define QUIT_GRACE_NS      (5 * NS_PER_SEC)
-#define TERMINATE_GRACE_NS (3 * NS_PER_SEC)
+#define QUIT_GRACE_NS (5 * NS_PER_SEC)
 /* What other tools give a process after its signal. */
 #define MAIN_GRACE_NS (10 * NS_PER_SEC)
+/* A guest whose stop outlived its monitor hears of it once more, also where its time is over. */
+#define ADOPTED_STOP_NS (10 * NS_PER_SEC)
 
 /* The main process may end in its own way first: its signal, then some time. */
 static bool main_is_ending(struct monitor *m)
@@ -34,6 +35,7 @@ static void ask_guest(struct monitor *m)
 {
 	struct rpc *agent = agent_link_rpc(m->agent);
 
+	m->guest_asked = m->guest_asked || agent || (m->plan.exec.power_button && m->vm);
 	if (agent) {
 		Skerry__Agent__V1__ShutdownRequest req = SKERRY__AGENT__V1__SHUTDOWN_REQUEST__INIT;
 		uint8_t packed[16];
@@ -45,6 +47,17 @@ static void ask_guest(struct monitor *m)
 		m->stop_how = "power button";
 		m->facts.engine->power_button(m->vm, NULL, NULL);
 	}
+}
+
+/* An engine that is another user's may be killed by nobody who lacks the capability for it. It may still do what it is told. */
+static void kill_engine(struct monitor *m)
+{
+	if (pidfd_kill(m->engine_pidfd, SIGKILL) != -EPERM)
+		return;
+	log_error("the engine runs as another user, and without the capability KILL it cannot be killed: it is told "
+		  "to quit");
+	if (m->vm)
+		m->facts.engine->quit(m->vm, NULL, NULL);
 }
 
 static void enter(struct monitor *m, enum stop_step step)
@@ -60,17 +73,12 @@ static void enter(struct monitor *m, enum stop_step step)
 			m->facts.engine->quit(m->vm, NULL, NULL);
 			break;
 		}
-		m->stop = STOP_TERMINATE;
+		m->stop = STOP_KILL;
 		__attribute__((fallthrough));
-	case STOP_TERMINATE:
-		m->stop_how = "terminate";
-		m->stop_deadline_ns = now + TERMINATE_GRACE_NS;
-		(void)pidfd_kill(m->engine_pidfd, SIGTERM);
-		break;
 	case STOP_KILL:
 		m->stop_how = "kill";
 		m->stop_deadline_ns = UINT64_MAX;
-		(void)pidfd_kill(m->engine_pidfd, SIGKILL);
+		kill_engine(m);
 		break;
 	case STOP_NONE:
 	case STOP_ASK: break;
@@ -85,7 +93,7 @@ static int on_tick(struct loop_source *s, void *data)
 	if (m->engine_gone)
 		return 0;
 	if (now >= m->stop_deadline_ns)
-		enter(m, m->stop == STOP_ASK ? STOP_QUIT : m->stop == STOP_QUIT ? STOP_TERMINATE : STOP_KILL);
+		enter(m, m->stop == STOP_ASK ? STOP_QUIT : STOP_KILL);
 	else if (m->stop == STOP_ASK && !main_is_ending(m))
 		ask_guest(m);
 	if (m->stop == STOP_KILL)
@@ -97,8 +105,10 @@ static void begin(struct monitor *m, enum stop_step step, uint64_t deadline_ns)
 {
 	_cleanup_error_ struct error e = {};
 
-	if (m->stop == STOP_NONE) {
+	if (m->stop == STOP_NONE || step == STOP_ASK) {
 		m->state.status = MACHINE_STOPPING;
+		m->state.stop_until_ns =
+			step == STOP_ASK ? clock_realtime_ns() + (deadline_ns - clock_monotonic_ns()) : 0;
 		if (fault_point("stop.record") < 0 || monitor_save_state(m, &e) < 0)
 			log_warning("%s, ignoring", e.msg ? e.msg : "fault");
 	}
@@ -129,6 +139,17 @@ void monitor_begin_stop(struct monitor *m, uint64_t timeout_ns)
 	if (m->state.status == MACHINE_PAUSED && m->vm)
 		m->facts.engine->resume(m->vm, NULL, NULL);
 	begin(m, STOP_ASK, deadline);
+}
+
+void monitor_stop_adopted(struct monitor *m)
+{
+	uint64_t now = clock_realtime_ns(), until = m->state.stop_until_ns, left = until > now ? until - now : 0;
+
+	log_info("it was being stopped by a monitor that is dead: going on with that");
+	m->asked = true;
+	/* It may have been paused when the stop began, and a stopped vCPU hears nobody. One that runs is not disturbed. */
+	m->facts.engine->resume(m->vm, NULL, NULL);
+	monitor_begin_stop(m, left > ADOPTED_STOP_NS ? left : ADOPTED_STOP_NS);
 }
 
 void monitor_stop_now(struct monitor *m)

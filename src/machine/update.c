@@ -49,12 +49,23 @@ static void take_settings(struct machine_spec *spec, const struct machine_spec *
 	if (wanted->memory_bytes)
 		spec->memory_bytes = wanted->memory_bytes;
 	spec->accel = wanted->accel;
+	spec->firmware = wanted->firmware;
+	if (spec->draft)
+		replace(&spec->installer, wanted->installer);
+	spec->display = wanted->display;
 	replace(&spec->net, wanted->net);
+	spec->forwards = wanted->forwards;
+	spec->kept_port = wanted->kept_port;
 	replace(&spec->user, wanted->user);
 	replace(&spec->hostname, wanted->hostname);
 	replace(&spec->password, wanted->password);
 	replace_strings(&spec->ssh_keys, &wanted->ssh_keys);
 	replace_strings(&spec->publish, &wanted->publish);
+	replace_strings(&spec->dns, &wanted->dns);
+	replace_strings(&spec->dns_search, &wanted->dns_search);
+	replace(&spec->timezone, wanted->timezone);
+	replace_strings(&spec->shares, &wanted->shares);
+	replace_strings(&spec->engine_args, &wanted->engine_args);
 }
 
 static int write_user_data(int dir, const struct machine_spec *wanted, struct error *err)

@@ -20,6 +20,17 @@ static const struct {
 	{ "/usr/local/libexec/virtiofsd", false },
 };
 
+const char *virtiofs_program(bool *ret_qemu)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)
+		if (access(programs[i].path, X_OK) == 0) {
+			if (ret_qemu)
+				*ret_qemu = programs[i].qemu;
+			return programs[i].path;
+		}
+	return NULL;
+}
+
 /* A socket that listens, without a name in any directory. */
 static int listen_unnamed(struct sockaddr_un *ret, socklen_t *ret_len)
 {
@@ -42,7 +53,7 @@ static void add_options(struct strv *argv, const char *directory, bool qemu)
 	if (qemu) {
 		strv_add(argv, "-o");
 		/* A directory with a comma never comes here: it is one of ours. */
-		strv_addf(argv, "source=%s,sandbox=namespace,cache=auto,xattr,flock,log_level=warn", directory);
+		strv_addf(argv, "source=%s,sandbox=namespace,cache=auto,xattr,log_level=warn", directory);
 		/* Overlays inside the guest keep their marks in trusted.*. */
 		strv_add(argv, "-o");
 		strv_add(argv, "modcaps=+sys_admin");
@@ -62,18 +73,18 @@ int virtiofs_start(const struct virtiofs_request *q, int *ret_socket, int *ret_p
 	struct sockaddr_un address;
 	struct spawn s = SPAWN_INIT;
 	struct spawn_fd pass;
+	const char *program;
 	socklen_t len;
+	bool qemu;
 	int r;
 
-	for (size_t i = 0; i < ARRAY_SIZE(programs) && !argv.n; i++)
-		if (access(programs[i].path, X_OK) == 0) {
-			strv_add(&argv, programs[i].path);
-			add_options(&argv, q->directory, programs[i].qemu);
-		}
-	if (!argv.n) {
+	program = virtiofs_program(&qemu);
+	if (!program) {
 		error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "virtiofsd: not installed");
-		return error_hint(err, "apt-get install qemu-system-common (Debian 12), or virtiofsd");
+		return error_hint(err, VIRTIOFS_HINT);
 	}
+	strv_add(&argv, program);
+	add_options(&argv, q->directory, qemu);
 	server = listen_unnamed(&address, &len);
 	client = server < 0 ? -EBADF : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (client < 0)
@@ -89,6 +100,8 @@ int virtiofs_start(const struct virtiofs_request *q, int *ret_socket, int *ret_p
 	s.n_fds = 1;
 	s.cwd = "/";
 	s.new_session = true;
+	/* A host that shuts down sends SIGTERM to all processes: the guest still needs its files to end. It goes when its engine does. */
+	s.patient = true;
 	s.death_signal = q->death_signal;
 	s.on_pid = q->on_pid;
 	s.on_pid_data = q->data;

@@ -278,6 +278,17 @@ static int failed(const char *type, const struct buf *out, const struct buf *err
 	return error_set(err, code == TRY_AGAIN ? EAGAIN : EIO, "plugin '%s': %s", type, text.p);
 }
 
+/* Not none: a plugin that is asked too late is told from one that was not asked. */
+static uint64_t time_left(const struct cni *c)
+{
+	uint64_t limit = c->timeout_ns ? c->timeout_ns : 60 * NS_PER_SEC, now = clock_monotonic_ns(), left;
+
+	if (!c->deadline_ns)
+		return limit;
+	left = now < c->deadline_ns ? c->deadline_ns - now : NS_PER_MS;
+	return left < limit ? left : limit;
+}
+
 /* @ret_result may be NULL: a DEL has none. */
 static int call(const struct cni *c, const struct cni_attachment *a, const struct json *plugin, const char *command,
 		const struct json *previous, struct json **ret_result, struct error *err)
@@ -299,8 +310,7 @@ static int call(const struct cni *c, const struct cni_attachment *a, const struc
 	r = fault_point(streq(command, "ADD") ? "cni.add" : "cni.del");
 	if (r < 0)
 		return error_set_errno(err, -r, "plugin '%s'", type);
-	r = spawn_run(&s, &input, &out, &errout, RESULT_BYTES_MAX, c->timeout_ns ? c->timeout_ns : 60 * NS_PER_SEC,
-		      &status, err);
+	r = spawn_run(&s, &input, &out, &errout, RESULT_BYTES_MAX, time_left(c), &status, err);
 	if (r < 0)
 		return error_prefix(err, "plugin '%s'", type);
 	if (status != 0)

@@ -18,6 +18,7 @@ struct cni {
 	const char *const
 		*plugin_directories; /* NULL-terminated; NULL = /opt/cni/bin, /usr/lib/cni, /usr/libexec/cni */
 	uint64_t timeout_ns;         /* for each plugin; 0 = 60 s */
+	uint64_t deadline_ns;        /* for all of them, CLOCK_MONOTONIC; 0 = none */
 };
 
 /* One interface of one namespace. All borrowed. */

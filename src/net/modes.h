@@ -5,3 +5,4 @@
 
 extern const struct net_mode net_mode_user;
 extern const struct net_mode net_mode_none;
+extern const struct net_mode net_mode_container;

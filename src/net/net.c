@@ -5,7 +5,7 @@
 
 #include "net/modes.h"
 
-static const struct net_mode *const modes[] = { &net_mode_user, &net_mode_none };
+static const struct net_mode *const modes[] = { &net_mode_user, &net_mode_none, &net_mode_container };
 
 const struct net_mode *net_mode_find(const char *name)
 {
@@ -27,6 +27,12 @@ void net_plan_done(struct net_plan *p)
 	strv_done(&p->dns);
 	strv_done(&p->search);
 	strv_done(&p->helper_argv);
+	net_takeover_done(&p->taken);
+}
+
+size_t net_plan_nics(const struct net_plan *p)
+{
+	return p->kind == NET_ATTACH_NONE ? 0 : p->kind == NET_ATTACH_TAP ? p->taken.n : 1;
 }
 
 /* FNV-1a, then a finalizer that lets every input bit reach the 40 bits that are used. */

@@ -32,6 +32,14 @@ int netns_open(const char *path, struct error *err)
 	return TAKE_FD(fd);
 }
 
+bool netns_is_own(const char *path)
+{
+	struct stat theirs, own;
+
+	return stat(path, &theirs) == 0 && stat("/proc/self/ns/net", &own) == 0 && theirs.st_dev == own.st_dev &&
+	       theirs.st_ino == own.st_ino;
+}
+
 /* In a child: the namespace is the child's own, and stays by the mount alone. */
 static int mount_new(const char *path)
 {

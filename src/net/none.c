@@ -10,22 +10,21 @@ static int none_plan(const struct net_request *req, struct net_plan *ret, struct
 	return 0;
 }
 
-static int none_prepare(const struct net_request *req, const struct net_plan *plan, int *ret_fd, pid_t *ret_helper_pid,
+static int none_prepare(const struct net_request *req, const struct net_plan *plan, int *ret_fds, pid_t *ret_helper_pid,
 			int *ret_helper_pidfd, struct error *err)
 {
 	(void)req;
 	(void)plan;
 	(void)err;
-	*ret_fd = -1;
+	ret_fds[0] = -1;
 	*ret_helper_pid = -1;
 	*ret_helper_pidfd = -1;
 	return 0;
 }
 
-static void none_release(const struct net_request *req, const struct net_plan *plan)
+static void none_release(const struct net_request *req)
 {
 	(void)req;
-	(void)plan;
 }
 
 const struct net_mode net_mode_none = {

@@ -2,11 +2,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/buf.h"
+#include "base/file.h"
 #include "base/parse.h"
 
 /* The text is a few dozen bytes; anything longer is not an address and two ports. */
@@ -104,6 +107,17 @@ char *net_publish_format(const struct net_publish *p)
 			 p->udp ? "/udp" : "");
 }
 
+bool net_publish_is_privileged(const struct net_publish *p)
+{
+	_cleanup_buf_ struct buf text = {};
+	uint64_t first;
+
+	if (file_read_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", 16, &text) < 0 || !text.p)
+		return p->host_port && p->host_port < IPPORT_RESERVED;
+	text.p[strcspn(text.p, "\n")] = '\0';
+	return p->host_port && parse_u64(text.p, 0, UINT16_MAX + 1, &first) >= 0 && p->host_port < first;
+}
+
 int net_publish_resolve(struct net_publish *p, struct error *err)
 {
 	union {
@@ -139,11 +153,8 @@ int net_publish_resolve(struct net_publish *p, struct error *err)
 	if (family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	num = bind(fd, &addr.sa, len) < 0 || (!p->udp && listen(fd, 1) < 0) ? errno : 0;
-	if (num == EADDRINUSE) {
-		error_set_kind(err, ERROR_BUSY, num, "publish: port %u of %s is in use", p->host_port, p->ip);
-		error_hint(err, "host port 0 picks a free one");
-		return -num;
-	}
+	if (num == EADDRINUSE)
+		return error_set_kind(err, ERROR_BUSY, num, "publish: port %u of %s is in use", p->host_port, p->ip);
 	if (num == EACCES || num == EPERM) {
 		error_set_kind(err, ERROR_DENIED, num, "publish: port %u of %s may not be opened by this user",
 			       p->host_port, p->ip);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define SEARCH_MAX      6
+#define SERVERS_MAX     3
 #define NAME_MAX_LENGTH 253
 
 static bool domain_like(const char *s)
@@ -35,6 +36,8 @@ static void take_server(char *word, struct resolv *ret)
 		if (!ret->direct[0])
 			(void)inet_ntop(AF_INET, a, ret->direct, sizeof(ret->direct));
 	}
+	if (ret->servers.n < SERVERS_MAX)
+		strv_add(&ret->servers, word);
 	ret->server = true;
 }
 
@@ -65,7 +68,8 @@ static void take_line(char *line, struct resolv *ret)
 	}
 	if (!streq(word, "search") && !streq(word, "domain"))
 		return;
-	resolv_done(ret);
+	strv_done(&ret->search);
+	ret->search = (struct strv){};
 	while ((arg = next_word(&line)))
 		if (ret->search.n < SEARCH_MAX && domain_like(arg))
 			strv_add(&ret->search, arg);
@@ -89,5 +93,6 @@ void resolv_parse(const char *text, size_t len, struct resolv *ret)
 void resolv_done(struct resolv *r)
 {
 	strv_done(&r->search);
-	r->search = (struct strv){};
+	strv_done(&r->servers);
+	r->search = r->servers = (struct strv){};
 }

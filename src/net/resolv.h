@@ -7,9 +7,10 @@
 #include "base/memory.h"
 
 struct resolv {
-	bool server;       /* it names one at all */
-	bool first_direct; /* the first is an IPv4 address that is not this host's loopback */
-	char direct[16];   /* the first such address; "" = none */
+	bool server;         /* it names one at all */
+	struct strv servers; /* the first three, as the resolver takes them, without zones */
+	bool first_direct;   /* the first is an IPv4 address that is not this host's loopback */
+	char direct[16];     /* the first such address; "" = none */
 	struct strv search;
 };
 

@@ -15,7 +15,8 @@
 #include "base/parse.h"
 #include "wire/netlink.h"
 
-#define TAP_PREFIX "sktap"
+#define TAP_PREFIX   "sktap"
+#define ASIDE_PREFIX "skask"
 
 enum {
 	LINKS_MAX = 4096,
@@ -47,6 +48,17 @@ void net_takeover_done(struct net_takeover *t)
 void takeover_tap_name(unsigned index, char ret[16])
 {
 	(void)snprintf(ret, 16, TAP_PREFIX "%u", index);
+}
+
+void takeover_aside_name(unsigned index, char ret[16])
+{
+	(void)snprintf(ret, 16, ASIDE_PREFIX "%u", index);
+}
+
+bool takeover_is_ours(const struct takeover_link *l)
+{
+	return streq(l->kind, "tun") && (after_prefix(l->name, TAP_PREFIX) || after_prefix(l->name, ASIDE_PREFIX) ||
+					 streq(l->name, TAKEOVER_TUN));
 }
 
 bool takeover_tap_index(const char *name, unsigned *ret_index)
@@ -199,6 +211,7 @@ static int add_nic(struct net_takeover *t, const struct takeover_link *l, struct
 	nic = &t->nics[t->n++];
 	*nic = (struct net_takeover_nic){ .index = l->index, .mtu = l->mtu < TAP_MTU_MAX ? l->mtu : TAP_MTU_MAX };
 	memcpy(nic->name, l->name, sizeof(nic->name));
+	memcpy(nic->kind, l->kind, sizeof(nic->kind));
 	memcpy(nic->mac, l->mac, sizeof(nic->mac));
 	takeover_tap_name(nic->index, nic->tap);
 	return 0;
@@ -215,7 +228,6 @@ static int choose(struct net_takeover *t, const void *messages, size_t n, const 
 {
 	_cleanup_free_ struct takeover_link *links = NULL;
 	size_t n_links = 0, found = 0;
-	unsigned of;
 	int r = takeover_links(messages, n, &links, &n_links);
 
 	if (r < 0)
@@ -224,10 +236,9 @@ static int choose(struct net_takeover *t, const void *messages, size_t n, const 
 		qsort(links, n_links, sizeof(*links), by_index);
 	for (size_t i = 0; i < n_links && r == 0; i++) {
 		const struct takeover_link *l = &links[i];
-		bool own = streq(l->kind, "tun") && takeover_tap_index(l->name, &of);
 		bool wanted = names && names->n ? strv_has(names, l->name)
-						: (l->flags & IFF_UP) && !(l->flags & IFF_LOOPBACK) && !own &&
-							  has_address(messages, n, l->index);
+						: (l->flags & IFF_UP) && !(l->flags & IFF_LOOPBACK) &&
+							  !takeover_is_ours(l) && has_address(messages, n, l->index);
 
 		if (!wanted)
 			continue;
@@ -397,6 +408,18 @@ static bool is_of_use(const struct rtmsg *head)
 	       head->rtm_dst_len <= (head->rtm_family == AF_INET ? 32 : 128);
 }
 
+/* What a route is measured by (rtnetlink(7)). */
+static uint32_t mtu_among(const struct netlink_attribute *metrics)
+{
+	struct cursor c = cursor_of(metrics->p, metrics->size);
+	struct netlink_attribute a;
+
+	while (netlink_next_attribute(&c, &a))
+		if (a.type == RTAX_MTU)
+			return netlink_u32(&a);
+	return 0;
+}
+
 static int read_route(struct reading *g, const struct netlink_message *m, struct error *err)
 {
 	char destination[46] = "";
@@ -422,6 +445,8 @@ static int read_route(struct reading *g, const struct netlink_message *m, struct
 			hop.index = netlink_u32(&a);
 		if (a.type == RTA_PRIORITY)
 			route.metric = netlink_u32(&a);
+		if (a.type == RTA_METRICS)
+			route.mtu = mtu_among(&a);
 		if (a.type == RTA_DST)
 			good = address_text(head.rtm_family, a.p, a.size, destination);
 		if (a.type == RTA_PREFSRC)

@@ -109,6 +109,14 @@ static bool publishes_tcp(const struct net_request *req)
 	return false;
 }
 
+static bool publishes_privileged(const struct net_request *req)
+{
+	for (size_t i = 0; i < req->n_publish; i++)
+		if (net_publish_is_privileged(&req->publish[i]))
+			return true;
+	return false;
+}
+
 /* The program, owned by the caller; NULL with a reason where passt cannot be used. */
 static char *find_passt(const struct net_request *req, const char **ret_why)
 {
@@ -122,6 +130,9 @@ static char *find_passt(const struct net_request *req, const char **ret_why)
 		*ret_why = "passt needs a default route, and this host has none";
 	else if (publishes_tcp(req) && !completes_handshakes(path))
 		*ret_why = "this build of passt cannot serve published TCP ports whose server speaks first";
+	else if (geteuid() == 0 && publishes_privileged(req))
+		*ret_why =
+			"passt becomes nobody where root starts it, who may not open published ports as low as these";
 	else if (!namespaces_work())
 		*ret_why = "passt needs user namespaces, and this host allows none here";
 	else
@@ -156,6 +167,7 @@ static void plan_qemu(const struct net_request *req, struct net_plan *plan)
 {
 	plan->kind = NET_ATTACH_USER;
 	plan->mtu = QEMU_MTU;
+	plan->privileged_ports = publishes_privileged(req);
 	for (size_t i = 0; i < req->n_publish; i++) {
 		const struct net_publish *p = &req->publish[i];
 
@@ -219,7 +231,7 @@ static int user_plan(const struct net_request *req, struct net_plan *ret, struct
 	return 0;
 }
 
-static int user_prepare(const struct net_request *req, const struct net_plan *plan, int *ret_fd, pid_t *ret_helper_pid,
+static int user_prepare(const struct net_request *req, const struct net_plan *plan, int *ret_fds, pid_t *ret_helper_pid,
 			int *ret_helper_pidfd, struct error *err)
 {
 	_cleanup_close_ int ours = -EBADF, theirs = -EBADF;
@@ -228,7 +240,7 @@ static int user_prepare(const struct net_request *req, const struct net_plan *pl
 	struct spawn_fd pass;
 	int pair[2], r;
 
-	*ret_fd = -1;
+	ret_fds[0] = -1;
 	*ret_helper_pid = -1;
 	*ret_helper_pidfd = -1;
 	if (plan->helper_argv.n == 0)
@@ -253,14 +265,13 @@ static int user_prepare(const struct net_request *req, const struct net_plan *pl
 	r = spawn_start(&s, ret_helper_pid, ret_helper_pidfd, err);
 	if (r < 0)
 		return error_prefix(err, "network");
-	*ret_fd = TAKE_FD(ours);
+	ret_fds[0] = TAKE_FD(ours);
 	return 0;
 }
 
-static void user_release(const struct net_request *req, const struct net_plan *plan)
+static void user_release(const struct net_request *req)
 {
 	(void)req;
-	(void)plan;
 }
 
 const struct net_mode net_mode_user = {

@@ -11,14 +11,24 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/parse.h"
+#include "base/process.h"
 #include "base/spawn.h"
 #include "containerd.pb-c.h"
+#include "shim/hooks.h"
+#include "shim/lease.h"
 #include "shim/record.h"
 #include "shim/spec.h"
 #include "wire/message.h"
 
-#define SOCKET_DIR   "/run/containerd/s"
+#define SOCKET_DIR "/run/containerd/s"
+/* containerd gives "delete" five seconds (io.containerd.timeout.shim.cleanup), */
+#define DELETE_NS (4 * NS_PER_SEC)
+/* of which a shim that is ending has some; */
+#define ENDING_NS (2 * NS_PER_SEC)
+/* and it waits for "start". */
+#define LEASES_NS    (2 * NS_PER_SEC)
 #define CONFIG_LIMIT (4u << 20)
 #define INPUT_LIMIT  (1u << 20)
 enum { SERVER_FD = 3, STATUS_KILLED = 137, ADDRESS_MAX = 106 };
@@ -192,6 +202,7 @@ int shim_start(const struct shim_args *a, struct error *err)
 
 	if (!*a->id || !*a->namespace)
 		return error_set_kind(err, ERROR_USAGE, EINVAL, "start needs -id and -namespace");
+	(void)lease_recover(false, clock_monotonic_ns() + LEASES_NS);
 	params = read_params(a);
 	group = read_group(a->id);
 	if (params && *params->socket_dir)
@@ -238,6 +249,39 @@ static void remove_dead_socket(const struct shim_args *a, int bundle)
 		(void)unlink(path);
 }
 
+static void make_up_hooks(const struct shim_args *a, int bundle, const char *id, uint64_t deadline_ns)
+{
+	_cleanup_free_ char *here = *a->bundle ? xstrdup(a->bundle) : getcwd(NULL, 0);
+	_cleanup_error_ struct error e = {};
+
+	if (here && hooks_make_up(bundle, here, id, deadline_ns, &e) < 0)
+		log_warning("%s: %s, ignoring", id, e.msg);
+}
+
+/* A shim that was told to end, and so has left its address, gives back by itself what is given back best while its namespaces are there; containerd does
+ * not wait for that. What its record says afterwards is what it did not come to. */
+static void let_end(int bundle, struct shim_record *r, uint64_t deadline_ns)
+{
+	struct process_id id = { .pid = (pid_t)r->shim_pid, .start_time = r->shim_start };
+	_cleanup_(shim_record_done) struct shim_record left = {};
+	_cleanup_close_ int fd = -EBADF;
+	int e;
+
+	if (r->socket || !r->boot_id || !streq(r->boot_id, boot_id()) || !r->shim_pid)
+		return;
+	fd = process_open(&id);
+	if (fd < 0 || pidfd_wait_exit(fd, deadline_ns) < 0)
+		return;
+	e = shim_record_read(bundle, &left, NULL);
+	if (e < 0 && e != -ENOENT)
+		return;
+	left.engine_pid = r->engine_pid;
+	left.engine_start = r->engine_start;
+	shim_record_done(r);
+	*r = left;
+	left = (struct shim_record){};
+}
+
 int shim_delete(const struct shim_args *a, struct error *err)
 {
 	_cleanup_(shim_record_done) struct shim_record record = {};
@@ -245,12 +289,15 @@ int shim_delete(const struct shim_args *a, struct error *err)
 	Containerd__DeleteResponse r = CONTAINERD__DELETE_RESPONSE__INIT;
 	Containerd__Timestamp t = CONTAINERD__TIMESTAMP__INIT;
 	_cleanup_buf_ struct buf out = {};
-	uint64_t now = clock_realtime_ns();
+	uint64_t now = clock_realtime_ns(), deadline = clock_monotonic_ns() + DELETE_NS;
 	int e;
 
 	/* A member of a pod has no record: the VM is its sandbox's. */
 	if (bundle >= 0 && shim_record_read(bundle, &record, NULL) >= 0) {
-		shim_record_release(&record);
+		let_end(bundle, &record, clock_monotonic_ns() + ENDING_NS);
+		shim_record_release(&record, deadline);
+		if (record.hooked)
+			make_up_hooks(a, bundle, record.hooked, deadline);
 		(void)unlinkat(bundle, SHIM_RECORD, 0);
 	}
 	if (bundle >= 0)
@@ -270,12 +317,19 @@ int shim_info(struct error *err)
 	char name[] = "io.containerd.skerry.v1", version[] = SKERRY_VERSION;
 	Containerd__RuntimeInfo info = CONTAINERD__RUNTIME_INFO__INIT;
 	Containerd__RuntimeVersion v = CONTAINERD__RUNTIME_VERSION__INIT;
+	/* What containerd 2.2 and later need not mount for us (core/runtime/v2/task_manager.go): layers of its EROFS snapshotter, and what names them. */
+	char key[] = "containerd.io/runtime-allow-mounts", value[] = "erofs,format/*,mkdir/*";
+	Containerd__StringEntry mounts = CONTAINERD__STRING_ENTRY__INIT, *annotations = &mounts;
 	_cleanup_buf_ struct buf out = {};
 	int r;
 
 	v.version = version;
 	info.name = name;
 	info.version = &v;
+	mounts.key = key;
+	mounts.value = value;
+	info.annotations = &annotations;
+	info.n_annotations = 1;
 	message_pack(&out, &info.base);
 	r = write_full(1, out.p, out.len);
 	return r < 0 ? error_set_errno(err, r, "standard output") : 0;

@@ -9,6 +9,7 @@
 #include "base/parse.h"
 #include "json/yamltree.h"
 #include "store/store.h"
+#include "shim/size.h"
 
 #define MIB UINT64_C(1048576)
 enum { FILE_LIMIT = 64 << 10, CPUS_MAX = 255, SAMPLES_MAX = 1000 };
@@ -277,6 +278,8 @@ int shim_config_load(struct shim_config *ret, struct error *err)
 	if (r < 0)
 		return r;
 	ret->path = named ? xstrdup(named) : xasprintf("%s/config.yaml", s.config_path);
+	if (!named && s.config_fd < 0)
+		return 0;
 	r = file_read_at(named ? AT_FDCWD : s.config_fd, named ? named : "config.yaml", FILE_LIMIT, &text);
 	if (r == -ENOENT && !named)
 		return 0;
@@ -289,14 +292,35 @@ int shim_config_load(struct shim_config *ret, struct error *err)
 	return r;
 }
 
-void shim_config_apply(const struct shim_config *c, struct spec_info *i)
+static uint64_t at_most(uint64_t n, uint64_t limit)
 {
+	return limit && n > limit ? limit : n;
+}
+
+int shim_config_apply(const struct shim_config *c, struct spec_info *i, struct error *err)
+{
+	uint64_t room = c->max_memory_bytes > c->overhead_bytes
+				? (c->max_memory_bytes - c->overhead_bytes) / (SIZE_TABLES_PART + 1) * SIZE_TABLES_PART
+				: MIB;
+
+	/* Emulation isolates by the engine's code alone: who wants none of it on the host is not overruled by who brings a container. */
+	if (c->accel == ACCEL_KVM && i->accel == ACCEL_TCG)
+		return error_set_kind(err, ERROR_DENIED, EPERM,
+				      "annotation io.skerry.accel: 'tcg' is not permitted, %s says 'accel: kvm'",
+				      c->path);
+	if (i->accel == ACCEL_AUTO)
+		i->accel = c->accel;
 	if (!i->kernel)
 		i->kernel = xstrdup(c->kernel);
 	if (!i->has_shape && c->has_shape) {
 		i->has_shape = true;
 		i->shape = c->shape;
 	}
-	if (i->accel == ACCEL_AUTO)
-		i->accel = c->accel;
+	if (i->fixed_cpus)
+		i->cpus = (uint32_t)at_most(i->cpus, c->max_cpus);
+	i->max_cpus = (uint32_t)at_most(i->max_cpus, c->max_cpus);
+	if (i->fixed_memory && c->max_memory_bytes)
+		i->memory_bytes = at_most(i->memory_bytes, room);
+	i->max_memory_bytes = at_most(i->max_memory_bytes, c->max_memory_bytes);
+	return 0;
 }

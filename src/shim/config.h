@@ -18,7 +18,7 @@ struct shim_config {
 	/* Of a container without limits; 0 = the host decides. */
 	uint64_t cpus, memory_bytes;
 	uint64_t overhead_bytes; /* what the guest needs beside what its containers were promised */
-	/* How large a machine may become when its containers are updated; 0 = the host decides, and as large as it starts. */
+	/* How large a machine may become when its containers are updated, or be by annotations; 0 = the host decides, and as large as it starts. */
 	uint64_t max_cpus, max_memory_bytes;
 	struct hotplug_policy cpu_hotplug, memory_hotplug;
 };
@@ -33,5 +33,6 @@ void shim_config_done(struct shim_config *c);
 int shim_config_parse(const char *text, size_t len, const char *path, struct shim_config *ret, struct error *err);
 /* Reads $SKERRY_CONFIG, which must exist then, else config.yaml of the configuration directory (store.h), if it exists. */
 int shim_config_load(struct shim_config *ret, struct error *err);
-/* Fills in what the container's annotations leave open: kernel, shape and accelerator. */
-void shim_config_apply(const struct shim_config *c, struct spec_info *i);
+/* Fills in what the container's annotations leave open: kernel, shape and accelerator. Sizes that they ask for end where the file's largest ones do.
+ * Errors: kind DENIED, they ask for emulation where the file refuses it. */
+int shim_config_apply(const struct shim_config *c, struct spec_info *i, struct error *err);

@@ -18,6 +18,7 @@ enum { TRIES = 5, QUEUE_MAX = 2048 };
 
 struct event {
 	struct buf packed; /* ForwardRequest */
+	struct buf value;  /* the message itself, of those that are there once only */
 	char *topic;
 	unsigned tries;
 	struct event *next;
@@ -31,6 +32,7 @@ struct events {
 	struct event *first, **last;
 	unsigned n;
 	bool sending;
+	bool warned; /* that events are lost, since the queue was empty last */
 };
 
 static void send_next(struct events *e);
@@ -43,7 +45,10 @@ static void drop_first(struct events *e)
 	if (!e->first)
 		e->last = &e->first;
 	e->n--;
+	if (!e->n)
+		e->warned = false;
 	buf_done(&ev->packed);
+	buf_done(&ev->value);
 	free(ev->topic);
 	free(ev);
 }
@@ -143,7 +148,16 @@ int events_new(struct loop *l, const char *address, const char *namespace, struc
 	return 0;
 }
 
-void events_publish(struct events *e, const char *topic, const char *type, const struct ProtobufCMessage *m)
+static bool is_waiting(const struct events *e, const char *topic, const struct buf *value)
+{
+	for (const struct event *ev = e->first; ev; ev = ev->next)
+		if (streq(ev->topic, topic) && ev->value.len == value->len &&
+		    memcmp(ev->value.p, value->p, value->len) == 0)
+			return true;
+	return false;
+}
+
+static void publish(struct events *e, const char *topic, const char *type, const struct ProtobufCMessage *m, bool once)
 {
 	_cleanup_buf_ struct buf value = {};
 	_cleanup_free_ char *type_copy = xstrdup(type);
@@ -156,11 +170,15 @@ void events_publish(struct events *e, const char *topic, const char *type, const
 
 	if (!*e->path)
 		return;
-	if (e->n >= QUEUE_MAX) {
-		log_warning("event %s is lost: too many wait", topic);
+	message_pack(&value, m);
+	if (once && is_waiting(e, topic, &value))
+		return;
+	if (e->n >= (once ? QUEUE_MAX / 2 : QUEUE_MAX)) {
+		if (!e->warned)
+			log_warning("event %s is lost: too many wait", topic);
+		e->warned = true;
 		return;
 	}
-	message_pack(&value, m);
 	at.seconds = (int64_t)(now / NS_PER_SEC);
 	at.nanos = (int32_t)(now % NS_PER_SEC);
 	any.type_url = type_copy;
@@ -173,10 +191,24 @@ void events_publish(struct events *e, const char *topic, const char *type, const
 	envelope.event = &any;
 	req.envelope = &envelope;
 	message_pack(&ev->packed, &req.base);
+	if (once)
+		buf_add(&ev->value, value.p, value.len);
 	*e->last = ev;
 	e->last = &ev->next;
 	e->n++;
-	send_next(e);
+	/* Behind another it waits its turn: that one may be waiting for its own next try, which a new event is no reason to make at once. */
+	if (e->n == 1)
+		send_next(e);
+}
+
+void events_publish(struct events *e, const char *topic, const char *type, const struct ProtobufCMessage *m)
+{
+	publish(e, topic, type, m, false);
+}
+
+void events_publish_once(struct events *e, const char *topic, const char *type, const struct ProtobufCMessage *m)
+{
+	publish(e, topic, type, m, true);
 }
 
 bool events_pending(const struct events *e)

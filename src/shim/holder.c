@@ -32,7 +32,7 @@ static _noreturn_ void hold(int netns_fd, bool own_net, int root_fd, int report,
 		o = (struct outcome){ 2, errno };
 	else if (root_fd >= 0 && (fchdir(root_fd) < 0 || chroot(".") < 0))
 		o = (struct outcome){ 3, errno };
-	else if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NAME, "skerry-holder") < 0)
+	else if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NAME, HOLDER_NAME) < 0)
 		o = (struct outcome){ 4, errno };
 	(void)write_full(report, &o, sizeof(o));
 	if (o.num || getppid() != parent)
@@ -46,9 +46,9 @@ static _noreturn_ void hold(int netns_fd, bool own_net, int root_fd, int report,
 static const char *const steps[] = { "", "cannot enter the network namespace", "cannot make a network namespace",
 				     "cannot enter the root file system", "cannot be prepared" };
 
-int holder_start(const char *netns, bool host_net, const char *rootfs, struct holder *ret, struct error *err)
+int holder_start(const char *netns, bool host_net, int root_fd, struct holder *ret, struct error *err)
 {
-	_cleanup_close_ int netns_fd = -EBADF, root_fd = -EBADF, from = -EBADF, to = -EBADF;
+	_cleanup_close_ int netns_fd = -EBADF, from = -EBADF, to = -EBADF;
 	_cleanup_free_ char *link = NULL;
 	pid_t self = getpid();
 	struct outcome o;
@@ -59,11 +59,6 @@ int holder_start(const char *netns, bool host_net, const char *rootfs, struct ho
 		netns_fd = open(netns, O_RDONLY | O_CLOEXEC);
 		if (netns_fd < 0)
 			return error_set_errno(err, errno, "network namespace %s: cannot open", netns);
-	}
-	if (rootfs) {
-		root_fd = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (root_fd < 0)
-			return error_set_errno(err, errno, "root file system %s: cannot open", rootfs);
 	}
 	if (pipe2(pair, O_CLOEXEC) < 0)
 		return error_set_errno(err, errno, "cannot make a pipe");

@@ -1,11 +1,12 @@
 #include "shim/hooks.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/spawn.h"
 
 #define HOOK_TIMEOUT_NS (60 * NS_PER_SEC)
-enum { OUTPUT_MAX = 64 << 10 };
+enum { OUTPUT_MAX = 64 << 10, CONFIG_LIMIT = 4 << 20 };
 
 static void strings(const struct json *a, struct strv *to)
 {
@@ -14,12 +15,12 @@ static void strings(const struct json *a, struct strv *to)
 			strv_add(to, json_string(json_at(a, i)));
 }
 
-static int run_one(const struct json *hook, const struct buf *state, struct error *err)
+static int run_one(const struct json *hook, const struct buf *state, uint64_t deadline_ns, struct error *err)
 {
 	const char *path = json_string(json_get(hook, "path"));
 	_cleanup_strv_ struct strv argv = {}, env = {};
 	static const char *const none[] = { NULL };
-	uint64_t timeout = 0;
+	uint64_t timeout = 0, now = clock_monotonic_ns();
 	struct spawn s = SPAWN_INIT;
 
 	if (!path || path[0] != '/')
@@ -34,11 +35,16 @@ static int run_one(const struct json *hook, const struct buf *state, struct erro
 	(void)json_u64(json_get(hook, "timeout"), &timeout);
 	s.argv = (const char *const *)argv.items;
 	s.env = env.n ? (const char *const *)env.items : none;
-	return spawn_check(&s, state, NULL, OUTPUT_MAX, timeout ? timeout * NS_PER_SEC : HOOK_TIMEOUT_NS, err);
+	if (now >= deadline_ns)
+		return error_set(err, ETIMEDOUT, "%s: there is no time left for it", path);
+	timeout = timeout && timeout < UINT64_MAX / NS_PER_SEC ? timeout * NS_PER_SEC : HOOK_TIMEOUT_NS;
+	if (timeout > deadline_ns - now)
+		timeout = deadline_ns - now;
+	return spawn_check(&s, state, NULL, OUTPUT_MAX, timeout, err);
 }
 
-int hooks_run(const struct json *spec, const char *kind, const char *id, const char *status, pid_t pid,
-	      const char *bundle, struct error *err)
+static int run_until(const struct json *spec, const char *kind, const char *id, const char *status, pid_t pid,
+		     const char *bundle, uint64_t deadline_ns, struct error *err)
 {
 	const struct json *hooks = json_get(json_get(spec, "hooks"), kind);
 	const char *version = json_string(json_get(spec, "ociVersion"));
@@ -58,10 +64,28 @@ int hooks_run(const struct json *spec, const char *kind, const char *id, const c
 		json_set(state, "annotations", json_ref(json_get(spec, "annotations")));
 	json_render(state, false, &text);
 	for (size_t i = 0; i < json_length(hooks); i++) {
-		int r = run_one(json_at(hooks, i), &text, err);
+		int r = run_one(json_at(hooks, i), &text, deadline_ns, err);
 
 		if (r < 0)
 			return error_prefix(err, "%s hook", kind);
 	}
 	return 0;
+}
+
+int hooks_run(const struct json *spec, const char *kind, const char *id, const char *status, pid_t pid,
+	      const char *bundle, struct error *err)
+{
+	return run_until(spec, kind, id, status, pid, bundle, UINT64_MAX, err);
+}
+
+int hooks_make_up(int bundle_fd, const char *bundle, const char *id, uint64_t deadline_ns, struct error *err)
+{
+	_cleanup_json_ struct json *spec = NULL;
+	_cleanup_buf_ struct buf text = {};
+	int r = file_read_at(bundle_fd, "config.json", CONFIG_LIMIT, &text);
+
+	if (r < 0)
+		return error_set_errno(err, r, "%s/config.json", bundle);
+	r = json_parse(text.p ? text.p : "", text.len, "config.json", &spec, err);
+	return r < 0 ? r : run_until(spec, "poststop", id, "stopped", 0, bundle, deadline_ns, err);
 }

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "shim/args.h"
 #include "shim/bootstrap.h"
+#include "shim/registry.h"
 #include "shim/shim.h"
 
 int main(int argc, char **argv)
@@ -24,6 +25,8 @@ int main(int argc, char **argv)
 		r = shim_start(&a, &e);
 	else if (r >= 0 && streq(a.action, "delete"))
 		r = shim_delete(&a, &e);
+	else if (r >= 0 && streq(a.action, "recover"))
+		r = registry_recover(&e);
 	else if (r >= 0 && streq(a.action, "serve") && *a.socket)
 		return shim_serve(a.namespace, a.id, 3, a.socket);
 	else if (r >= 0)

@@ -14,6 +14,10 @@ struct Skerry__Agent__V1__BootConfig;
 
 struct vm_network {
 	int netns_fd; /* owned, -1 = none */
+	char *netns; /* owned: its path, where it is somebody's and its interfaces must be given back; NULL = it goes with us */
+	bool began;                 /* to take over: there may be something to give back */
+	int bundle_fd;              /* borrowed */
+	struct shim_record *record; /* borrowed */
 	struct net_takeover taken;
 	struct guest_interfaces guest;
 	/* Where nothing was taken over: */
@@ -26,11 +30,14 @@ struct vm_network {
 	const struct engine_nic *nics;
 	int *fds;
 	size_t n;
-	struct strv dns, search;
+	struct strv dns, search, dns_options;
 };
 
+/* A path that leads to the namespace which this process is in asks for the host's, as dockerd writes it: none of its interfaces is for the guest. */
+void network_find_host(struct spec_info *info);
 /* What a CNI plugin is called for happens here already: its interfaces must be there before they can be read. @netns: the namespace's path, for
- * plugins; @machine_id is borrowed until network_release(). */
+ * plugins; @machine_id and @record are borrowed until network_release(). Errors: kind BUSY the interfaces are another machine's already; CONFIG they
+ * are a process's. */
 int network_plan(struct vm_network *n, const struct spec_info *spec, int netns_fd, const char *netns, const char *id,
 		 const char *machine_id, int log_fd, int bundle_fd, struct shim_record *record, struct error *err);
 /* Makes the descriptors. *ret_helper: pidfd of a helper, -1 = none. */

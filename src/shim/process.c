@@ -1,3 +1,5 @@
+#include <inttypes.h>
+
 #include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -7,8 +9,8 @@
 
 enum { STATUS_KILLED = 137, STATUS_UNKNOWN = 255 };
 
-int guest_call(struct shim *s, const char *method, const struct ProtobufCMessage *m, rpc_done_fn done, void *data,
-	       struct error *err)
+static int call_until(struct shim *s, const char *method, const struct ProtobufCMessage *m, uint64_t deadline_ns,
+		      rpc_done_fn done, void *data, struct error *err)
 {
 	struct rpc *agent = vm_agent(s->vm);
 	_cleanup_buf_ struct buf packed = {};
@@ -18,8 +20,46 @@ int guest_call(struct shim *s, const char *method, const struct ProtobufCMessage
 		return error_set(err, ENOTCONN, "the virtual machine %s", s->vm_ended ? s->vm_reason : "is not ready");
 	if (m)
 		message_pack(&packed, m);
-	r = rpc_call(agent, AGENT_SERVICE, method, packed.p, packed.len, UINT64_MAX, done, data, err);
+	r = rpc_call(agent, AGENT_SERVICE, method, packed.p, packed.len, deadline_ns, done, data, err);
 	return r;
+}
+
+int guest_call(struct shim *s, const char *method, const struct ProtobufCMessage *m, rpc_done_fn done, void *data,
+	       struct error *err)
+{
+	return call_until(s, method, m, clock_monotonic_ns() + s->limits.answer_ns, done, data, err);
+}
+
+int guest_signal(struct shim *s, const struct ProtobufCMessage *m, rpc_done_fn done, void *data, struct error *err)
+{
+	return call_until(s, "KillContainer", m, clock_monotonic_ns() + s->limits.signal_ns, done, data, err);
+}
+
+int guest_wait(struct shim *s, const char *method, const struct ProtobufCMessage *m, rpc_done_fn done, void *data,
+	       struct error *err)
+{
+	return call_until(s, method, m, UINT64_MAX, done, data, err);
+}
+
+bool guest_lost(const struct shim *s, const struct error *err)
+{
+	/* The agent's connection ends before the engine does, and only that tells the reason. */
+	return err && (s->vm_ended || !vm_agent(s->vm));
+}
+
+void guest_error(const struct shim *s, const struct error *err, const char *doing, struct error *ret)
+{
+	if (err->num == ETIMEDOUT)
+		error_set(ret, ETIMEDOUT, "the guest did not %s within %" PRIu64 " s", doing,
+			  s->limits.answer_ns / NS_PER_SEC);
+	else
+		error_set(ret, err->num, "%s", err->msg);
+}
+
+void guest_cancel(struct shim *s, int call)
+{
+	if (s->vm && call > 0)
+		vm_cancel(s->vm, call);
 }
 
 Containerd__Timestamp *process_timestamp(uint64_t ns, Containerd__Timestamp *t)
@@ -66,17 +106,37 @@ static bool others_live(const struct process *init)
 	return false;
 }
 
+/* Those of them that the guest has not said the end of. */
+static bool others_run(const struct process *init)
+{
+	for (const struct process *p = init->container->processes; p; p = p->next)
+		if (p != init && p->started && !p->exited)
+			return true;
+	return false;
+}
+
+static void answer_waiters(struct process *p)
+{
+	struct waiter *w;
+
+	while ((w = p->waiters)) {
+		p->waiters = w->next;
+		answer_waiter(p, w->call);
+		free(w);
+	}
+}
+
 /* Its end is told when everything before it was: its start, its output, and, for the container's first, the end of those that joined it. */
 static void publish_exit(struct process *p)
 {
 	struct container *k = p->container;
 	Containerd__TaskExit e = CONTAINERD__TASK_EXIT__INIT;
 	Containerd__Timestamp t;
-	struct waiter *w;
 
 	if (p->published || !p->exited || (p->io && !p->drained) || p->start || (!*p->exec_id && others_live(p)))
 		return;
 	p->published = true;
+	p->kill_timer = loop_source_free(p->kill_timer);
 	p->status = CONTAINERD__STATUS__STOPPED;
 	e.container_id = k->id;
 	e.id = *p->exec_id ? p->exec_id : k->id;
@@ -84,11 +144,7 @@ static void publish_exit(struct process *p)
 	e.exit_status = p->exit_status;
 	e.exited_at = process_timestamp(p->exited_ns, &t);
 	events_publish(k->shim->events, "/tasks/exit", "containerd.events.TaskExit", &e.base);
-	while ((w = p->waiters)) {
-		p->waiters = w->next;
-		answer_waiter(p, w->call);
-		free(w);
-	}
+	answer_waiters(p);
 	if (*p->exec_id) {
 		struct process *init = container_init(k);
 
@@ -114,6 +170,8 @@ static void on_killed_rest(const struct error *err, const uint8_t *payload, size
 	(void)data;
 }
 
+static void watch_end(struct process *p);
+
 void process_exited(struct process *p, uint32_t status)
 {
 	struct container *k = p->container;
@@ -123,6 +181,7 @@ void process_exited(struct process *p, uint32_t status)
 	p->exited = true;
 	p->exit_status = status;
 	p->exited_ns = clock_realtime_ns();
+	p->kill_timer = loop_source_free(p->kill_timer);
 	if (p->io)
 		streams_process_gone(p->io);
 	if (!*p->exec_id && others_live(p) && k->made && vm_agent(k->shim->vm)) {
@@ -135,6 +194,9 @@ void process_exited(struct process *p, uint32_t status)
 		(void)guest_call(k->shim, "KillContainer", &q.base, on_killed_rest, NULL, NULL);
 	}
 	publish_exit(p);
+	/* Those that it waits for are to end in time, too. */
+	if (!*p->exec_id && !p->published)
+		watch_end(p);
 }
 
 static void on_wait(const struct error *err, const uint8_t *payload, size_t len, void *data)
@@ -143,12 +205,10 @@ static void on_wait(const struct error *err, const uint8_t *payload, size_t len,
 	_cleanup_message_ Skerry__Agent__V1__WaitResponse *r = NULL;
 
 	p->wait_call = 0;
-	if (err && p->container->shim->vm_ended)
+	if (guest_lost(p->container->shim, err))
 		return;
 	if (!err)
 		r = message_unpack(&skerry__agent__v1__wait_response__descriptor, payload, len);
-	if (!r && !vm_agent(p->container->shim->vm))
-		return; /* the VM's end tells */
 	process_exited(p, r ? (uint32_t)r->status & 0xff : STATUS_UNKNOWN);
 }
 
@@ -160,8 +220,55 @@ int process_watch(struct process *p, struct error *err)
 	q.id = p->session;
 	if (p->io)
 		streams_start(p->io, vm_agent(s->vm), on_drained, p);
-	p->wait_call = guest_call(s, "Wait", &q.base, on_wait, p, err);
+	p->wait_call = guest_wait(s, "Wait", &q.base, on_wait, p, err);
 	return p->wait_call < 0 ? p->wait_call : 0;
+}
+
+static void answer_state(const struct process *p, struct call *c)
+{
+	Containerd__StateResponse r = CONTAINERD__STATE_RESPONSE__INIT;
+	Containerd__Timestamp t;
+
+	r.id = p->container->id;
+	r.bundle = p->container->bundle;
+	r.pid = p->pid;
+	r.status = p->status == CONTAINERD__STATUS__RUNNING && p->container->paused ? CONTAINERD__STATUS__PAUSED
+										    : p->status;
+	r.stdin = p->stdin_path;
+	r.stdout = p->stdout_path;
+	r.stderr = p->stderr_path;
+	r.terminal = p->terminal;
+	if (p->published) {
+		r.exit_status = p->exit_status;
+		r.exited_at = process_timestamp(p->exited_ns, &t);
+	}
+	r.exec_id = p->exec_id;
+	call_reply(c, &r.base);
+}
+
+static void answer_asked(struct process *p)
+{
+	struct waiter *w;
+
+	while ((w = p->asked)) {
+		p->asked = w->next;
+		answer_state(p, w->call);
+		free(w);
+	}
+}
+
+/* containerd's restart monitor looks every ten seconds, and kills what should run and is "created": so whoever asks in between is told afterwards. */
+void process_state(struct process *p, struct call *c)
+{
+	struct waiter *w;
+
+	if (!p->start || p->start_call <= 0) {
+		answer_state(p, c);
+		return;
+	}
+	w = xnew(struct waiter);
+	*w = (struct waiter){ .call = c, .next = p->asked };
+	p->asked = w;
 }
 
 static void started(struct process *p)
@@ -190,6 +297,7 @@ static void started(struct process *p)
 	p->start_call = 0;
 	r.pid = p->pid;
 	call_reply(c, &r.base);
+	answer_asked(p);
 	publish_exit(p);
 }
 
@@ -200,6 +308,7 @@ void process_start_failed(struct process *p, const struct error *err)
 	p->start = NULL;
 	p->start_call = 0;
 	call_fail(c, err);
+	answer_asked(p);
 	if (p->made) {
 		publish_exit(p);
 		return;
@@ -211,6 +320,7 @@ void process_start_failed(struct process *p, const struct error *err)
 		p->exit_status = STATUS_UNKNOWN;
 		p->exited_ns = clock_realtime_ns();
 		p->status = CONTAINERD__STATUS__STOPPED;
+		answer_waiters(p);
 	} else {
 		process_exited(p, STATUS_UNKNOWN);
 	}
@@ -224,8 +334,12 @@ static void on_started(const struct error *err, const uint8_t *payload, size_t l
 
 	(void)payload;
 	(void)len;
+	p->start_call = 0;
+	if (guest_lost(k->shim, err))
+		return;
 	if (err) {
-		process_start_failed(p, err);
+		guest_error(k->shim, err, "start the container", &e);
+		process_start_failed(p, &e);
 		return;
 	}
 	if (hooks_run(k->spec, "poststart", k->id, "running", k->holder.pid, k->bundle, &e) < 0)
@@ -239,8 +353,12 @@ static void on_exec_started(const struct error *err, const uint8_t *payload, siz
 	_cleanup_message_ Skerry__Agent__V1__ExecResponse *r = NULL;
 	_cleanup_error_ struct error e = {};
 
+	p->start_call = 0;
+	if (guest_lost(p->container->shim, err))
+		return;
 	if (err) {
-		process_start_failed(p, err);
+		guest_error(p->container->shim, err, "start the process", &e);
+		process_start_failed(p, &e);
 		return;
 	}
 	r = message_unpack(&skerry__agent__v1__exec_response__descriptor, payload, len);
@@ -250,7 +368,8 @@ static void on_exec_started(const struct error *err, const uint8_t *payload, siz
 		process_start_failed(p, &e);
 		return;
 	}
-	started(p);
+	if (!process_kill_made(p))
+		started(p);
 }
 
 static int open_streams(struct process *p, struct error *err)
@@ -263,6 +382,7 @@ static int open_streams(struct process *p, struct error *err)
 		.id = p->container->id,
 		.namespace = p->container->shim->namespace,
 		.session = p->session,
+		.silent_ns = p->container->shim->limits.silent_ns,
 	};
 	int r = streams_open(p->container->shim->loop, &q, &p->io, err);
 
@@ -279,10 +399,7 @@ int process_open_streams(struct process *p, struct error *err)
 static int start_exec(struct process *p, struct error *err)
 {
 	Skerry__Agent__V1__ExecContainerRequest q = SKERRY__AGENT__V1__EXEC_CONTAINER_REQUEST__INIT;
-	int r = open_streams(p, err);
 
-	if (r < 0)
-		return r;
 	q.id = p->container->id;
 	q.session = p->session;
 	q.process = (ProtobufCBinaryData){ p->spec.len, (uint8_t *)p->spec.p };
@@ -299,6 +416,7 @@ static void give_up_start(struct process *p)
 	p->start = NULL;
 	if (c)
 		call_failf(c, ECANCELED, "it was killed before it was started");
+	answer_asked(p);
 }
 
 bool process_kill_early(struct process *p, uint32_t sig)
@@ -309,9 +427,9 @@ bool process_kill_early(struct process *p, uint32_t sig)
 		process_exited(p, 128 + sig);
 		return true;
 	}
-	if (*p->exec_id || p->made)
+	if (p->made || (*p->exec_id && !p->start))
 		return false;
-	if (k->create || k->making) {
+	if (*p->exec_id || k->create || k->making) {
 		p->kill_wanted = sig;
 		return true;
 	}
@@ -333,7 +451,73 @@ bool process_kill_made(struct process *p)
 	q.session = p->session;
 	q.signal = (int32_t)p->kill_wanted;
 	(void)guest_call(p->container->shim, "KillContainer", &q.base, on_killed_rest, NULL, NULL);
+	if (p->kill_wanted == SIGKILL)
+		process_must_end(p);
 	return true;
+}
+
+/* Whether its end costs others theirs. */
+static bool machine_is_shared(const struct container *k)
+{
+	for (const struct container *o = k->shim->containers; o; o = o->next)
+		if (o != k && !o->sandbox && container_init(o) && !container_init(o)->exited)
+			return true;
+	return false;
+}
+
+static uint64_t end_ns(const struct process *p)
+{
+	const struct shim_limits *l = &p->container->shim->limits;
+
+	return *p->exec_id || machine_is_shared(p->container) ? l->kill_shared_ns : l->kill_ns;
+}
+
+/* A process that joined is not worth the machine that the container lives in: whoever waits for it is told that it has ended. */
+static void give_up(struct process *p)
+{
+	struct container *k = p->container;
+
+	log_warning("process '%s' of container '%s' did not end when it was killed: it is given up", p->exec_id, k->id);
+	guest_cancel(k->shim, p->wait_call);
+	p->wait_call = 0;
+	process_exited(p, STATUS_KILLED);
+}
+
+static int on_kill_overdue(struct loop_source *src, void *data)
+{
+	struct process *p = data;
+	struct container *k = p->container;
+	_cleanup_free_ char *reason = NULL;
+
+	if (*p->exec_id) {
+		give_up(p);
+		return 0;
+	}
+	/* Only output is left, which goes at the pace of those who take it. */
+	if (p->exited && !others_run(p))
+		return loop_set_deadline(src, clock_monotonic_ns() + end_ns(p));
+	reason = xasprintf(p->exited ? "processes of container '%s' did not end with its first: the virtual machine was"
+				     : "container '%s' did not end when it was killed: the virtual machine was",
+			   k->id);
+	p->kill_timer = loop_source_free(p->kill_timer);
+	vm_end(k->shim->vm, reason);
+	return 0;
+}
+
+static void watch_end(struct process *p)
+{
+	struct shim *s = p->container->shim;
+
+	if (p->kill_timer || !s->vm || s->vm_ended)
+		return;
+	if (loop_add_timer(s->loop, &p->kill_timer, clock_monotonic_ns() + end_ns(p), on_kill_overdue, p) < 0)
+		log_warning("%s: its end cannot be watched, ignoring", p->container->id);
+}
+
+void process_must_end(struct process *p)
+{
+	if (!p->exited)
+		watch_end(p);
 }
 
 void process_start_made(struct process *p)
@@ -363,11 +547,15 @@ void process_start(struct process *p, struct call *c)
 		started(p);
 		return;
 	}
-	if (!*p->exec_id && k->made) {
+	r = *p->exec_id ? open_streams(p, &e) : 0;
+	if (r >= 0)
+		r = streams_open_input(p->io, &e);
+	if (r >= 0 && !*p->exec_id && k->made) {
 		process_start_made(p);
 		return;
 	}
-	r = *p->exec_id ? start_exec(p, &e) : container_need_vm(k, &e);
+	if (r >= 0)
+		r = *p->exec_id ? start_exec(p, &e) : container_need_vm(k, &e);
 	if (r < 0)
 		process_start_failed(p, &e);
 	else if (*p->exec_id)
@@ -397,8 +585,8 @@ void process_vm_ended(struct process *p)
 		error_set(&e, ENOTCONN, "%s", p->container->shim->vm_reason);
 		process_start_failed(p, &e);
 	}
-	/* One that was never started has nothing to end. */
-	if (*p->exec_id && !p->started)
+	/* One that was never made has nothing to end. */
+	if (*p->exec_id && !p->made)
 		return;
 	process_exited(p, STATUS_KILLED);
 }
@@ -406,26 +594,19 @@ void process_vm_ended(struct process *p)
 void process_free(struct process *p)
 {
 	struct shim *s = p->container->shim;
-	struct waiter *w;
 
 	for (struct process **q = &p->container->processes; *q; q = &(*q)->next)
 		if (*q == p) {
 			*q = p->next;
 			break;
 		}
-	while ((w = p->waiters)) {
-		p->waiters = w->next;
-		answer_waiter(p, w->call);
-		free(w);
-	}
-	if (vm_agent(s->vm)) {
-		if (p->wait_call > 0)
-			rpc_cancel(vm_agent(s->vm), p->wait_call);
-		if (p->start_call > 0)
-			rpc_cancel(vm_agent(s->vm), p->start_call);
-	}
+	answer_waiters(p);
+	loop_source_free(p->kill_timer);
+	guest_cancel(s, p->wait_call);
+	guest_cancel(s, p->start_call);
 	if (p->start)
 		call_failf(p->start, ENOENT, "the process is gone");
+	answer_asked(p);
 	streams_free(p->io);
 	if (p->made && vm_agent(s->vm)) {
 		Skerry__Agent__V1__IdRequest q = SKERRY__AGENT__V1__ID_REQUEST__INIT;

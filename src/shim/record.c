@@ -6,13 +6,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/process.h"
-#include "net/cni.h"
 #include "net/takeover.h"
 #include "engine/host_cgroup.h"
+#include "shim/lease.h"
 #include "store/store.h"
 
-#define RELEASE_WAIT_NS (2 * NS_PER_SEC)
+#define PROCESSES_NS (2 * NS_PER_SEC)
+#define CGROUPS_NS   (500 * NS_PER_MS)
 
 #define FIELD(key, type)                                      \
 	{                                                     \
@@ -20,23 +22,12 @@
 	}
 
 static const struct json_field fields[] = {
-	FIELD(boot_id, JSON_STRING),
-	FIELD(shim_pid, JSON_U64),
-	FIELD(shim_start, JSON_U64),
-	FIELD(engine_pid, JSON_U64),
-	FIELD(engine_start, JSON_U64),
-	FIELD(share_pid, JSON_U64),
-	FIELD(share_start, JSON_U64),
-	FIELD(helper_pid, JSON_U64),
-	FIELD(helper_start, JSON_U64),
-	FIELD(socket, JSON_STRING),
-	FIELD(netns, JSON_STRING),
-	FIELD(cgroups, JSON_STRINGS),
-	FIELD(cni_network, JSON_STRING),
-	FIELD(cni_id, JSON_STRING),
-	FIELD(cni_netns, JSON_STRING),
-	FIELD(cni_result, JSON_STRING),
-	{},
+	FIELD(boot_id, JSON_STRING),    FIELD(shim_pid, JSON_U64),       FIELD(shim_start, JSON_U64),
+	FIELD(engine_pid, JSON_U64),    FIELD(engine_start, JSON_U64),   FIELD(share_pid, JSON_U64),
+	FIELD(share_start, JSON_U64),   FIELD(helper_pid, JSON_U64),     FIELD(helper_start, JSON_U64),
+	FIELD(socket, JSON_STRING),     FIELD(link, JSON_STRING),        FIELD(netns, JSON_STRING),
+	FIELD(cgroups, JSON_STRINGS),   FIELD(cni_network, JSON_STRING), FIELD(cni_id, JSON_STRING),
+	FIELD(cni_result, JSON_STRING), FIELD(hooked, JSON_STRING),      {},
 };
 
 void shim_record_done(struct shim_record *r)
@@ -72,47 +63,34 @@ static void end_process(uint64_t pid, uint64_t start, uint64_t deadline_ns)
 	(void)pidfd_wait_exit(fd, deadline_ns);
 }
 
-/* Interfaces go back to their namespace, where that is still there; leases and rules of plugins go in any case. */
-static void release_network(const struct shim_record *r)
+/* Interfaces go back to their namespace, where that is still there; leases and rules of plugins go in any case. A namespace that plugins were called for
+ * was our process's and has gone with it: what is at its path now is another's. */
+static void release_network(const struct shim_record *r, uint64_t deadline_ns)
 {
 	_cleanup_close_ int netns = r->netns ? open(r->netns, O_RDONLY | O_CLOEXEC) : -EBADF;
-	_cleanup_json_ struct json *network = NULL, *result = NULL;
+	_cleanup_error_ struct error e = {};
 
-	if (netns >= 0)
+	/* Our engine has ended: who has one of them by now is another machine, which needs nothing of ours. */
+	if (netns >= 0 && net_takeover_free(netns, NULL) != -EBUSY)
 		(void)net_takeover_release(netns, NULL);
-	if (!r->cni_network || !r->cni_id ||
-	    json_parse(r->cni_network, strlen(r->cni_network), "network", &network, NULL) < 0)
-		return;
-	if (r->cni_result)
-		(void)json_parse(r->cni_result, strlen(r->cni_result), "result", &result, NULL);
-	{
-		struct cni_attachment a = {
-			.network = network,
-			.id = r->cni_id,
-			.netns = r->cni_netns && access(r->cni_netns, F_OK) == 0 ? r->cni_netns : NULL,
-			.interface = "eth0",
-		};
-
-		const struct cni c = { .timeout_ns = RELEASE_WAIT_NS };
-
-		/* Nobody comes after us who would know of the lease. */
-		if (cni_del(&c, &a, result, NULL) < 0)
-			(void)cni_del(&c, &a, result, NULL);
-	}
+	if (lease_release(r, NULL, deadline_ns, &e) < 0)
+		log_warning("%s, ignoring", e.msg);
 }
 
-void shim_record_release(const struct shim_record *r)
+void shim_record_release(const struct shim_record *r, uint64_t deadline_ns)
 {
-	uint64_t deadline = clock_monotonic_ns() + RELEASE_WAIT_NS;
+	uint64_t processes = clock_monotonic_ns() + PROCESSES_NS;
 
 	if (r->boot_id && streq(r->boot_id, boot_id())) {
-		end_process(r->shim_pid, r->shim_start, deadline);
-		end_process(r->engine_pid, r->engine_start, deadline);
-		end_process(r->share_pid, r->share_start, deadline);
-		end_process(r->helper_pid, r->helper_start, deadline);
+		end_process(r->shim_pid, r->shim_start, processes);
+		end_process(r->engine_pid, r->engine_start, processes);
+		end_process(r->share_pid, r->share_start, processes);
+		end_process(r->helper_pid, r->helper_start, processes);
 	}
-	release_network(r);
+	release_network(r, deadline_ns);
 	if (r->socket)
 		(void)unlink(r->socket);
-	host_cgroup_remove(&r->cgroups, deadline);
+	host_cgroup_remove(&r->cgroups, clock_monotonic_ns() + CGROUPS_NS);
+	if (r->link)
+		(void)unlink(r->link);
 }

@@ -17,15 +17,17 @@ struct shim_record {
 	uint64_t share_pid, share_start;   /* virtiofsd */
 	uint64_t helper_pid, helper_start; /* the network's */
 	char *socket;                      /* path of the shim's address */
+	char *link;                        /* and of its entry in the registry, NULL = none */
 	char *netns;                       /* path of a namespace whose interfaces were taken over, NULL = none */
 	/* A CNI network that was called for it: configuration and result as JSON. */
-	char *cni_network, *cni_id, *cni_netns, *cni_result;
+	char *cni_network, *cni_id, *cni_result;
+	char *hooked; /* id of the bundle's container when its hooks have begun to run and "poststop" was not, NULL = none */
 	struct strv cgroups; /* directories that were made, outermost first */
 };
 void shim_record_done(struct shim_record *r);
 
 int shim_record_read(int bundle_fd, struct shim_record *ret, struct error *err);
 int shim_record_write(int bundle_fd, const struct shim_record *r, struct error *err);
-/* Ends and removes what @r names, unless it is of another boot: processes (but the caller), the socket, cgroups. Idempotent; waits at most two
- * seconds. */
-void shim_record_release(const struct shim_record *r);
+/* Ends and removes what @r names, unless it is of another boot: processes (but the caller), the socket, cgroups, and what a network gave (lease.h).
+ * Idempotent; waits until @deadline_ns, and half a second more for cgroups. */
+void shim_record_release(const struct shim_record *r, uint64_t deadline_ns);

@@ -343,7 +343,9 @@ struct resize *resize_new(struct shim *s, const struct shim_config *config, cons
 {
 	struct resize *r = xnew(struct resize);
 
-	*r = (struct resize){ .s = s, .config = config, .keeps = spec->fixed || spec->role != SPEC_ALONE };
+	*r = (struct resize){ .s = s,
+			      .config = config,
+			      .keeps = spec->fixed_cpus || spec->fixed_memory || spec->role != SPEC_ALONE };
 	r->cpu = (struct follower){ .r = r, .policy = config->cpu_hotplug };
 	r->cpu.policy.min *= MILLI;
 	r->cpu.policy.step *= MILLI;

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "shim/host_stats.h"
+#include "shim/network.h"
+#include "shim/sandbox_options.h"
 #include "shim/shim.h"
 
 #define CONFIG_LIMIT (4u << 20)
@@ -18,7 +20,8 @@ static bool is_ours(struct shim *s, const char *id, struct call *c)
 }
 
 /* A bundle of a sandbox may have no config.json. */
-static int read_info(const Containerd__CreateSandboxRequest *q, struct spec_info *ret, struct error *err)
+static int read_info(const Containerd__CreateSandboxRequest *q, struct spec_info *ret, struct json **ret_parameters,
+		     struct error *err)
 {
 	_cleanup_free_ char *path = xasprintf("%s/config.json", q->bundle_path);
 	_cleanup_json_ struct json *spec = NULL;
@@ -35,9 +38,13 @@ static int read_info(const Containerd__CreateSandboxRequest *q, struct spec_info
 		return r;
 	if (!spec)
 		spec = json_object();
-	r = spec_read(spec, q->sandbox_id, ret, err);
-	/* Whatever its configuration is called. */
-	ret->role = SPEC_SANDBOX;
+	r = sandbox_options_read(q->options, q->sandbox_id, spec, err);
+	if (r >= 0)
+		r = spec_read(spec, q->sandbox_id, ret, err);
+	if (r >= 0)
+		r = sandbox_options_read_dns(q->options, ret, err);
+	if (r >= 0 && json_get(json_get(spec, "linux"), "sysctl"))
+		*ret_parameters = json_ref(json_get(json_get(spec, "linux"), "sysctl"));
 	return r;
 }
 
@@ -46,6 +53,7 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 	const Containerd__CreateSandboxRequest *q = request;
 	struct shim *s = shim;
 	_cleanup_spec_ struct spec_info info = {};
+	_cleanup_json_ struct json *parameters = NULL;
 	_cleanup_close_ int netns = -EBADF;
 	_cleanup_error_ struct error e = {};
 	const char *path = q->netns_path;
@@ -55,7 +63,7 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 		call_failf(c, EEXIST, "sandbox '%s' exists", q->sandbox_id);
 		return;
 	}
-	r = read_info(q, &info, &e);
+	r = read_info(q, &info, &parameters, &e);
 	if (r >= 0)
 		r = shim_configure(s, &info, &e);
 	if (r >= 0) {
@@ -65,18 +73,20 @@ void sandbox_create(void *shim, struct call *c, const void *request)
 			/* A bundle without a configuration names no namespace, which of a container would mean the host's. */
 			info.host_net = false;
 		}
+		network_find_host(&info);
 		path = info.netns;
 		netns = path ? open(path, O_RDONLY | O_CLOEXEC) : -EBADF;
 		if (path && netns < 0)
 			r = error_set_errno(&e, errno, "network namespace %s", path);
 	}
 	if (r >= 0)
-		r = shim_need_vm(s, &info, netns, NULL, &e);
+		r = shim_need_vm(s, &info, NULL, netns, NULL, &e);
 	if (r < 0) {
 		call_fail(c, &e);
 		return;
 	}
 	s->sandbox_id = xstrdup(q->sandbox_id);
+	s->parameters = TAKE_PTR(parameters);
 	s->created_ns = clock_realtime_ns();
 	call_reply(c, NULL);
 }
@@ -221,8 +231,8 @@ void sandbox_shutdown(void *shim, struct call *c, const void *request)
 
 	if (!is_ours(s, ((const Containerd__SandboxRequest *)request)->sandbox_id, c))
 		return;
-	call_reply(c, NULL);
 	shim_shut_down(s);
+	call_reply(c, NULL);
 }
 
 void sandbox_metrics(void *shim, struct call *c, const void *request)

@@ -1,19 +1,35 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "machine/client.h"
+#include "shim/ending.h"
+#include "shim/loopback.h"
+#include "shim/registry.h"
 #include "shim/sandbox.h"
 #include "shim/shim.h"
 #include "store/paths.h"
 #include "wire/message.h"
 
-#define EXIT_GRACE_NS (5 * NS_PER_SEC)
-#define EXIT_TICK_NS  (10 * NS_PER_MS)
+#define EXIT_GRACE_NS  (5 * NS_PER_SEC)
+#define EXIT_TICK_NS   (10 * NS_PER_MS)
+#define EVENT_PAUSE_NS NS_PER_SEC
+#define RELEASE_NS     (10 * NS_PER_SEC)
+
+static const struct shim_limits limits = {
+	.boot_ns = 300 * NS_PER_SEC,
+	.answer_ns = 300 * NS_PER_SEC,
+	.signal_ns = 10 * NS_PER_SEC,
+	.kill_ns = 15 * NS_PER_SEC,
+	.kill_shared_ns = 60 * NS_PER_SEC,
+	.silent_ns = 30 * NS_PER_SEC,
+	.ending_ns = 5 * NS_PER_SEC,
+};
 
 struct container *shim_find(struct shim *s, const char *id)
 {
@@ -35,6 +51,22 @@ static int on_exit_tick(struct loop_source *src, void *data)
 	return 0;
 }
 
+/* From now on a "start" for its name finds nobody and makes a new shim: it must not get the address of one that is on its way out, nor may that
+ * one take away the new one's when it goes. */
+static void leave_address(struct shim *s)
+{
+	struct shim_record *r = &s->record;
+
+	if (r->socket)
+		(void)unlink(r->socket);
+	if (r->link)
+		(void)unlink(r->link);
+	free(r->socket);
+	free(r->link);
+	r->socket = r->link = NULL;
+	(void)shim_record_write(s->bundle_fd, r, NULL);
+}
+
 void shim_shut_down(struct shim *s)
 {
 	uint64_t now = clock_monotonic_ns();
@@ -42,6 +74,8 @@ void shim_shut_down(struct shim *s)
 	if (s->shutting_down)
 		return;
 	s->shutting_down = true;
+	s->ending_timer = loop_source_free(s->ending_timer);
+	leave_address(s);
 	s->exit_deadline_ns = now + EXIT_GRACE_NS;
 	if (s->vm)
 		vm_kill(s->vm);
@@ -51,15 +85,41 @@ void shim_shut_down(struct shim *s)
 
 static int on_term(struct loop_source *src, const struct signalfd_siginfo *si, void *data)
 {
+	struct shim *s = data;
+
 	(void)src;
 	log_info("signal %u: ending", si->ssi_signo);
-	shim_shut_down(data);
+	/* Who says so twice does not want to wait. */
+	if (s->ending)
+		shim_shut_down(s);
+	else
+		ending_begin(s);
 	return 0;
 }
 
 /* ---- The VM ---- */
 
 static void watch_guest(struct shim *s);
+
+static int on_watch_time(struct loop_source *src, void *data)
+{
+	(void)src;
+	watch_guest(data);
+	return 0;
+}
+
+/* The next one. Whoever has many of them is asked no more than about once a second. */
+static void watch_guest_again(struct shim *s)
+{
+	uint64_t now = clock_monotonic_ns(), due = s->guest_event_ns ? s->guest_event_ns + EVENT_PAUSE_NS : now;
+
+	s->guest_event_ns = now;
+	if (due <= now)
+		watch_guest(s);
+	else if (s->watch_timer ? loop_set_deadline(s->watch_timer, due) < 0
+				: loop_add_timer(s->loop, &s->watch_timer, due, on_watch_time, s) < 0)
+		log_warning("the guest's events cannot be watched, ignoring");
+}
 
 static void on_guest_event(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
@@ -73,14 +133,14 @@ static void on_guest_event(const struct error *err, const uint8_t *payload, size
 		Containerd__TaskContainer e = CONTAINERD__TASK_CONTAINER__INIT;
 
 		e.container_id = ev->id;
-		events_publish(s->events, "/tasks/oom", "containerd.events.TaskOOM", &e.base);
+		events_publish_once(s->events, "/tasks/oom", "containerd.events.TaskOOM", &e.base);
 	}
-	watch_guest(s);
+	watch_guest_again(s);
 }
 
 static void watch_guest(struct shim *s)
 {
-	(void)guest_call(s, "NextContainerEvent", NULL, on_guest_event, s, NULL);
+	(void)guest_wait(s, "NextContainerEvent", NULL, on_guest_event, s, NULL);
 }
 
 static void on_vm_ready(const char *error, void *data)
@@ -94,6 +154,7 @@ static void on_vm_ready(const char *error, void *data)
 	watch_guest(s);
 	if (resize_vm_ready(s->resize, &e) < 0)
 		log_warning("%s, ignoring", e.msg);
+	loopback_start(s->loopback);
 	sandbox_vm_ready(s);
 	for (struct container *k = s->containers; k; k = next) {
 		next = k->next;
@@ -109,6 +170,7 @@ static void on_vm_ended(const char *reason, void *data)
 	struct container *next;
 
 	s->vm_ended = true;
+	s->loopback = loopback_free(s->loopback);
 	resize_vm_ended(s->resize);
 	free(s->vm_reason);
 	s->vm_reason = xstrdup(reason);
@@ -130,11 +192,11 @@ int shim_configure(struct shim *s, struct spec_info *info, struct error *err)
 	if (r < 0)
 		return r;
 	s->configured = true;
-	shim_config_apply(&s->config, info);
-	return 0;
+	return shim_config_apply(&s->config, info, err);
 }
 
-int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, const char *netns, struct error *err)
+int shim_need_vm(struct shim *s, const struct spec_info *info, const struct root *root, int netns_fd, const char *netns,
+		 struct error *err)
 {
 	_cleanup_free_ char *name = NULL;
 	struct vm_request q;
@@ -153,11 +215,13 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, con
 				 .share_dir = s->share_dir,
 				 .guest = s->guest,
 				 .spec = info,
+				 .root = root,
 				 .size = resize_begin(s->resize),
 				 .netns_fd = netns_fd,
-				 .netns = netns };
-	/* A namespace of the shim's own making goes with it; another's interfaces must be given back. */
-	s->record.netns = xstrdup(info->netns);
+				 .netns = netns,
+				 .boot_ns = s->limits.boot_ns };
+	if (!s->loopback && info->role == SPEC_SANDBOX && info->netns)
+		s->loopback = loopback_new(s, netns_fd);
 	return vm_start(s->loop, &q, &s->record, &vm_events, s, &s->vm, err);
 }
 
@@ -165,6 +229,7 @@ int shim_need_vm(struct shim *s, const struct spec_info *info, int netns_fd, con
 
 static int record_self(struct shim *s, const char *socket_path, struct error *err)
 {
+	_cleanup_error_ struct error e = {};
 	struct process_id self;
 	int r = process_identify(getpid(), &self);
 
@@ -174,7 +239,12 @@ static int record_self(struct shim *s, const char *socket_path, struct error *er
 	s->record.shim_pid = (uint64_t)self.pid;
 	s->record.shim_start = self.start_time;
 	s->record.socket = xstrdup(socket_path);
-	return shim_record_write(s->bundle_fd, &s->record, err);
+	s->record.link = registry_link(socket_path, &e);
+	r = shim_record_write(s->bundle_fd, &s->record, err);
+	/* Without it containers run, and are released by containerd as ever. */
+	if (r >= 0 && (!s->record.link || registry_add(s->record.link, s->bundle, &e) < 0))
+		log_warning("%s, ignoring", e.msg);
+	return r;
 }
 
 static int open_bundle(struct shim *s, struct error *err)
@@ -188,7 +258,7 @@ static int open_bundle(struct shim *s, struct error *err)
 	s->guest = libexec_path("skerry-init");
 	if (!s->guest)
 		return error_set_kind(err, ERROR_UNAVAILABLE, ENOENT, "skerry-init: not installed beside the shim");
-	return share_begin(s->share_dir, err);
+	return share_begin(s->share_dir, &s->share, err);
 }
 
 static int prepare(struct shim *s, int listen_fd, const char *socket_path, struct error *err)
@@ -214,15 +284,19 @@ static void cleanup(struct shim *s)
 {
 	while (s->containers)
 		container_free(s->containers);
+	loopback_free(s->loopback);
 	vm_free(s->vm);
+	share_free(s->share);
 	resize_free(s->resize);
 	shim_config_done(&s->config);
 	server_free(s->server);
 	events_free(s->events);
+	loop_source_free(s->ending_timer);
 	loop_source_free(s->exit_timer);
+	loop_source_free(s->watch_timer);
 	loop_source_free(s->term_source);
 	loop_free(s->loop);
-	shim_record_release(&s->record);
+	shim_record_release(&s->record, clock_monotonic_ns() + RELEASE_NS);
 	if (s->bundle_fd >= 0)
 		(void)unlinkat(s->bundle_fd, SHIM_RECORD, 0);
 	shim_record_done(&s->record);
@@ -232,13 +306,14 @@ static void cleanup(struct shim *s)
 	free(s->guest);
 	free(s->vm_reason);
 	free(s->sandbox_id);
+	json_free(s->parameters);
 	free(s->namespace);
 	free(s->id);
 }
 
 int shim_serve(const char *namespace, const char *id, int listen_fd, const char *socket_path)
 {
-	struct shim s = { .namespace = xstrdup(namespace), .id = xstrdup(id), .bundle_fd = -EBADF };
+	struct shim s = { .namespace = xstrdup(namespace), .id = xstrdup(id), .bundle_fd = -EBADF, .limits = limits };
 	_cleanup_error_ struct error e = {};
 	int log_fd = open("log", O_WRONLY | O_NONBLOCK | O_CLOEXEC), r;
 

@@ -39,6 +39,12 @@ static uint64_t memory_for(uint64_t bytes, const struct size_host *h)
 	return (max_u64(bytes, SMALLEST_BYTES) + MIB - 1) / MIB * MIB;
 }
 
+/* For limits of @bytes together. */
+static uint64_t memory_beside(uint64_t bytes, const struct shim_config *c)
+{
+	return bytes + bytes / SIZE_TABLES_PART + c->overhead_bytes;
+}
+
 static uint64_t unlimited_memory(const struct shim_config *c, const struct size_host *h)
 {
 	if (c->memory_bytes)
@@ -58,7 +64,7 @@ void size_choose(const struct spec_info *spec, const struct shim_config *c, cons
 	ret->start_cpus = (uint32_t)(c->cpu_hotplug.enable ? min_u64(c->cpu_hotplug.min, ret->cpus) : ret->cpus);
 
 	ret->memory_bytes =
-		memory_for(spec->memory_bytes ? spec->memory_bytes + c->overhead_bytes : unlimited_memory(c, h), h);
+		memory_for(spec->memory_bytes ? memory_beside(spec->memory_bytes, c) : unlimited_memory(c, h), h);
 	/* Not more than it starts with unless somebody says so: a guest's tables for memory take 1.6 % of what may ever come, and the balloon that
 	 * holds the rest takes time to fill. */
 	ret->max_memory_bytes = max_u64(max_memory ? memory_for(max_memory, h) : 0, ret->memory_bytes);
@@ -80,7 +86,7 @@ int size_for(const struct size_demand *d, bool keeps, const struct shim_config *
 	     const struct vm_size *begin, struct vm_size *ret, struct error *err)
 {
 	uint64_t cpus = min_u64((d->milli_cpus + MILLI - 1) / MILLI, h->cpus),
-		 memory = memory_for(d->memory_bytes + c->overhead_bytes, h);
+		 memory = memory_for(memory_beside(d->memory_bytes, c), h);
 
 	if (keeps || d->cpus_unlimited || !d->any)
 		cpus = max_u64(cpus, begin->cpus);

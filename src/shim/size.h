@@ -7,6 +7,9 @@
 #include "base/error.h"
 #include "shim/config.h"
 
+/* A guest's kernel has tables for its memory: 64 bytes for each page of 4096, which are nobody's to use. */
+enum { SIZE_TABLES_PART = 64 };
+
 /* What the host has. */
 struct size_host {
 	uint32_t cpus;

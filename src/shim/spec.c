@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "base/parse.h"
+#include "shim/oom_score.h"
 
 #define ANNOTATION_GROUP   "io.containerd.runc.v2.group"
 #define ANNOTATION_SANDBOX "io.kubernetes.cri.sandbox-id"
@@ -25,6 +26,9 @@ void spec_info_done(struct spec_info *i)
 	free(i->netns);
 	free(i->hostname);
 	free(i->cgroup);
+	strv_done(&i->dns);
+	strv_done(&i->dns_search);
+	strv_done(&i->dns_options);
 	free(i->kernel);
 	*i = (struct spec_info){};
 }
@@ -43,10 +47,8 @@ char *spec_group(const struct json *spec, const char *id)
 	return xstrdup(s && *s ? s : id);
 }
 
-static struct json *namespace_of(const struct json *spec, const char *type)
+static struct json *namespace_of(const struct json *all, const char *type)
 {
-	struct json *all = json_get(json_get(spec, "linux"), "namespaces");
-
 	for (size_t i = 0; i < json_length(all); i++) {
 		const char *t = json_string(json_get(json_at(all, i), "type"));
 
@@ -150,11 +152,11 @@ static int read_annotations(const struct json *spec, struct spec_info *i, struct
 	int r;
 
 	i->kernel = xstrdup(s);
-	r = read_cpus(spec, "cpus", &i->cpus, &i->fixed, err);
+	r = read_cpus(spec, "cpus", &i->cpus, &i->fixed_cpus, err);
 	if (r >= 0)
 		r = read_cpus(spec, "max_cpus", &i->max_cpus, NULL, err);
 	if (r >= 0)
-		r = read_memory(spec, "memory", &i->memory_bytes, &i->fixed, err);
+		r = read_memory(spec, "memory", &i->memory_bytes, &i->fixed_memory, err);
 	if (r >= 0)
 		r = read_memory(spec, "max_memory", &i->max_memory_bytes, NULL, err);
 	if (r < 0)
@@ -200,6 +202,12 @@ static bool is_bind(const struct json *mount)
 	return (type && streq(type, "bind")) || option_given(mount, "bind") || option_given(mount, "rbind");
 }
 
+static bool propagated(const struct json *mount)
+{
+	return option_given(mount, "rslave") || option_given(mount, "slave") || option_given(mount, "rshared") ||
+	       option_given(mount, "shared");
+}
+
 static int read_binds(const struct json *spec, struct spec_info *i, struct error *err)
 {
 	struct json *mounts = json_get(spec, "mounts");
@@ -207,7 +215,8 @@ static int read_binds(const struct json *spec, struct spec_info *i, struct error
 	i->binds = xnew_n(struct spec_bind, json_length(mounts) + 1);
 	for (size_t k = 0; k < json_length(mounts); k++) {
 		struct json *m = json_at(mounts, k);
-		const char *source = json_string(json_get(m, "source"));
+		const char *source = json_string(json_get(m, "source")),
+			   *destination = json_string(json_get(m, "destination"));
 
 		if (!is_bind(m))
 			continue;
@@ -215,18 +224,50 @@ static int read_binds(const struct json *spec, struct spec_info *i, struct error
 			return error_set_kind(err, ERROR_DATA, EINVAL,
 					      "config.json: mounts[%zu].source: a bind mount needs an absolute path",
 					      k);
-		i->binds[i->n_binds++] = (struct spec_bind){ .source = xstrdup(source),
-							     .recursive = option_given(m, "rbind"),
-							     .read_only = option_given(m, "ro") };
+		i->binds[i->n_binds++] =
+			(struct spec_bind){ .source = xstrdup(source),
+					    .recursive = option_given(m, "rbind"),
+					    .read_only = option_given(m, "ro") || option_given(m, "rro"),
+					    .propagated = propagated(m),
+					    .at_shm = destination && streq(destination, "/dev/shm") };
 	}
 	return 0;
+}
+
+/* A pod's containers share the pod's. Those of a container with a machine of its own are in another kernel. */
+static int check_namespaces(const struct json *spec, struct error *err)
+{
+	struct json *all = json_get(json_get(spec, "linux"), "namespaces");
+
+	for (size_t i = 0; i < json_length(all); i++) {
+		const char *type = json_string(json_get(json_at(all, i), "type"));
+		const char *path = json_string(json_get(json_at(all, i), "path"));
+
+		if (!type || streq(type, "network") || !path || !*path)
+			continue;
+		error_set_kind(err, ERROR_CONFIG, EINVAL,
+			       "config.json: the %s namespace %s cannot be joined: this container has a virtual "
+			       "machine of its own",
+			       type, path);
+		return error_hint(err, "containers of one pod share a machine, and their namespaces with it");
+	}
+	return 0;
+}
+
+static int read_oom_score(const struct json *spec)
+{
+	int64_t score;
+
+	if (!json_i64(json_get(json_get(spec, "process"), "oomScoreAdj"), &score))
+		return 0;
+	return score < OOM_SCORE_MIN ? OOM_SCORE_MIN : score > OOM_SCORE_MAX ? OOM_SCORE_MAX : (int)score;
 }
 
 int spec_read(const struct json *spec, const char *id, struct spec_info *ret, struct error *err)
 {
 	_cleanup_spec_ struct spec_info i = {};
 	const char *type = annotation(spec, ANNOTATION_TYPE);
-	const struct json *net = namespace_of(spec, "network");
+	const struct json *net = namespace_of(json_get(json_get(spec, "linux"), "namespaces"), "network");
 	int r;
 
 	if (!json_is_object(spec))
@@ -248,9 +289,13 @@ int spec_read(const struct json *spec, const char *id, struct spec_info *ret, st
 	spec_size_read(json_get(json_get(spec, "linux"), "resources"), &i.size);
 	if (i.role == SPEC_SANDBOX)
 		read_pod_size(spec, &i);
+	else
+		i.oom_score = read_oom_score(spec);
 	i.cpus = spec_size_cpus(&i.size);
 	i.memory_bytes = i.size.memory_bytes;
-	r = read_annotations(spec, &i, err);
+	r = i.role == SPEC_ALONE ? check_namespaces(spec, err) : 0;
+	if (r >= 0)
+		r = read_annotations(spec, &i, err);
 	if (r >= 0)
 		r = read_binds(spec, &i, err);
 	if (r < 0)
@@ -270,6 +315,51 @@ static struct json *copy_of(const struct json *j)
 	if (json_parse(text.p, text.len, "config.json", &ret, NULL) < 0)
 		return json_object();
 	return ret;
+}
+
+/* The namespace that a kernel parameter belongs to, NULL = none (sysctl(8); as crun has it), and its file's name. */
+static const char *namespace_of_parameter(const char *key, const char **ret_file)
+{
+	static const struct {
+		const char *prefix, *type, *file;
+	} known[] = {
+		{ "net.", "network", "net" },   { "fs.mqueue.", "ipc", "ipc" }, { "kernel.msg", "ipc", "ipc" },
+		{ "kernel.sem", "ipc", "ipc" }, { "kernel.shm", "ipc", "ipc" }, { "kernel.domainname", "uts", "uts" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (after_prefix(key, known[i].prefix)) {
+			*ret_file = known[i].file;
+			return known[i].type;
+		}
+	return NULL;
+}
+
+/* A pod's kernel parameters come with what stands for it, which is no process in the guest: its containers bring them. And crun sets those alone whose
+ * namespace the configuration names: where that is the machine's own, it is named. */
+static void edit_parameters(struct json *linux_, const struct json *pod)
+{
+	struct json *all = json_get(linux_, "sysctl"), *namespaces = json_get(linux_, "namespaces"), *value;
+	const char *key, *type, *file;
+
+	if (json_is_object(pod) && !json_is_object(all)) {
+		all = json_object();
+		json_set(linux_, "sysctl", all);
+	}
+	for (size_t i = 0; json_member(pod, i, &key, &value); i++)
+		if (!json_get(all, key))
+			json_set(all, key, json_ref(value));
+	for (size_t i = 0; json_member(all, i, &key, &value); i++) {
+		struct json *own;
+
+		type = namespace_of_parameter(key, &file);
+		if (!type || namespace_of(namespaces, type))
+			continue;
+		own = json_object();
+		json_set_string(own, "type", type);
+		json_setf(own, "path", "/proc/1/ns/%s", file);
+		json_append(namespaces, own);
+	}
 }
 
 /* Namespaces: the network is the VM's, and so is what a pod's containers share (they are given paths on the host). @ret_uts: it has one of its own.
@@ -388,7 +478,7 @@ static void add_resolver(struct json *spec)
 	json_append(mounts, mount);
 }
 
-static void edit_mounts(struct json *spec, const char *share)
+static void edit_mounts(struct json *spec, const struct spec_info *info, const struct spec_places *p)
 {
 	struct json *mounts = json_get(spec, "mounts");
 	size_t n = 0;
@@ -396,8 +486,15 @@ static void edit_mounts(struct json *spec, const char *share)
 	for (size_t i = 0; i < json_length(mounts); i++) {
 		struct json *m = json_at(mounts, i);
 
-		if (is_bind(m))
-			json_setf(m, "source", "%s/m%zu", share, n++);
+		if (!is_bind(m))
+			continue;
+		if (n < info->n_binds && info->binds[n].socket)
+			json_setf(m, "source", "%s/s%zu", p->sockets, n);
+		else if (n < info->n_binds && info->binds[n].shm_bytes)
+			json_set_string(m, "source", p->shm);
+		else
+			json_setf(m, "source", "%s/m%zu", p->share, n);
+		n++;
 	}
 }
 
@@ -416,18 +513,21 @@ static void edit_hooks(struct json *spec)
 	}
 }
 
-void spec_for_guest(const struct json *spec, const char *id, const char *share, bool resolver, struct buf *out)
+void spec_for_guest(const struct json *spec, const struct spec_info *info, const struct spec_places *p, bool resolver,
+		    struct buf *out)
 {
 	_cleanup_json_ struct json *s = copy_of(spec);
 	struct json *root = json_get(s, "root"), *linux_ = json_get(s, "linux");
 	bool uts;
 
+	/* crun of Debian 12 refuses what calls itself newer, and passes over what it does not know. */
+	json_set_string(s, "ociVersion", "1.0.2");
 	if (!json_is_object(root)) {
 		root = json_object();
 		json_set(s, "root", root);
 	}
-	json_setf(root, "path", "%s/rootfs", share);
-	edit_mounts(s, share);
+	json_set_string(root, "path", p->root);
+	edit_mounts(s, info, p);
 	if (resolver && !mounted(json_get(s, "mounts"), RESOLVER))
 		add_resolver(s);
 	edit_hooks(s);
@@ -438,8 +538,9 @@ void spec_for_guest(const struct json *spec, const char *id, const char *share, 
 		json_set(s, "linux", linux_);
 	}
 	edit_namespaces(linux_, &uts);
+	edit_parameters(linux_, p->parameters);
 	edit_devices(linux_);
-	json_setf(linux_, "cgroupsPath", "/skerry/%s", id);
+	json_setf(linux_, "cgroupsPath", "/skerry/%s", p->id);
 	json_remove(linux_, "mountLabel");
 	json_remove(linux_, "intelRdt");
 	if (json_get(linux_, "resources"))

@@ -1,4 +1,5 @@
-/* A container's config.json (OCI runtime specification), as the host reads it and as the guest gets it. Pure. */
+/* A container's config.json (OCI runtime specification), as the host reads it and as the guest gets it. Pure: what is at the
+ * paths that it names others look at. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +21,11 @@ enum spec_role {
 struct spec_bind {
 	char *source; /* owned: the host's path */
 	bool recursive, read_only;
+	bool propagated; /* what the host mounts below it later is asked for */
+	bool at_shm;     /* it is /dev/shm there */
+	/* To be set by who has looked at it: */
+	bool socket;
+	uint64_t shm_bytes; /* it is the pod's, of this size (shm.h); 0 = it is not */
 };
 
 /* Limits of linux.resources; 0 = none. */
@@ -36,14 +42,16 @@ struct spec_info {
 	bool no_net;   /* "--network none" */
 	bool user_net; /* user networking, whatever is configured */
 	bool terminal;
-	char *hostname; /* owned, may be NULL */
-	char *cgroup;   /* owned, may be NULL: linux.cgroupsPath on the host */
+	int oom_score;                            /* its first process's; what stands for a pod has none: 0 */
+	char *hostname;                           /* owned, may be NULL */
+	struct strv dns, dns_search, dns_options; /* as resolv.conf(5) has them; usually a file says so */
+	char *cgroup;                             /* owned, may be NULL: linux.cgroupsPath on the host */
 	/* What its processes may use. */
 	struct spec_size size;
 	/* The VM that it asks for; 0 = not said. */
 	uint32_t cpus;
 	uint64_t memory_bytes;
-	bool fixed; /* by annotation, not by its limits */
+	bool fixed_cpus, fixed_memory; /* by annotation, not by its limits */
 	/* Annotations io.skerry.* */
 	uint32_t max_cpus;
 	uint64_t max_memory_bytes;
@@ -62,10 +70,20 @@ char *spec_group(const struct json *spec, const char *id);
 /* Errors: kind DATA naming what is wrong. */
 int spec_read(const struct json *spec, const char *id, struct spec_info *ret, struct error *err);
 
-/* Appends the guest's config.json: root and bind mounts below @share ("/run/skerry/share/ID"), cgroup /skerry/ID, and without what belongs to the
+/* Where the guest has a container's files, and what its pod brings. */
+struct spec_places {
+	const char *id;
+	const char *root;              /* file system */
+	const char *share;             /* "/run/skerry/share/ID": mN is the bind mount of that number, */
+	const char *sockets;           /* "/run/skerry/containers/ID": and sN when that is a socket */
+	const char *shm;               /* what is mounted at /dev/shm, where that is the pod's */
+	const struct json *parameters; /* linux.sysctl of what stands for its pod; NULL = none */
+};
+/* Appends the guest's config.json: root, bind mounts and cgroup (/skerry/ID) as @p says, and without what belongs to the
  * host (network namespace, hooks of the runtime, security modules, devices of the host, CPUs by number). @resolver: the guest's own resolv.conf is
  * the container's, unless something else is mounted there. */
-void spec_for_guest(const struct json *spec, const char *id, const char *share, bool resolver, struct buf *out);
+void spec_for_guest(const struct json *spec, const struct spec_info *info, const struct spec_places *p, bool resolver,
+		    struct buf *out);
 /* The same for a process that joins: what the VM does not have is left out. */
 void spec_process_for_guest(const struct json *process, bool terminal, struct buf *out);
 /* And for linux.resources. */

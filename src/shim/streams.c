@@ -19,6 +19,7 @@
 /* FIFOs are opened for reading and writing: then opening waits for nobody, a client that goes away ends nothing (another may attach), and the
  * only end of standard input is CloseIO. */
 
+enum { TRICKLE_SPANS = 4 }; /* so many times silent_ns is the guest's share of what is left at a process's end */
 enum { READ_MAX = 256 << 10, FIFO_SIZE = 256 << 10, LOGGER_OUT = 3, LOGGER_ERR = 4, LOGGER_READY = 5 };
 #define STUCK_NS        (10 * NS_PER_SEC)
 #define LOGGER_READY_NS (10 * NS_PER_SEC)
@@ -34,6 +35,8 @@ struct output {
 	bool ended; /* the guest has no more */
 	bool done;
 	uint64_t moved_ns; /* when something was written last */
+	uint64_t asked_ns; /* since when the guest is waited for, while there is a call */
+	uint64_t guest_ns; /* how long it was, after the process's end */
 };
 
 struct streams {
@@ -41,7 +44,8 @@ struct streams {
 	struct rpc *agent; /* borrowed; NULL before and after */
 	char *session;
 	struct output out[2];
-	int in;
+	char *in_path; /* owned, NULL = no input */
+	int in;        /* -EBADF until streams_open_input() */
 	struct loop_source *in_source;
 	struct buf in_pending;
 	int in_call;
@@ -49,6 +53,7 @@ struct streams {
 	int logger_pidfd;
 	struct loop_source *logger_source, *stuck_timer;
 	bool process_gone;
+	uint64_t silent_ns;
 	void (*drained)(void *data);
 	void *data;
 };
@@ -123,6 +128,8 @@ static void on_read(const struct error *err, const uint8_t *payload, size_t len,
 	_cleanup_message_ Skerry__Agent__V1__ReadResponse *r = NULL;
 
 	o->call = 0;
+	if (o->io->process_gone)
+		o->guest_ns += clock_monotonic_ns() - o->asked_ns;
 	if (!err)
 		r = message_unpack(&skerry__agent__v1__read_response__descriptor, payload, len);
 	if (r && r->data.len)
@@ -152,6 +159,7 @@ static void pull(struct output *o)
 		return;
 	}
 	o->call = r;
+	o->asked_ns = clock_monotonic_ns();
 }
 
 /* ---- Input ---- */
@@ -245,7 +253,7 @@ static int on_readable(struct loop_source *s, int fd, uint32_t events, void *dat
 
 bool streams_has_input(const struct streams *io)
 {
-	return io->in >= 0;
+	return io->in_path;
 }
 
 void streams_close_input(struct streams *io)
@@ -424,7 +432,11 @@ int streams_open(struct loop *l, const struct streams_request *q, struct streams
 	const char *logger = after_prefix(q->out, "binary://");
 	int r = 0;
 
-	*io = (struct streams){ .loop = l, .session = xstrdup(q->session), .in = -EBADF, .logger_pidfd = -EBADF };
+	*io = (struct streams){ .loop = l,
+				.session = xstrdup(q->session),
+				.in = -EBADF,
+				.logger_pidfd = -EBADF,
+				.silent_ns = q->silent_ns };
 	for (unsigned i = 0; i < 2; i++)
 		io->out[i] = (struct output){ .io = io, .stream = i + 1, .fd = -EBADF };
 	if (logger) {
@@ -437,8 +449,9 @@ int streams_open(struct loop *l, const struct streams_request *q, struct streams
 	if (r >= 0 && *q->in) {
 		const char *path = after_prefix(q->in, "fifo://");
 
-		io->in = open_fifo(path ? path : q->in, err);
-		r = io->in < 0 ? io->in : 0;
+		io->in_path = xstrdup(path ? path : q->in);
+		if (access(io->in_path, R_OK) < 0)
+			r = error_set_errno(err, errno, "stream %s", io->in_path);
 	}
 	for (unsigned i = 0; r >= 0 && i < 2; i++)
 		if (io->out[i].fd >= 0 && !io->out[i].regular) {
@@ -460,19 +473,46 @@ int streams_open(struct loop *l, const struct streams_request *q, struct streams
 	return 0;
 }
 
+static void start_input(struct streams *io)
+{
+	if (!io->agent || io->in < 0 || io->in_source || io->in_closed)
+		return;
+	if (loop_add_fd(io->loop, &io->in_source, io->in, EPOLLIN, on_readable, io) < 0)
+		end_input(io);
+	else if (io->in_closing)
+		feed(io);
+}
+
+int streams_open_input(struct streams *io, struct error *err)
+{
+	if (!io->in_path || io->in >= 0 || io->in_closed)
+		return 0;
+	io->in = open_fifo(io->in_path, err);
+	if (io->in < 0)
+		return io->in;
+	start_input(io);
+	return 0;
+}
+
 void streams_start(struct streams *io, struct rpc *agent, void (*drained)(void *data), void *data)
 {
 	io->agent = agent;
 	io->drained = drained;
 	io->data = data;
-	if (io->in >= 0) {
-		if (loop_add_fd(io->loop, &io->in_source, io->in, EPOLLIN, on_readable, io) < 0)
-			end_input(io);
-	}
+	start_input(io);
 	pull(&io->out[0]);
 	pull(&io->out[1]);
-	if (io->in_closing)
-		feed(io);
+}
+
+/* The guest has nothing more to say: what it has said is still written. */
+static void end_guest(struct output *o)
+{
+	if (o->call)
+		rpc_cancel(o->io->agent, o->call);
+	o->call = 0;
+	o->ended = true;
+	if (!o->pending.len)
+		finish(o);
 }
 
 static int on_stuck(struct loop_source *s, void *data)
@@ -491,6 +531,20 @@ static int on_stuck(struct loop_source *s, void *data)
 			finish(o);
 			continue;
 		}
+		/* A guest ends the streams of what has ended within seconds. One that does not must not hold up the end itself. */
+		if (!o->pending.len && o->call && now - o->moved_ns >= io->silent_ns) {
+			log_warning("standard %s: the guest does not say where it ends", i ? "error" : "output");
+			end_guest(o);
+			continue;
+		}
+		/* Nor may one that sends a byte now and then. Time that those here take is theirs. */
+		if (!o->ended && o->guest_ns + (o->call ? now - o->asked_ns : 0) >= TRICKLE_SPANS * io->silent_ns) {
+			log_warning("standard %s: the guest does not come to its end, the rest is lost",
+				    i ? "error" : "output");
+			end_guest(o);
+			if (o->done)
+				continue;
+		}
 		next = now + NS_PER_SEC;
 	}
 	return loop_set_deadline(s, next);
@@ -507,7 +561,7 @@ void streams_process_gone(struct streams *io)
 	io->in_source = loop_source_free(io->in_source);
 	io->in = safe_close(io->in);
 	for (unsigned i = 0; i < 2; i++)
-		io->out[i].moved_ns = now;
+		io->out[i].moved_ns = io->out[i].asked_ns = now;
 	if (!io->out[0].done || !io->out[1].done)
 		(void)loop_add_timer(io->loop, &io->stuck_timer, now + NS_PER_SEC, on_stuck, io);
 }
@@ -553,6 +607,7 @@ struct streams *streams_free(struct streams *io)
 	loop_source_free(io->logger_source);
 	/* A logging program ends by itself when its input does. */
 	safe_close(io->logger_pidfd);
+	free(io->in_path);
 	free(io->session);
 	free(io);
 	return NULL;

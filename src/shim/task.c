@@ -53,7 +53,7 @@ static void handle_delete(void *data, struct call *c, const void *request)
 		container_delete(p->container, c);
 		return;
 	}
-	if ((p->started && !p->published) || p->start) {
+	if (((p->started || (p->made && p->kill_wanted)) && !p->published) || p->start) {
 		call_failf(c, EBUSY, "process '%s': cannot delete a running process", q->exec_id);
 		return;
 	}
@@ -68,26 +68,14 @@ static void handle_state(void *data, struct call *c, const void *request)
 {
 	const Containerd__TaskRequest *q = request;
 	struct process *p = find_process(data, q->id, q->exec_id, c);
-	Containerd__StateResponse r = CONTAINERD__STATE_RESPONSE__INIT;
-	Containerd__Timestamp t;
 
 	if (!p)
 		return;
-	r.id = p->container->id;
-	r.bundle = p->container->bundle;
-	r.pid = p->pid;
-	r.status = p->status == CONTAINERD__STATUS__RUNNING && p->container->paused ? CONTAINERD__STATUS__PAUSED
-										    : p->status;
-	r.stdin = p->stdin_path;
-	r.stdout = p->stdout_path;
-	r.stderr = p->stderr_path;
-	r.terminal = p->terminal;
-	if (p->published) {
-		r.exit_status = p->exit_status;
-		r.exited_at = process_timestamp(p->exited_ns, &t);
-	}
-	r.exec_id = p->exec_id;
-	call_reply(c, &r.base);
+	/* Not a task before it is made: containerd asks from the moment on that there is a shim, and its restart monitor would kill what it sees. */
+	if (p->container->create)
+		call_failf(c, ENOENT, "container '%s': not found: it is being created", q->id);
+	else
+		process_state(p, c);
 }
 
 /* Those who are told of the guest's answer with an empty message. */
@@ -96,6 +84,18 @@ static void on_done(const struct error *err, const uint8_t *payload, size_t len,
 	(void)payload;
 	(void)len;
 	if (err)
+		call_fail(data, err);
+	else
+		call_reply(data, NULL);
+}
+
+/* A guest that stands still gets the signal when it goes on, and one that is going itself needs none: who sends it must not wait with it, for the next
+ * one, SIGKILL, does not need the guest. */
+static void on_killed(const struct error *err, const uint8_t *payload, size_t len, void *data)
+{
+	(void)payload;
+	(void)len;
+	if (err && err->num != ECONNRESET && err->num != ETIMEDOUT)
 		call_fail(data, err);
 	else
 		call_reply(data, NULL);
@@ -114,6 +114,7 @@ static void handle_kill(void *data, struct call *c, const void *request)
 	const Containerd__KillRequest *q = request;
 	struct process *p = find_process(data, q->id, q->exec_id, c);
 	Skerry__Agent__V1__KillContainerRequest g = SKERRY__AGENT__V1__KILL_CONTAINER_REQUEST__INIT;
+	_cleanup_error_ struct error e = {};
 
 	if (!p)
 		return;
@@ -133,7 +134,14 @@ static void handle_kill(void *data, struct call *c, const void *request)
 	g.session = p->session;
 	g.signal = (int32_t)q->signal;
 	g.all = q->all;
-	ask(data, c, "KillContainer", &g.base);
+	if (q->signal == SIGKILL)
+		process_must_end(p);
+	if (guest_signal(data, &g.base, on_killed, c, &e) >= 0)
+		return;
+	if (q->signal == SIGKILL)
+		call_reply(c, NULL);
+	else
+		call_fail(c, &e);
 }
 
 static void handle_exec(void *data, struct call *c, const void *request)
@@ -182,30 +190,42 @@ static void handle_pids(void *data, struct call *c, const void *request)
 	call_reply(c, &r.base);
 }
 
+/* The container may be deleted before the guest answers. */
 struct freezing {
-	struct container *k;
+	struct shim *s;
+	char *id;
 	struct call *c;
 	bool pause;
 };
 
+static void freezing_free(struct freezing *f)
+{
+	free(f->id);
+	free(f);
+}
+
 static void on_frozen(const struct error *err, const uint8_t *payload, size_t len, void *data)
 {
-	_cleanup_free_ struct freezing *f = data;
+	struct freezing *f = data;
+	struct container *k = shim_find(f->s, f->id);
 	Containerd__TaskContainer e = CONTAINERD__TASK_CONTAINER__INIT;
 
 	(void)payload;
 	(void)len;
 	if (err) {
 		call_fail(f->c, err);
-		return;
+	} else if (!k) {
+		call_failf(f->c, ENOENT, "container '%s': not found", f->id);
+	} else {
+		k->paused = f->pause;
+		e.container_id = k->id;
+		if (f->pause)
+			events_publish(f->s->events, "/tasks/paused", "containerd.events.TaskPaused", &e.base);
+		else
+			events_publish(f->s->events, "/tasks/resumed", "containerd.events.TaskResumed", &e.base);
+		call_reply(f->c, NULL);
 	}
-	f->k->paused = f->pause;
-	e.container_id = f->k->id;
-	if (f->pause)
-		events_publish(f->k->shim->events, "/tasks/paused", "containerd.events.TaskPaused", &e.base);
-	else
-		events_publish(f->k->shim->events, "/tasks/resumed", "containerd.events.TaskResumed", &e.base);
-	call_reply(f->c, NULL);
+	freezing_free(f);
 }
 
 static void freeze(struct shim *s, struct call *c, const char *id, bool pause)
@@ -222,11 +242,11 @@ static void freeze(struct shim *s, struct call *c, const char *id, bool pause)
 		return;
 	}
 	f = xnew(struct freezing);
-	*f = (struct freezing){ k, c, pause };
+	*f = (struct freezing){ s, xstrdup(id), c, pause };
 	g.id = k->id;
 	if (guest_call(s, pause ? "PauseContainer" : "ResumeContainer", &g.base, on_frozen, f, &e) < 0) {
 		call_fail(c, &e);
-		free(f);
+		freezing_free(f);
 	}
 }
 
@@ -373,10 +393,11 @@ static void handle_shutdown(void *data, struct call *c, const void *request)
 	const Containerd__ShutdownRequest *q = request;
 	struct shim *s = data;
 
-	/* containerd says so after each container's end; the VM is the others' too. */
-	call_reply(c, NULL);
-	if (!s->containers || q->now)
+	/* containerd says so after each container's end; the VM is the others' too, and a sandbox stays without any. */
+	if ((!s->containers && !s->sandbox_id) || q->now)
 		shim_shut_down(s);
+	/* After its address has gone: who is answered may start the next one at once. */
+	call_reply(c, NULL);
 }
 
 #define TASK(name, type, handler)                                                           \

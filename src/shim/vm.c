@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -14,46 +13,14 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "base/spawn.h"
-#include "image/kernel.h"
-#include "machine/agent_link.h"
 #include "machine/client.h"
-#include "machine/console.h"
-#include "machine/launch.h"
 #include "machine/virtiofs.h"
-#include "engine/host_cgroup.h"
-#include "shim/network.h"
+#include "shim/oom_score.h"
+#include "shim/vm_parts.h"
 #include "wire/message.h"
 
-enum { LAST_ROUNDS_MAX = 64, CONSOLE_TAIL = 2048 };
-
-struct vm {
-	struct loop *loop;
-	char *name, *id;
-	const struct vm_events *events;
-	void *data;
-	struct shim_record *record; /* borrowed */
-	int bundle_fd;              /* borrowed */
-	int dir_fd, log_fd;         /* owned: BUNDLE/vm */
-
-	const struct engine *engine;
-	struct accel_probe probe;
-	enum accel accel;
-	char *program, *kernel_path, *initrd_path;
-	struct kernel_meta kernel;
-	struct engine_plan plan;
-	struct vm_size size;
-
-	struct vm_network network;
-	int helper_pidfd;
-
-	int share_pidfd, share_fd, engine_pidfd;
-	struct loop_source *engine_source, *share_source, *helper_source;
-	struct engine_vm *control;
-	struct console *console;
-	struct agent_link *agent;
-	uint8_t token[SYNC_TOKEN_SIZE];
-	bool ready, ended, killed, panicked;
-};
+/* What the engine of a pod takes beside the guest's memory is in a cgroup that has little more than the limits (deploy/kubernetes). */
+#define TRANSLATIONS_BYTES (UINT64_C(32) << 20)
 
 static int record_step(struct vm *vm, const char *label, struct error *err)
 {
@@ -87,6 +54,7 @@ static int record_share(pid_t pid, void *data)
 	int r = identify(pid, &vm->record->share_pid, &vm->record->share_start);
 
 	host_cgroup_add(&vm->record->cgroups, pid);
+	oom_score_set(pid, vm->oom_score);
 
 	return r < 0 ? r : record_step(vm, "share", NULL);
 }
@@ -97,6 +65,7 @@ static int record_engine(pid_t pid, void *data)
 	int r = identify(pid, &vm->record->engine_pid, &vm->record->engine_start);
 
 	host_cgroup_add(&vm->record->cgroups, pid);
+	oom_score_set(pid, vm->oom_score);
 
 	return r < 0 ? r : record_step(vm, "engine", NULL);
 }
@@ -136,11 +105,33 @@ static int gather(struct vm *vm, const struct vm_request *q, struct error *err)
 	return accel_resolve(q->spec->accel, &vm->probe, &vm->accel, err);
 }
 
+static size_t list_disks(const struct root *root, struct engine_disk disks[ROOT_DISKS_MAX], struct strv *serials)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; root && i < root->n_files && n < ROOT_DISKS_MAX; i++) {
+		const struct root_file *f = &root->files[i];
+
+		if (!f->disk)
+			continue;
+		strv_take(serials, root_serial(i));
+		disks[n++] = (struct engine_disk){
+			.path = f->path, .format = "raw", .read_only = f->read_only, .block_device = f->block_device
+		};
+	}
+	for (size_t i = 0; i < n; i++)
+		disks[i].id = serials->items[i];
+	return n;
+}
+
 static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_dir, struct error *err)
 {
 	static const struct engine_share shares[] = { { VM_SHARE_TAG } };
 	_cleanup_free_ char *uuid =
 		xasprintf("%.8s-%.4s-%.4s-%.4s-%.12s", vm->id, vm->id + 8, vm->id + 12, vm->id + 16, vm->id + 20);
+	_cleanup_strv_ struct strv serials = {};
+	struct engine_disk disks[ROOT_DISKS_MAX];
+	size_t n_disks = list_disks(q->root, disks, &serials);
 	struct engine_request req = {
 		.name = "skerry",
 		.uuid = uuid,
@@ -153,10 +144,13 @@ static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_
 		.cpus = vm->size.max_cpus,
 		.start_cpus = vm->size.start_cpus,
 		.memory_bytes = vm->size.max_memory_bytes,
+		.translations_bytes = q->spec->role == SPEC_ALONE ? 0 : TRANSLATIONS_BYTES,
 		.shared_memory = true,
 		.kernel_path = vm->kernel_path,
 		.initrd_path = vm->initrd_path,
 		.kernel_modular = vm->kernel.modular,
+		.disks = disks,
+		.n_disks = n_disks,
 		.nics = vm->network.nics,
 		.n_nics = vm->network.n,
 		.shares = shares,
@@ -165,6 +159,11 @@ static int make_plan(struct vm *vm, const struct vm_request *q, const char *run_
 		.sandbox = true,
 	};
 
+	/* Disks beside many interfaces may be more than micro has slots for. */
+	if (n_disks && !q->spec->has_shape && vm->engine->plan(&req, vm->program, &vm->plan, NULL) >= 0)
+		return 0;
+	if (n_disks && !q->spec->has_shape)
+		req.shape = SHAPE_FULL;
 	return vm->engine->plan(&req, vm->program, &vm->plan, err);
 }
 
@@ -208,134 +207,9 @@ static int boot_memfd(struct vm *vm, const struct spec_info *spec, struct error 
 	return r < 0 ? error_set_errno(err, r, "%s: cannot hold the boot configuration", vm->name) : TAKE_FD(fd);
 }
 
-/* ---- How it ends ---- */
-
-/* The last lines of the console, for the log: what a panic says is there. */
-static void log_console(struct vm *vm)
-{
-	_cleanup_close_ int fd = openat(vm->dir_fd, "console.log", O_RDONLY | O_CLOEXEC);
-	char raw[CONSOLE_TAIL + 1], *save = NULL;
-	off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
-	ssize_t n = size <= 0 ? -1 : pread(fd, raw, CONSOLE_TAIL, size > CONSOLE_TAIL ? size - CONSOLE_TAIL : 0);
-
-	if (n <= 0)
-		return;
-	raw[n] = '\0';
-	for (char *line = strtok_r(raw, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
-		log_warning("%s: console: %s", vm->name, line);
-}
-
-static void ended(struct vm *vm, const char *reason)
-{
-	if (vm->ended)
-		return;
-	vm->ended = true;
-	vm->ready = false;
-	vm->agent = agent_link_free(vm->agent);
-	if (!vm->killed)
-		log_console(vm);
-	vm->events->ended(reason, vm->data);
-}
-
-static int on_engine_exit(struct loop_source *s, int pidfd, void *data)
-{
-	struct vm *vm = data;
-	char how[64], reason[160];
-	int status = 0;
-
-	(void)s;
-	(void)pidfd_reap(pidfd, &status);
-	vm->engine_source = loop_source_free(vm->engine_source);
-	vm->engine_pidfd = safe_close(vm->engine_pidfd);
-	if (vm->panicked)
-		(void)snprintf(reason, sizeof(reason), "the guest's kernel panicked");
-	else
-		(void)snprintf(reason, sizeof(reason), "the virtual machine ended: %s %s", vm->engine->name,
-			       wait_status_text(status, how, sizeof(how)));
-	ended(vm, reason);
-	return 0;
-}
-
-static int on_share_exit(struct loop_source *s, int pidfd, void *data)
-{
-	struct vm *vm = data;
-
-	(void)s;
-	(void)pidfd_reap(pidfd, NULL);
-	vm->share_source = loop_source_free(vm->share_source);
-	vm->share_pidfd = safe_close(vm->share_pidfd);
-	/* Without its files the guest can only hang. */
-	if (!vm->ended && !vm->killed) {
-		log_error("%s: the server of its files has ended", vm->name);
-		vm_kill(vm);
-	}
-	return 0;
-}
-
-static int on_helper_exit(struct loop_source *s, int pidfd, void *data)
-{
-	struct vm *vm = data;
-
-	(void)s;
-	(void)pidfd_reap(pidfd, NULL);
-	vm->helper_source = loop_source_free(vm->helper_source);
-	vm->helper_pidfd = safe_close(vm->helper_pidfd);
-	if (!vm->ended && !vm->killed)
-		log_error("%s: the network's helper has ended: the guest is off the network", vm->name);
-	return 0;
-}
-
-static void on_engine_event(enum engine_event ev, const char *detail, void *data)
-{
-	struct vm *vm = data;
-
-	(void)detail;
-	if (ev == ENGINE_EVENT_PANIC)
-		vm->panicked = true;
-}
-
-static void on_engine_ready(const struct error *err, uint64_t value, void *data)
-{
-	struct vm *vm = data;
-
-	(void)value;
-	if (err)
-		log_error("%s: engine: %s", vm->name, err->msg);
-	else if (vm->size.start_memory_bytes < vm->size.max_memory_bytes)
-		vm_set_memory(vm, vm->size.start_memory_bytes);
-}
-
-static void on_agent_ready(const char *version, const char *error, void *data)
-{
-	struct vm *vm = data;
-
-	(void)version;
-	vm->ready = true;
-	vm->events->ready(error, vm->data);
-}
-
-static void on_agent_ending(enum agent_ending how, void *data)
-{
-	(void)how;
-	(void)data;
-}
-
-static void on_agent_lost(void *data)
-{
-	struct vm *vm = data;
-
-	vm->ready = false;
-}
-
-static const struct agent_link_events agent_events = {
-	.ready = on_agent_ready,
-	.ending = on_agent_ending,
-	.lost = on_agent_lost,
-};
-
 /* ---- Starting ---- */
 
-/* Where the engine and the file server are accounted. The container's limits hold inside the guest. */
+/* Where the engine, the file server and the network's helper are accounted. The container's limits hold inside the guest. */
 static int make_cgroup(struct vm *vm, const struct spec_info *spec, struct error *err)
 {
 	int r = spec->cgroup && *spec->cgroup ? host_cgroup_plan(spec->cgroup, &vm->record->cgroups, err) : 0;
@@ -359,10 +233,7 @@ static int start_share(struct vm *vm, const char *directory, struct error *err)
 	};
 	int r = virtiofs_start(&q, &vm->share_fd, &vm->share_pidfd, err);
 
-	if (r < 0)
-		return r;
-	r = loop_add_child(vm->loop, &vm->share_source, vm->share_pidfd, on_share_exit, vm);
-	return r < 0 ? error_set_errno(err, r, "%s: cannot watch virtiofsd", vm->name) : 0;
+	return r < 0 ? r : vm_watch_share(vm, err);
 }
 
 static int start_network(struct vm *vm, struct error *err)
@@ -373,12 +244,13 @@ static int start_network(struct vm *vm, struct error *err)
 	if (r < 0)
 		return r;
 	if (pid > 0 && identify(pid, &vm->record->helper_pid, &vm->record->helper_start) >= 0) {
+		host_cgroup_add(&vm->record->cgroups, pid);
+		oom_score_set(pid, vm->oom_score);
 		r = record_step(vm, "network", err);
 		if (r < 0)
 			return r;
 	}
-	if (vm->helper_pidfd >= 0)
-		(void)loop_add_child(vm->loop, &vm->helper_source, vm->helper_pidfd, on_helper_exit, vm);
+	vm_watch_helper(vm);
 	return 0;
 }
 
@@ -415,8 +287,7 @@ static int start_engine(struct vm *vm, const struct spec_info *spec, struct erro
 	/* Theirs now: it is by the other ends' closing that the helpers learn of the engine's end. */
 	vm->share_fd = safe_close(vm->share_fd);
 	network_close_fds(&vm->network);
-	r = loop_add_child(vm->loop, &vm->engine_source, vm->engine_pidfd, on_engine_exit, vm);
-	return r < 0 ? error_set_errno(err, r, "%s: cannot watch its engine", vm->name) : 0;
+	return vm_watch_engine(vm, err);
 }
 
 static int connect_one(struct vm *vm, const char *name, struct error *err)
@@ -432,7 +303,7 @@ static int connect_engine(struct vm *vm, struct error *err)
 
 	if (fd < 0)
 		return fd;
-	r = vm->engine->connect(vm->loop, fd, on_engine_event, on_engine_ready, vm, &vm->control, err);
+	r = vm_watch_control(vm, fd, err);
 	if (r < 0)
 		return r;
 	fd = connect_one(vm, vm->engine->console_socket, err);
@@ -444,8 +315,7 @@ static int connect_engine(struct vm *vm, struct error *err)
 	fd = connect_one(vm, vm->engine->agent_socket, err);
 	if (fd < 0)
 		return fd;
-	r = agent_link_new(vm->loop, fd, vm->token, &agent_events, vm, &vm->agent);
-	return r < 0 ? error_set_errno(err, r, "%s: cannot reach the agent's socket", vm->name) : 0;
+	return vm_watch_agent(vm, fd, err);
 }
 
 static int open_dir(struct vm *vm, struct error *err)
@@ -456,10 +326,10 @@ static int open_dir(struct vm *vm, struct error *err)
 		vm->dir_fd = openat(vm->bundle_fd, "vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		r = vm->dir_fd < 0 ? -errno : 0;
 	}
-	if (r >= 0) {
-		vm->log_fd = openat(vm->dir_fd, "engine.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-		r = vm->log_fd < 0 ? -errno : 0;
-	}
+	if (r >= 0)
+		r = vm->log_fd = engine_log_open(vm->dir_fd);
+	if (r >= 0)
+		r = engine_log_watch(vm->loop, vm->dir_fd, vm->log_fd, &vm->log_watch);
 	return r < 0 ? error_set_errno(err, r, "%s: cannot make its directory", vm->name) : 0;
 }
 
@@ -491,6 +361,8 @@ int vm_start(struct loop *l, const struct vm_request *q, struct shim_record *rec
 			   .data = data,
 			   .record = record,
 			   .bundle_fd = q->bundle_fd,
+			   .boot_ns = q->boot_ns,
+			   .oom_score = q->spec->oom_score,
 			   .dir_fd = -EBADF,
 			   .log_fd = -EBADF,
 			   .helper_pidfd = -EBADF,
@@ -529,6 +401,11 @@ struct rpc *vm_agent(const struct vm *vm)
 	return vm && vm->ready ? agent_link_rpc(vm->agent) : NULL;
 }
 
+void vm_cancel(struct vm *vm, int call)
+{
+	agent_link_cancel(vm->agent, call);
+}
+
 pid_t vm_pid(const struct vm *vm)
 {
 	return vm ? (pid_t)vm->record->engine_pid : 0;
@@ -537,32 +414,6 @@ pid_t vm_pid(const struct vm *vm)
 bool vm_resolves(const struct vm *vm)
 {
 	return vm->network.dns.n > 0;
-}
-
-void vm_kill(struct vm *vm)
-{
-	vm->killed = true;
-	if (vm->engine_pidfd >= 0)
-		(void)pidfd_kill(vm->engine_pidfd, SIGKILL);
-}
-
-static void on_paused(const struct error *err, uint64_t value, void *data)
-{
-	struct vm *vm = data;
-
-	(void)value;
-	if (err)
-		log_warning("%s: pause: %s", vm->name, err->msg);
-}
-
-void vm_pause(struct vm *vm, bool paused)
-{
-	if (!vm->control)
-		return;
-	if (paused)
-		vm->engine->pause(vm->control, on_paused, vm);
-	else
-		vm->engine->resume(vm->control, on_paused, vm);
 }
 
 static void on_memory_set(const struct error *err, uint64_t value, void *data)
@@ -588,6 +439,18 @@ void vm_memory(struct vm *vm, engine_done_fn done, void *data)
 		done(&(const struct error){ .num = ENOTCONN }, 0, data);
 }
 
+void vm_set_oom_score(struct vm *vm, int score)
+{
+	if (vm->ended || score == vm->oom_score)
+		return;
+	vm->oom_score = score;
+	oom_score_set((pid_t)vm->record->engine_pid, score);
+	if (vm->share_pidfd >= 0)
+		oom_score_set((pid_t)vm->record->share_pid, score);
+	if (vm->helper_pidfd >= 0)
+		oom_score_set((pid_t)vm->record->helper_pid, score);
+}
+
 static int end_child(int pidfd)
 {
 	if (pidfd < 0)
@@ -603,9 +466,11 @@ struct vm *vm_free(struct vm *vm)
 	if (!vm)
 		return NULL;
 	vm->ended = true;
+	loop_source_free(vm->overdue);
 	loop_source_free(vm->engine_source);
 	loop_source_free(vm->share_source);
 	loop_source_free(vm->helper_source);
+	guest_clock_free(vm->clock);
 	agent_link_free(vm->agent);
 	if (vm->control)
 		vm->engine->vm_free(vm->control);
@@ -617,8 +482,10 @@ struct vm *vm_free(struct vm *vm)
 	engine_plan_done(&vm->plan);
 	kernel_meta_done(&vm->kernel);
 	safe_close(vm->share_fd);
+	engine_log_free(vm->log_watch);
 	safe_close(vm->log_fd);
 	safe_close(vm->dir_fd);
+	free(vm->end_reason);
 	free(vm->program);
 	free(vm->kernel_path);
 	free(vm->initrd_path);

@@ -28,7 +28,7 @@ static char *if_accessible(char *path, int mode)
 char *libexec_path(const char *program)
 {
 	/* From bin/, from libexec/skerry/ itself, from the build tree. */
-	static const char *const places[] = { "../libexec/skerry", ".", "../cli", "../machine", "../guest" };
+	static const char *const places[] = { "../libexec/skerry", ".", "../cli", "../machine", "../guest", "../shim" };
 	const char *env = getenv("SKERRY_LIBEXEC_DIR");
 	_cleanup_free_ char *dir = exe_dir();
 	char *path;

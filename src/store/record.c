@@ -68,7 +68,7 @@ int record_write(int dirfd, const char *name, const char *what, const struct jso
 	if (!*to)
 		*to = json_object();
 	json_set_u64(*to, "version", RECORD_VERSION);
-	json_store(*to, fields, source);
+	json_store_short(*to, fields, source);
 	json_render(*to, true, &text);
 	if (flags & RECORD_DURABLE)
 		file_flags |= FILE_DURABLE;

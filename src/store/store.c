@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -35,19 +36,54 @@ static char *xdg_path(const char *variable, const char *home, const char *fallba
 	return base ? xasprintf("%s/skerry", base) : xasprintf("%s/%s/skerry", home, fallback);
 }
 
+/* A directory of ours alone that holds something. */
+static bool in_use(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	const struct dirent *de;
+	bool used = false;
+	struct stat st;
+	DIR *d;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+		return false;
+	d = fdopendir(fd);
+	if (!d)
+		return false;
+	fd = -EBADF;
+	while (!used && (de = readdir(d)))
+		used = !streq(de->d_name, ".") && !streq(de->d_name, "..");
+	closedir(d);
+	return used;
+}
+
+/* su, runuser and `sudo -E` leave it as it was: then it is another user's. It may also be a place that was never made. */
+static bool is_ours_to_use(const char *path)
+{
+	_cleanup_close_ int fd = dir_open_create(path, 0700);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid();
+}
+
 /* A shell without XDG_RUNTIME_DIR (su, cron, a service) shall find the machines that one with it has started, so the place where login
- * managers put it is looked at before the last resort. */
+ * managers put it is looked at before the last resort. What was started before anybody logged in (cron's @reboot, a service with User=) is there, and
+ * stays in reach after the login. */
 static char *runtime_path(void)
 {
 	const char *base = absolute_env("XDG_RUNTIME_DIR");
 	_cleanup_free_ char *usual = xasprintf("/run/user/%u", (unsigned)geteuid());
+	_cleanup_free_ char *last = xasprintf("/tmp/skerry-%u", (unsigned)geteuid());
+	_cleanup_free_ char *named = base ? xasprintf("%s/skerry", base) : NULL;
 	struct stat st;
 
-	if (base)
-		return xasprintf("%s/skerry", base);
+	if (in_use(last))
+		return TAKE_PTR(last);
+	if (named && is_ours_to_use(named))
+		return TAKE_PTR(named);
 	if (stat(usual, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
 		return xasprintf("%s/skerry", usual);
-	return xasprintf("/tmp/skerry-%u", (unsigned)geteuid());
+	return TAKE_PTR(last);
 }
 
 static int instance_paths(struct store *s, const char *instance, struct error *err)
@@ -61,6 +97,9 @@ static int instance_paths(struct store *s, const char *instance, struct error *e
 		if (!cwd)
 			return error_set_errno(err, errno, "SKERRY_HOME: cannot tell the current directory");
 		s->home_path = xasprintf("%s/%s", cwd, instance);
+		/* The programs that we start work in other directories. */
+		if (setenv("SKERRY_HOME", s->home_path, 1) < 0)
+			return error_set_errno(err, errno, "SKERRY_HOME");
 	}
 	s->config_path = xasprintf("%s/config", s->home_path);
 	s->cache_path = xasprintf("%s/cache", s->home_path);
@@ -129,6 +168,30 @@ static int open_dir(const char *path, struct error *err)
 	return fd < 0 ? cannot_create(fd, path, err) : fd;
 }
 
+/* Where there is no place for it there is nothing in it: a reader goes on without (*ret -EBADF). */
+static int open_if_possible(const char *path, int *ret, struct error *err)
+{
+	int fd = dir_open_create(path, 0700);
+
+	if (fd == -EROFS || fd == -EACCES || fd == -EPERM || fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return cannot_create(fd, path, err);
+	*ret = fd;
+	return 0;
+}
+
+int store_config(const struct store *s, struct error *err)
+{
+	_cleanup_close_ int fd = -EBADF;
+
+	if (s->config_fd >= 0)
+		return s->config_fd;
+	fd = open_dir(s->config_path, err);
+	return fd < 0 ? fd
+		      : error_set_kind(err, ERROR_UNAVAILABLE, EAGAIN, "%s is there by now: try again", s->config_path);
+}
+
 static int open_below(int dirfd, const char *parent, const char *name, int flags, struct error *err)
 {
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
@@ -183,13 +246,11 @@ static int open_all(struct store *s, struct error *err)
 	s->home_fd = open_dir(s->home_path, err);
 	if (s->home_fd < 0)
 		return s->home_fd;
-	s->config_fd = open_dir(s->config_path, err);
-	if (s->config_fd < 0)
-		return s->config_fd;
-	s->cache_fd = open_dir(s->cache_path, err);
-	if (s->cache_fd < 0)
-		return s->cache_fd;
-	r = open_run(s, err);
+	r = open_if_possible(s->config_path, &s->config_fd, err);
+	if (r >= 0)
+		r = open_if_possible(s->cache_path, &s->cache_fd, err);
+	if (r >= 0)
+		r = open_run(s, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(below); i++) {

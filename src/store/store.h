@@ -11,19 +11,23 @@
  *   images/index.json, images/blobs/sha256/, images/disks/HEX/{disk.raw,meta.json}, HEX-FSTYPE for a
  *   disk of another kind
  *   kernels/NAME/{vmlinux,initrd,modules/,meta.json}
- *   machines/NAME/{machine.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/.lock for names
+ *   machines/NAME/{machine.json,begun.json,exit.json,lock,system.qcow2,home.qcow2,ssh/}   machines/.lock for names
  * config, cache and run directories follow XDG, or are SKERRY_HOME/{config,cache,run}; SKERRY_RUN_DIR (absolute) overrides the
  * last. All are mode 0700. */
 struct store {
 	char *home_path, *config_path, *cache_path, *run_path; /* owned, absolute */
-	int home_fd, config_fd, cache_fd, run_fd;              /* owned; directories, created when missing */
-	int machines_fd, images_fd, kernels_fd;                /* owned */
+	int home_fd, config_fd, cache_fd,
+		run_fd; /* owned; directories, created when missing; config, cache: -EBADF where that cannot be */
+	int machines_fd, images_fd, kernels_fd; /* owned */
 };
 
 /* Opens (and creates) the directories. Errors: kind CANTCREATE or DENIED, naming the directory. */
 int store_open(struct store *ret, struct error *err);
 void store_done(struct store *s);
 #define _cleanup_store_ _cleanup_(store_done)
+
+/* config_fd, for who writes there: why there is none is an error then, as of store_open(). */
+int store_config(const struct store *s, struct error *err);
 
 /* Machine directories. open: -ENOENT (kind NOT_FOUND, "no machine named 'x'"). create makes it empty: -EEXIST (kind EXISTS).
  * Both return a directory descriptor. run_dir creates run/NAME when missing. */

@@ -8,7 +8,7 @@
 #include "wire/cursor.h"
 #include "wire/message.h"
 
-enum { PATH_BYTES_MAX = 4095, COMPONENT_BYTES_MAX = 255, ERRNO_MAX = 4095 };
+enum { COMPONENT_BYTES_MAX = 255, ERRNO_MAX = 4095 };
 
 int copystream_next(const struct buf *in, const uint8_t **ret_msg, size_t *ret_len, size_t *ret_used)
 {
@@ -32,7 +32,7 @@ static bool path_is_valid(const char *path)
 {
 	size_t total = strlen(path);
 
-	if (total == 0 || total > PATH_BYTES_MAX)
+	if (total == 0 || total > COPYSTREAM_PATH_MAX)
 		return false;
 	for (const char *p = path;;) {
 		size_t n = strcspn(p, "/");
@@ -48,7 +48,7 @@ static bool path_is_valid(const char *path)
 
 static int take_entry(const Skerry__Agent__V1__CopyEntry *m, struct copystream_record *ret)
 {
-	if (!path_is_valid(m->path) || m->size > INT64_MAX || strlen(m->link) > PATH_BYTES_MAX)
+	if (!path_is_valid(m->path) || m->size > INT64_MAX || strlen(m->link) > COPYSTREAM_PATH_MAX)
 		return -EBADMSG;
 	ret->type = COPYSTREAM_ENTRY;
 	ret->path = m->path;
@@ -74,7 +74,7 @@ static int take_record(const Skerry__Agent__V1__CopyRecord *m, struct copystream
 		ret->data_len = m->data->data.len;
 		return 0;
 	case SKERRY__AGENT__V1__COPY_RECORD__RECORD_ERROR:
-		if (m->error->num < 1 || m->error->num > ERRNO_MAX || strlen(m->error->path) > PATH_BYTES_MAX)
+		if (m->error->num < 1 || m->error->num > ERRNO_MAX || strlen(m->error->path) > COPYSTREAM_PATH_MAX)
 			return -EBADMSG;
 		ret->type = COPYSTREAM_ERROR;
 		ret->path = m->error->path;

@@ -11,6 +11,7 @@
 #define COPYSTREAM_HEADER_SIZE 4
 #define COPYSTREAM_RECORD_MAX  (256U << 10)
 #define COPYSTREAM_DATA_MAX    (128U << 10)
+#define COPYSTREAM_PATH_MAX    4095
 
 /* Takes one record's bytes from the front: 1 with borrowed message bytes, 0 more needed, -EMSGSIZE. */
 int copystream_next(const struct buf *in, const uint8_t **ret_msg, size_t *ret_len, size_t *ret_used);

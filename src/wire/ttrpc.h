@@ -30,6 +30,7 @@ enum ttrpc_code {
 	TTRPC_UNIMPLEMENTED = 12,
 	TTRPC_INTERNAL = 13,
 	TTRPC_UNAVAILABLE = 14,
+	TTRPC_DATA_LOSS = 15,
 };
 
 struct ttrpc_frame {

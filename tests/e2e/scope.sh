@@ -1,7 +1,59 @@
 #!/bin/sh
-# Runs inside scripts/test-host.sh, where a systemd of a user's own has cgroups to rule over. scope.sh SKERRY; test_scope.c reads what it prints.
+# Runs inside scripts/test-host.sh, where a systemd of a user's own, and before it the system's, have cgroups to rule over. scope.sh SKERRY; test_scope.c
+# reads what it prints.
 set -eu
 skerry=$1
+recorded() { sed -n "s/^ *\"$1\": \([0-9]*\),*\$/\1/p" "$SKERRY_HOME/run/m/state.json"; }
+cgroup() { cat "/proc/$(recorded "$1")/cgroup"; }
+
+# await SOCKET LOG: a manager answers there.
+await() {
+	n=0
+	until [ -S "$1" ]; do
+		n=$((n + 1))
+		[ $n -lt 3000 ] || { cat "$2" && exit 1; }
+		sleep 0.1
+	done
+}
+
+# A manager removes a scope in its own time.
+await_no_scope() {
+	n=0
+	while [ -n "$(find /sys/fs/cgroup -name 'skerry-*')" ]; do
+		n=$((n + 1))
+		[ $n -lt 3000 ] || { find /sys/fs/cgroup -name 'skerry-*' && exit 1; }
+		sleep 0.1
+	done
+}
+
+# The system's manager is the first process of a system: here, of namespaces.
+case ${2-} in
+first)
+	echo 0 >/sys/fs/cgroup/system/cgroup.procs
+	exec unshare --cgroup "$0" "$skerry" second
+	;;
+second)
+	mount -t proc proc /proc
+	mount -t tmpfs run /run
+	umount /sys/fs/cgroup
+	mount -t cgroup2 cgroup /sys/fs/cgroup
+	mount -t tmpfs none /lib/systemd/system-generators
+	mkdir -p /run/systemd/system /sys/fs/cgroup/session
+	printf '[Unit]\nDefaultDependencies=no\n' >/run/systemd/system/nothing.target
+	exec env container=test /lib/systemd/systemd --system --unit=nothing.target --log-target=console
+	;;
+root)
+	echo 0 >/sys/fs/cgroup/session/cgroup.procs
+	"$skerry" doctor | sed -n 's/^logout/root: &/p'
+	"$skerry" create m --image tiny --memory 96M
+	"$skerry" start m
+	case $(cgroup monitor_pid) in *:/system.slice/skerry-m-*.scope) echo "root: the monitor is in a scope" ;; esac
+	case $(cgroup engine_pid) in *.scope/skerry-*) echo "root: the engine is in a cgroup below" ;; esac
+	"$skerry" delete --force -y m
+	await_no_scope
+	exit
+	;;
+esac
 if [ "$(id -u)" -eq 0 ]; then
 	home=$(mktemp -d /tmp/scope-XXXXXX)
 	mkdir -p /run/systemd/system /var/lib/systemd/linger "$home/runtime" "$home/skerry" /sys/fs/cgroup/user
@@ -13,6 +65,16 @@ if [ "$(id -u)" -eq 0 ]; then
 			d=$(dirname "$d")
 		done
 	done
+	mkdir /sys/fs/cgroup/system
+	unshare --pid --fork --kill-child --mount "$0" "$skerry" first >"$home/system.log" 2>&1 &
+	namespaces=$!
+	until system=$(pgrep -P $namespaces); do
+		[ -d /proc/$namespaces ] || { cat "$home/system.log" && exit 1; }
+		sleep 0.1
+	done
+	await "/proc/$system/root/run/systemd/private" "$home/system.log"
+	SKERRY_HOME="$home/skerry" nsenter -t "$system" --pid --mount --root --cgroup "$0" "$skerry" root || cat "$home/system.log"
+	kill -9 "$system"
 	: >/var/lib/systemd/linger/nobody
 	chown -R nobody "$home" /sys/fs/cgroup/user /var/lib/systemd/linger
 	chmod 700 "$home/runtime"
@@ -21,18 +83,10 @@ if [ "$(id -u)" -eq 0 ]; then
 	exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$0" "$skerry"
 fi
 
-recorded() { sed -n "s/^ *\"$1\": \([0-9]*\),*\$/\1/p" "$SKERRY_HOME/run/m/state.json"; }
-cgroup() { cat "/proc/$(recorded "$1")/cgroup"; }
-
 unset DBUS_SESSION_BUS_ADDRESS
 /lib/systemd/systemd --user >"$HOME/systemd.log" 2>&1 &
 manager=$!
-n=0
-until [ -S "$XDG_RUNTIME_DIR/systemd/private" ]; do
-	n=$((n + 1))
-	[ $n -lt 600 ] || { cat "$HOME/systemd.log" && exit 1; }
-	sleep 0.1
-done
+await "$XDG_RUNTIME_DIR/systemd/private" "$HOME/systemd.log"
 
 "$skerry" doctor | grep '^logout' || true
 "$skerry" create m --image tiny --memory 96M
@@ -44,12 +98,7 @@ kill -9 "$(recorded monitor_pid)"
 "$skerry" start m
 case $(cgroup monitor_pid) in "$scope") ;; *.slice/skerry-m-*.scope) echo "the next monitor is in another" ;; esac
 "$skerry" kill m
-n=0
-while [ -n "$(find /sys/fs/cgroup -name 'skerry-*')" ]; do
-	n=$((n + 1))
-	[ $n -lt 300 ] || { find /sys/fs/cgroup -name 'skerry-*' && exit 1; }
-	sleep 0.1
-done
+await_no_scope
 echo "no scope is left"
 
 rm /var/lib/systemd/linger/nobody

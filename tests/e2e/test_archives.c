@@ -1,5 +1,6 @@
 /* Images from files and into files, as other tools write and read them. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "base/memory.h"
 #include "cli.h"
 #include "json/json.h"
+#include "terminal.h"
 
 static char *at(const char *name)
 {
@@ -106,6 +108,43 @@ TEST(standard_input_is_an_archive_too)
 	ASSERT_CONTAINS(r.out, "piped:latest sha256:");
 }
 
+/* d.tar as docker save writes it; c.tar as crane does, the configuration first and called "sha256:HEX". */
+static void make_archives(void)
+{
+	_cleanup_free_ char *dest = at("d.tar");
+	_cleanup_cli_ struct cli r = cli("image", "save", "app:1", "-o", dest, NULL);
+
+	ASSERT_STATUS(r, 0);
+	sh("mkdir c && tar -C c -xf d.tar && cd c && config=$(grep -o '[0-9a-f/]*[.]json' manifest.json | head -n 1) "
+	   "&& "
+	   "id=sha256:$(sha256sum <$config | cut -d ' ' -f 1) && mv $config $id && "
+	   "sed -i s,$config,$id, manifest.json && rm -f index.json oci-layout repositories && "
+	   "tar -cf ../c.tar $id $(ls -A | grep -v sha256:) && tar -tf ../c.tar | head -n 1 | grep sha256:");
+}
+
+TEST(images_are_told_from_root_file_systems_wherever_they_come_from)
+{
+	static const char *const ways[] = { "i ./$f", "i - <$f", "cat $f | i -", "gzip -c $f | i -" };
+	static const char *const files[] = { "d.tar", "c.tar" };
+	_cleanup_free_ char *disk = NULL;
+
+	cli_home(false);
+	make_root();
+	import("root.tar", "app:1");
+	disk = disk_of("app:1");
+	make_archives();
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(files); k++) {
+			_cleanup_free_ char *again = NULL, *text = NULL;
+
+			text = xasprintf("i() { '%s' image import --name again \"$@\"; } && f=%s && %s", cli_skerry(),
+					 files[k], ways[i]);
+			sh(text);
+			again = disk_of("again");
+			ASSERT_STREQ(again, disk);
+		}
+}
+
 TEST(what_is_saved_comes_back_the_same)
 {
 	static const char *const to[][2] = { { "docker-archive", "d.tar" },
@@ -126,6 +165,59 @@ TEST(what_is_saved_comes_back_the_same)
 		again = disk_of("again");
 		ASSERT_STREQ(again, disk);
 	}
+}
+
+/* The bar is drawn as it begins, and its last line tells how much was written. */
+static void shows_a_bar(const char *const *argv)
+{
+	struct terminal t;
+
+	terminal_begin(&t, argv);
+	terminal_expect(&t, "writing  [", 60);
+	terminal_expect(&t, "writing: done, ", 60);
+	terminal_end(&t, 0);
+}
+
+TEST(who_sits_at_a_terminal_sees_how_far_it_is_and_nobody_else)
+{
+	static const char *const to[] = { "docker-archive", "oci-archive", "oci" };
+	_cleanup_free_ char *disk = at("a.qcow2"), *piped = NULL;
+	_cleanup_cli_ struct cli export = {};
+	struct terminal t;
+
+	cli_home(false);
+	make_root();
+	import("root.tar", "app:1");
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		_cleanup_free_ char *shown = xasprintf("%s:%s/shown-%s", to[i], test_tmpdir(), to[i]),
+				    *silent = xasprintf("%s:%s/silent-%s", to[i], test_tmpdir(), to[i]);
+		_cleanup_cli_ struct cli r = cli("image", "save", "app:1", "-o", silent, NULL);
+
+		ASSERT_STATUS(r, 0);
+		ASSERT_STREQ(r.err, "");
+		shows_a_bar((const char *[]){ cli_skerry(), "image", "save", "app:1", "-o", shown, NULL });
+	}
+	sh("cmp shown-docker-archive silent-docker-archive && cmp shown-oci-archive silent-oci-archive && "
+	   "diff -r shown-oci silent-oci");
+	shows_a_bar((const char *[]){ cli_skerry(), "image", "export-disk", "app:1", disk, NULL });
+	export = cli("image", "export-disk", "--force", "app:1", disk, NULL);
+	ASSERT_STATUS(export, 0);
+	ASSERT_STREQ(export.err, "");
+	/* What reads the pipe may draw on the same terminal. */
+	piped = xasprintf("'%s' image save app:1 | cat >'%s/piped'; echo end", cli_skerry(), test_tmpdir());
+	terminal_begin(&t, (const char *[]){ "/bin/sh", "-c", piped, NULL }); /* lint: as a user would */
+	ASSERT_EQ(cli_wait(t.pid, 60), 0);
+	while (!strchr(t.text, '\n')) {
+		ssize_t n = read(t.master, t.text + t.n, sizeof(t.text) - t.n - 1);
+
+		ASSERT(n > 0);
+		t.n += (size_t)n;
+	}
+	ASSERT_STREQ(t.text, "end\r\n");
+	close(t.master);
+	close(t.slave);
+	/* But for the zeros that fill its last block. */
+	sh("cmp -n $(stat -c %s silent-docker-archive) piped silent-docker-archive");
 }
 
 TEST(other_tools_read_what_is_saved_and_the_store_itself)
@@ -231,4 +323,55 @@ TEST(bad_archives_end_with_one_line_and_leave_nothing)
 	}
 	ASSERT(cli_entries("images/partial", NULL, 0) <= 0);
 	ASSERT_EQ(cli_entries("images/disks", NULL, 0), before);
+}
+
+/* Killed in the midst of it, and a moment later each time: the user's directory is as it was. */
+TEST(what_is_killed_leaves_no_file_behind)
+{
+	_cleanup_free_ char *archive = at("out/a.tar"), *disk = at("out/a.qcow2");
+	const char *save[] = { cli_skerry(), "image", "save", "big:1", "-o", archive, NULL };
+	const char *export[] = { cli_skerry(), "image", "export-disk", "big:1", disk, NULL };
+	char names[1000];
+
+	(void)cli_home(false);
+	sh("mkdir -p out root && head -c 60M /dev/urandom >root/noise && tar -C root -cf big.tar .");
+	import("big.tar", "big:1");
+	for (int ms = 20; ms < 100; ms += 20)
+		for (int i = 0; i < 2; i++) {
+			int pid = cli_spawn(i ? export : save);
+
+			(void)usleep((useconds_t)ms * 1000); /* lint: any moment will do */
+			cli_processes(names, sizeof(names));
+			for (char *p = names; *p; p = strchr(p, '\n') + 1)
+				kill((pid_t)strtol(p, NULL, 10), SIGKILL); /* lint: a digit string of ours */
+			(void)kill(pid, SIGKILL);
+			(void)cli_wait(pid, 30);
+			ASSERT(cli_processes_gone(120));
+			/* Whole, when it was faster than that. */
+			sh("ls -A out | grep -v '^a[.]tar$' | grep -v '^a[.]qcow2$' >left || true; test ! -s left; rm "
+			   "-f out/*");
+		}
+}
+
+TEST(nothing_but_a_file_is_replaced)
+{
+	_cleanup_cli_ struct cli device = {}, directory = {}, there = {}, nowhere = {}, layout = {};
+
+	(void)cli_home(false);
+	make_root();
+	import("root.tar", "app:1");
+	device = cli("image", "save", "app:1", "-o", "/dev/full", NULL);
+	ASSERT_STATUS(device, 73);
+	ASSERT_CONTAINS(device.err, "hint: it writes files, or - for standard output");
+	directory = cli("image", "save", "app:1", "-o", test_tmpdir(), NULL);
+	ASSERT_STATUS(directory, 73);
+	ASSERT_CONTAINS(directory.err, "Is a directory");
+	nowhere = cli("image", "save", "app:1", "-o", "nowhere/at/all.tar", NULL);
+	ASSERT_STATUS(nowhere, 73);
+	ASSERT_STREQ(nowhere.err, "skerry: cannot create 'nowhere/at/all.tar': No such file or directory\n");
+	layout = cli("image", "save", "app:1", "oci:/dev/full/layout", NULL);
+	ASSERT_STATUS(layout, 73);
+	there = cli("image", "export-disk", "--force", "app:1", "/dev/full", NULL);
+	ASSERT_STATUS(there, 73);
+	sh("test -c /dev/full");
 }

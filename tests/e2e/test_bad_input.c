@@ -32,7 +32,7 @@ static void check_nothing_left(int machines)
 	char names[1024] = "";
 
 	/* A monitor that has reported its failure may still be on its way out. */
-	if (!cli_processes_gone(20)) {
+	if (!cli_processes_gone(120)) {
 		cli_processes(names, sizeof(names));
 		test_fail(__FILE__, __LINE__, "processes left: %s", names);
 	}
@@ -92,8 +92,12 @@ TEST(names_that_are_none)
 TEST(what_is_not_there)
 {
 	cli_home(true);
-	REFUSED(1, "no image named 'nope", "create", "web", "--image", "nope");
+	REFUSED(1, "no image named 'nope", "create", "web", "--pull", "never", "--image", "nope");
 	REFUSED(125, "no image named 'nope", "run", "--pull", "never", "nope");
+	REFUSED(1, "nope", "create", "web", "--image", "tiny", "--kernel", "nope");
+	REFUSED(64, "published already", "create", "web", "--image", "tiny", "--publish", "8080:80", "--publish",
+		"8080:81");
+	REFUSED(64, "'bogus' is not understood", "system", "prune", "-y", "--filter", "bogus");
 	REFUSED(1, "no machine named 'web'", "start", "web");
 	REFUSED(1, "no machine named 'web'", "stop", "web");
 	REFUSED(1, "no machine named 'web'", "status", "web");
@@ -132,6 +136,8 @@ TEST(sizes_and_numbers_that_cannot_be)
 	REFUSED(64, "--label", "create", "web", "--image", "tiny", "--label", "none");
 	REFUSED(64, "--env", "create", "web", "--image", "tiny", "--env", "");
 	REFUSED(64, "--env", "create", "web", "--image", "tiny", "--env", "=x");
+	REFUSED(64, "--user 'a b'", "create", "web", "--image", "tiny", "--user", "a b");
+	REFUSED(125, "--user 'a b'", "run", "--rm", "--user", "a b", "tiny", "true");
 	check_nothing_left(0);
 }
 
@@ -222,6 +228,26 @@ TEST(a_kernel_that_is_none)
 	check_nothing_left(0);
 }
 
+TEST(a_kernel_is_replaced_only_where_that_is_asked_for)
+{
+	const char *kernel = getenv("SKERRY_TEST_KERNEL");
+	char home[300];
+
+	if (!kernel || !*kernel)
+		test_skip("SKERRY_TEST_KERNEL is not set");
+	/* Its kernels are not those of the store. */
+	snprintf(home, sizeof(home), "SKERRY_HOME=%s/other", test_tmpdir());
+	cli_home(false);
+	cli_setenv(home);
+	for (int i = 0; i < 2; i++) {
+		_cleanup_cli_ struct cli r =
+			cli("kernel", "import", kernel, "--name", "k", i ? "--replace" : NULL, NULL);
+
+		ASSERT_STATUS(r, 0);
+		REFUSED(73, "kernel named 'k' already", "kernel", "import", kernel, "--name", "k");
+	}
+}
+
 TEST(a_machine_whose_kernel_is_gone)
 {
 	cli_home(true);
@@ -234,7 +260,7 @@ TEST(a_machine_whose_kernel_is_gone)
 		else
 			check_complaint(&r, 1, "nope");
 	}
-	ASSERT(cli_processes_gone(20));
+	ASSERT(cli_processes_gone(120));
 }
 
 TEST(no_qemu)
@@ -277,6 +303,32 @@ TEST(kvm_that_is_asked_for_and_not_usable)
 	ASSERT_STATUS(made, 0);
 	REFUSED(69, "kvm", "start", "web");
 	check_nothing_left(1);
+}
+
+TEST(what_is_not_installed_is_told_with_what_installs_it)
+{
+	static const char *const lines[] = {
+		"^crun  *limited .*apt-get install crun",
+		"^qemu-img  *limited .*apt-get install qemu-utils",
+		"^kernel-build  *limited .*bison flex bc.*apt-get install build-essential .*flex",
+	};
+	_cleanup_cli_ struct cli here = {}, bare = {};
+
+	cli_home(false);
+	here = cli("doctor", NULL);
+	ASSERT_CONTAINS(here.out, "\ncrun ");
+	ASSERT_CONTAINS(here.out, "\nvirtiofsd ");
+	ASSERT_CONTAINS(here.out, "\nnewuidmap ");
+	ASSERT_CONTAINS(here.out, "\nqemu-img ");
+	ASSERT_CONTAINS(here.out, "\nkernel-build ");
+	cli_setenv("PATH=/nothing");
+	bare = cli("doctor", NULL);
+	ASSERT_STATUS(bare, 69);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		_cleanup_cli_ struct cli r = cli_argv((const char *[]){ "/bin/grep", lines[i], NULL }, bare.out, 20);
+
+		ASSERT_STATUS(r, 0);
+	}
 }
 
 TEST(a_question_that_nobody_answers)

@@ -8,8 +8,8 @@
 #include "base/memory.h"
 #include "containerd.h"
 
-#define CTR  "ctr -a c.sock "
-#define TASK "ctd-state/io.containerd.runtime.v2.task/default/c1/"
+#define CTR  "ctr -a $PWD/c.sock "
+#define TASK "ctd-state/io.containerd.runtime.v2.task/*/c1/"
 #define RUN                                                                                                 \
 	CTR "run -d --mount type=bind,src=$PWD/on,dst=/on,options=rbind:rw --fifo-dir $PWD/fifo --runtime " \
 	    "io.containerd.skerry.v1 " CTD_IMAGE " c1 sh -c "

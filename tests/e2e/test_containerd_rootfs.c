@@ -5,8 +5,9 @@
 #include "base/memory.h"
 #include "containerd.h"
 
-#define CTR     "ctr -a c.sock "
-#define LAYERED "docker.io/library/layers"
+#define CTR          "ctr -a $PWD/c.sock "
+#define LAYERED      "docker.io/library/layers"
+#define SYSTEM_IMAGE "docker.io/library/system:latest"
 
 enum { LAYERS = 100, FEW = 30 };
 
@@ -83,6 +84,67 @@ TEST(a_directory_as_root_file_system)
 	ctd_nothing_left();
 }
 
+/* Debian's systemd, with the services that it has there. */
+TEST(a_whole_system_with_systemd_as_the_containers_init)
+{
+	_cleanup_free_ char *archive = xasprintf("%s/system.tar", test_tmpdir());
+	_cleanup_cli_ struct cli r = {};
+
+	ctd_start();
+	r = cli("image", "inspect", "debian", NULL);
+	if (r.status != 0)
+		test_skip("the store has no image 'debian'");
+	cli_done(&r);
+	r = cli("image", "save", "debian", archive, NULL);
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+	/* Whoever runs an init runs it as root; the image is for a user's commands. */
+	ctd_sh("skopeo copy -q docker-archive:system.tar oci:sys:system && rm system.tar && "
+	       "umoci config --image sys:system --config.user 0:0 && "
+	       "skopeo copy -q oci:sys:system oci-archive:named.tar:" SYSTEM_IMAGE " && rm -r sys && " CTR
+	       "image import named.tar && rm named.tar");
+	r = ctr_run(NULL, "-d", "--privileged", SYSTEM_IMAGE, "c1", "/sbin/init", NULL);
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+	r = ctr("task", "exec", "--exec-id", "e1", "c1", CLI_SHELL,
+		"until test -S /run/systemd/private; do sleep 0.1; done; cat /proc/1/comm; "
+		"systemctl is-system-running --wait; systemctl is-active systemd-journald",
+		NULL);
+	if (!streq(r.out, "systemd\nrunning\nactive\n"))
+		ASSERT_STREQ(r.out, "systemd\ndegraded\nactive\n");
+	cli_done(&r);
+	/* SIGRTMIN+3: it stops what it runs, and ends. */
+	r = ctr("task", "kill", "-s", "37", "c1", NULL);
+	ASSERT_STATUS(r, 0);
+	ctd_wait_status("c1", "STOPPED");
+	cli_done(&r);
+	r = ctr("task", "rm", "c1", NULL);
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+	r = ctr("container", "rm", "c1", NULL);
+	ASSERT_STATUS(r, 0);
+	ctd_nothing_left();
+}
+
+TEST(locks_hold_on_what_is_shared)
+{
+	_cleanup_cli_ struct cli r = {};
+
+	ctd_start();
+	ctd_sh("mkdir v");
+	{
+		_cleanup_free_ char *volume = xasprintf("type=bind,src=%s/v,dst=/v,options=bind:rw", test_tmpdir());
+
+		r = ctr_run(NULL, "--rm", "--snapshotter", "native", "--mount",
+			    "type=bind,src=" LOCK_CLIENT ",dst=/client,options=bind:ro", "--mount", volume, CTD_IMAGE,
+			    "c1", CLI_SHELL, "/client /here && /client /v/there", NULL);
+	}
+	ASSERT_STREQ(r.err, "");
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "locked\nlocked\n");
+	ctd_nothing_left();
+}
+
 TEST(ten_mounts_of_directories_and_files)
 {
 	enum { DIRS = 5, FILES = 5 };
@@ -122,5 +184,27 @@ TEST(ten_mounts_of_directories_and_files)
 	ASSERT_STATUS(r, 0);
 	ASSERT_STREQ(r.out, "dir 1\ndir 2\ndir 3\ndir 4\nfile 0\nfile 1\nfile 2\nfile 3\nfile 4\n"
 			    "rw\nro\nrw\nro\nchanged\nro\n");
+	ctd_nothing_left();
+}
+
+/* Who is root of the machine has the share whole, and could change what the host's root is about to mount, unmount and remove there. */
+TEST(whoever_is_root_of_the_machine_stays_in_what_is_shared)
+{
+	_cleanup_free_ char *mount = xasprintf("type=bind,src=%s/b,dst=/b,options=rbind:ro", test_tmpdir());
+	_cleanup_free_ char *attack = xasprintf(
+		"mkdir /w && mount -t virtiofs share /w && cd /w && ls && touch c1/rootfs/mine && for c in "
+		"'mv c1 c2' 'ln -s %s/other c2' 'mkdir c2' 'rmdir c1/m1' 'ln -s /etc c1/m9' 'touch c1/f' "
+		"'touch c1/m0/f' 'touch c1/m0/sub/f'; do $c 2>/dev/null && echo \"$c\"; done; cat /mine c1/m0/sub/g",
+		test_tmpdir());
+	_cleanup_cli_ struct cli r = {};
+
+	ctd_start_with_network();
+	/* In the mount namespace of this test. */
+	ctd_sh("mkdir -p b/sub other/rootfs && mount -t tmpfs sub b/sub && echo below >b/sub/g && touch "
+	       "other/rootfs/f");
+	r = ctr_run(NULL, "--rm", "--privileged", "--mount", mount, CTD_IMAGE, "c1", CLI_SHELL, attack, NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "c1\nbelow\n");
+	ctd_sh("test -e other/rootfs/f && test ! -e b/f && test ! -e b/sub/f && umount b/sub");
 	ctd_nothing_left();
 }

@@ -49,6 +49,27 @@ TEST(an_image_of_dockers_goes_in_and_runs)
 	ASSERT_STREQ(r.out, "hello\n");
 }
 
+/* Of several tags the latest, as for docker; and what is no name is an id. */
+TEST(a_name_alone_is_its_latest)
+{
+	_cleanup_free_ char *source = NULL;
+	_cleanup_cli_ struct cli r = {}, id = {};
+
+	cli_home(false);
+	dockerd_start();
+	make_docker_image();
+	dockerd_sh("docker tag app:1 app:latest && echo other >r/srv/motd && tar -C r -cf r.tar . && "
+		   "docker import r.tar app:2");
+	r = cli("image", "import", "docker-daemon:app", NULL);
+	ASSERT_STATUS(r, 0);
+	ASSERT_CONTAINS(r.out, "app:latest");
+	cli_done(&r);
+	id = docker("images", "-q", "app:2", NULL);
+	source = xasprintf("docker-daemon:%.*s", (int)strcspn(id.out, "\n"), id.out);
+	r = cli("image", "import", source, "--name", "two:1", NULL);
+	ASSERT_STATUS(r, 0);
+}
+
 TEST(what_went_in_comes_out_the_same)
 {
 	_cleanup_cli_ struct cli r = {};

@@ -84,7 +84,7 @@ TEST(a_distributions_disk_takes_its_settings_from_the_seed)
 	ASSERT(strncmp(again.out, instance.out, strlen(instance.out)) == 0);
 	ASSERT_CONTAINS(again.out, "kept\n");
 	SHORT("delete", "--force", "c1");
-	ASSERT(cli_processes_gone(20));
+	ASSERT(cli_processes_gone(120));
 }
 
 TEST(what_an_installer_made_becomes_an_image)
@@ -167,6 +167,49 @@ TEST(an_interrupted_installation_is_joined_again_or_begins_anew)
 	anew = LONG("image", "install", "mine", "--iso", prepared("halt.iso"), "--disk", "16M");
 	ASSERT_CONTAINS(anew.err, "begins anew");
 	LONG("image", "seal", "mine");
+	SHORT("image", "delete", "mine");
+}
+
+TEST(a_draft_stays_until_another_one_can_take_its_place)
+{
+	static const struct {
+		const char *words[12];
+		int status;
+	} cases[] = {
+		{ { "image", "install", "mine", "--again" }, 64 },
+		{ { "image", "install", "mine", "--again", "--iso", "/nonexistent" }, 1 },
+		{ { "image", "install", "mine", "--again", "--iso", "/dev/null" }, 65 },
+		{ { "image", "install", "mine", "--again", "--iso", NULL, "--memory", "1M" }, 64 },
+		{ { "image", "install", "mine", "--again", "--iso", NULL, "--answers", "/nonexistent" }, 1 },
+	};
+	_cleanup_cli_ struct cli broken = {}, sealed = {};
+	const char *iso;
+
+	cli_home(true);
+	iso = prepared("halt.iso");
+	LONG("image", "install", "mine", "--iso", iso, "--disk", "16M");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *words[13] = {};
+		_cleanup_cli_ struct cli r = {};
+
+		memcpy(words, cases[i].words, sizeof(cases[i].words));
+		for (size_t k = 1; k < 12; k++)
+			if (!words[k] && strcmp(words[k - 1] ? words[k - 1] : "", "--iso") == 0)
+				words[k] = iso;
+		r = skerry(120, words);
+		ASSERT_STATUS(r, cases[i].status);
+		ASSERT_EQ(cli_entries("machines", NULL, 0), 1);
+	}
+	SHORT("start", "install-mine");
+	SHORT("kill", "install-mine");
+	broken = FAILS("image", "install", "mine");
+	ASSERT_STATUS(broken, 73);
+	ASSERT_CONTAINS(broken.err, "skerry start install-mine");
+	ASSERT_CONTAINS(broken.err, "--again --iso");
+	SHORT("start", "install-mine");
+	LONG("wait", "install-mine");
+	sealed = LONG("image", "seal", "mine");
+	ASSERT_CONTAINS(sealed.out, "sha256:");
 	SHORT("image", "delete", "mine");
 }
 

@@ -2,7 +2,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -10,11 +9,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "cli.h"
 #include "docker/relay.h"
 #include "json/json.h"
 #include "machine/client.h"
 #include "monitor.pb-c.h"
+
+/* Other tests have other ranges (test_vm.c). */
+enum { PORT_FIRST = 28000, PORTS = 4000 };
 
 struct joined {
 	struct client client;
@@ -164,43 +167,41 @@ TEST(a_port_that_was_not_published_reaches_the_guest)
 	struct joined j = {};
 	struct relay_counts n;
 	const char *home = cli_home(true);
-	struct pollfd gone = { .events = POLLIN };
-	pid_t monitor;
+	const uint16_t port = (uint16_t)(PORT_FIRST + 2 * (getpid() % (PORTS / 2)));
+	_cleanup_free_ char *first = xasprintf("%u:8080", port), *both = xasprintf("%s,%u:8081", first, port + 1);
+	int monitor;
 
 	ASSERT_EQ(setenv("SKERRY_HOME", home, 1), 0);
 	/* Published ports have the engine's own network. */
 	ok(cli("run", "-d", "--name", "m", "--publish", "0:7", "tiny", "httpd", "-f", "-p", "8080", "-h", "/etc",
 	       NULL));
 	await_server();
-	join(&j, "28080:8080,28081:8081");
-	asks_beside(&j, 28080, "200 OK", 0);
-	asks_beside(&j, 28080, "200 OK", 0);
+	join(&j, both);
+	asks_beside(&j, port, "200 OK", 0);
+	asks_beside(&j, port, "200 OK", 0);
 	ASSERT_EQ(j.asked, 1);
 	/* Nobody listens there in the guest. */
-	asks_beside(&j, 28081, NULL, ECONNRESET);
+	asks_beside(&j, port + 1, NULL, ECONNRESET);
 	relay_count(j.relay, &n);
 	ASSERT(n.refused >= 1);
 	ASSERT_EQ(j.asked, 2);
 	part(&j);
 	/* Another that asks is told the same; so is one of a monitor that came after. */
-	join(&j, "28080:8080");
-	asks_beside(&j, 28080, "200 OK", 0);
+	join(&j, first);
+	asks_beside(&j, port, "200 OK", 0);
 	part(&j);
-	monitor = (pid_t)monitor_pid();
-	gone.fd = (int)syscall(SYS_pidfd_open, monitor, 0);
-	ASSERT_EQ(kill(monitor, SIGKILL), 0);
-	ASSERT_EQ(poll(&gone, 1, 10000), 1);
-	close(gone.fd);
+	monitor = (int)monitor_pid();
+	cli_kill(monitor);
 	ok(cli("exec", "m", "true", NULL));
 	ASSERT(monitor_pid() != (uint64_t)monitor);
-	join(&j, "28080:8080");
-	asks_beside(&j, 28080, "200 OK", 0);
+	join(&j, first);
+	asks_beside(&j, port, "200 OK", 0);
 	part(&j);
 	/* An engine of a new run leads nowhere yet. */
 	ok(cli("restart", "m", NULL));
 	await_server();
-	join(&j, "28080:8080");
-	asks_beside(&j, 28080, "200 OK", 0);
+	join(&j, first);
+	asks_beside(&j, port, "200 OK", 0);
 	part(&j);
 	ok(cli("delete", "--force", "m", NULL));
 }

@@ -1,7 +1,11 @@
 /* A machine's life, as a user sees it: real boots. */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -31,7 +35,7 @@ static void nothing_left(void)
 {
 	char names[1024] = "";
 
-	if (!cli_processes_gone(20)) {
+	if (!cli_processes_gone(120)) {
 		cli_processes(names, sizeof(names));
 		test_fail(__FILE__, __LINE__, "processes left: %s", names);
 	}
@@ -114,6 +118,13 @@ TEST(a_detached_machine_stays_and_is_seen)
 	says(cli("stats", "web", "--format", "json", NULL), "\"agent\": \"ready\"");
 	says(cli("path", "web", "system", NULL), "system.qcow2");
 	says(cli("inspect", "--plan", "web", NULL), "qemu");
+	{
+		_cleanup_cli_ struct cli look = cli("inspect", "web", NULL);
+
+		ASSERT_STATUS(look, 0);
+		ASSERT_CONTAINS(look.out, strstr(look.out, "\"accel\": \"kvm\"") ? "\"isolation_promised\": true"
+										 : "\"isolation_promised\": false");
+	}
 	pid = cli("pid", "web", NULL);
 	ASSERT_STATUS(pid, 0);
 	ASSERT(kill((pid_t)strtol(pid.out, NULL, 10), 0) == 0); /* lint: a digit string of ours */
@@ -140,6 +151,17 @@ TEST(exec_has_user_directory_environment_and_statuses)
 	cli_done(&r);
 	r = cli("exec", "web", "nothing-of-the-kind", NULL);
 	ASSERT_STATUS(r, 127);
+	cli_done(&r);
+	/* Not the command's fault. */
+	r = cli("exec", "-u", "nobody-here", "web", "true", NULL);
+	ASSERT_STATUS(r, 125);
+	ASSERT_CONTAINS(r.err, "nobody-here");
+	cli_done(&r);
+	r = cli_argv(
+		(const char *[]){ CLI_SHELL, "exec \"$SKERRY_TEST_BIN\" exec web true $(seq -f %016.0f 65536)", NULL },
+		NULL, 60);
+	ASSERT_STATUS(r, 125);
+	ASSERT_CONTAINS(r.err, "more than 65536 arguments");
 	cli_done(&r);
 	r = cli("ssh", "web", "true", NULL);
 	ASSERT_STATUS(r, 125);
@@ -184,15 +206,17 @@ TEST(logs_show_the_console_and_follow_to_the_end)
 	int pid;
 
 	cli_home(true);
-	ok(cli("run", "-d", "--name", "web", "tiny", CLI_SHELL, "echo first line; sleep 2; echo last line", NULL));
+	ok(cli("run", "-d", "--name", "web", "tiny", CLI_SHELL,
+	       "printf '\\033[31mred\\033[m\\n'; echo first line; sleep 2; echo last line", NULL));
 	r = cli_argv(argv, NULL, 60);
 	ASSERT_STATUS(r, 0);
 	ASSERT_CONTAINS(r.out, "first line");
 	ASSERT_CONTAINS(r.out, "last line");
 	/* What does not run is printed, not waited for. */
 	pid = cli_spawn(argv);
-	ASSERT_EQ(cli_wait(pid, 10), 0);
+	ASSERT_EQ(cli_wait(pid, 120), 0);
 	says(cli("logs", "web", "--lines", "1", NULL), "\n");
+	says(cli("logs", "web", "--raw", NULL), "\033[31mred");
 	says(cli("wait", "web", NULL), "0\n");
 	nothing_left();
 }
@@ -246,6 +270,8 @@ TEST(three_interrupts_cut_the_power)
 			       "web",        "tiny",
 			       CLI_SHELL,    "trap '' INT; touch /tmp/ready; while :; do sleep 0.1; done",
 			       NULL };
+	struct pollfd end = { .events = POLLIN };
+	unsigned sent = 0;
 	int pid;
 
 	cli_home(true);
@@ -257,29 +283,375 @@ TEST(three_interrupts_cut_the_power)
 			break;
 		usleep(100000); /* lint: nothing announces this */
 	}
-	for (int i = 0; i < 3; i++) {
+	/* Those that come before the last one was looked at are one. */
+	end.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	ASSERT_OK(end.fd);
+	do {
+		ASSERT(++sent <= 60);
 		ASSERT_OK(kill(pid, SIGINT));
-		usleep(100000); /* lint: nothing announces this */
-	}
+	} while (poll(&end, 1, sent < 3 ? 100 : 2000) == 0);
+	ASSERT(sent >= 3);
 	ASSERT_EQ(cli_wait(pid, 60), 130);
 	nothing_left();
 }
 
 TEST(a_guest_that_never_answers_is_given_up_with_its_last_words)
 {
-	_cleanup_cli_ struct cli r = {};
+	_cleanup_cli_ struct cli r = {}, spec = {}, changed = {};
+	char script[1024];
 
 	cli_home(true);
 	ok(cli("create", "web", "--image", "tiny", NULL));
-	ok(cli("start", "web", NULL));
-	/* Frozen, so that it cannot answer. */
-	(void)cli("pause", "web", NULL);
-	r = cli("start", "--wait", "--timeout", "1", "web", NULL);
-	/* It may have answered before it was frozen: then waiting is over at once. */
-	if (r.status != 0) {
-		ASSERT_STATUS(r, 1);
-		ASSERT_CONTAINS(r.err, "did not answer within 1 s");
-	}
+	/* Its kernel finds nothing to begin with, says so, and stays there. */
+	spec = cli("path", "web", "spec", NULL);
+	ASSERT_STATUS(spec, 0);
+	spec.out[strcspn(spec.out, "\n")] = '\0';
+	snprintf(script, sizeof(script),
+		 "sed -i '0,/{/s//{\"engine_args\": [\"-append\", \"console=hvc0 pci=off acpi=off panic=0 "
+		 "no_timer_check rdinit=\\/none\"],/' '%s'",
+		 spec.out);
+	changed = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+	ASSERT_STATUS(changed, 0);
+	r = cli("start", "--wait", "--timeout", "20", "web", NULL);
+	ASSERT_STATUS(r, 1);
+	ASSERT_CONTAINS(r.err, "did not answer within 20 s\nhint: the console's last lines (skerry logs web):\n[");
+	ASSERT_CONTAINS(r.err, "]---\n");
 	ok(cli("delete", "--force", "web", NULL));
 	nothing_left();
+}
+
+static void is_told_to_resume(struct cli r, int status)
+{
+	ASSERT_STATUS(r, status);
+	ASSERT_CONTAINS(r.err, "machine 'web' is paused\nhint: skerry resume web\n");
+	cli_done(&r);
+}
+
+TEST(a_paused_machine_is_told_as_one_and_nothing_waits_in_it)
+{
+	cli_home(true);
+	ok(cli("create", "web", "--image", "tiny", NULL));
+	ok(cli("start", "--wait", "web", NULL));
+	ok(cli("pause", "web", NULL));
+	is_told_to_resume(cli("exec", "web", "touch", "/x", NULL), 125);
+	is_told_to_resume(cli("cp", cli_skerry(), "web:/x", NULL), 75);
+	is_told_to_resume(cli("cp", "web:/etc/passwd", "/dev/null", NULL), 75);
+	is_told_to_resume(cli("disk", "trim", "web", NULL), 75);
+	is_told_to_resume(cli("wait", "--for", "agent", "web", NULL), 75);
+	is_told_to_resume(cli("wait", "--for", "ssh", "web", NULL), 75);
+	{
+		_cleanup_cli_ struct cli r = cli("start", "--wait", "web", NULL);
+
+		ASSERT_STATUS(r, 75);
+		ASSERT_CONTAINS(r.err, "is paused");
+	}
+	ok(cli("resume", "web", NULL));
+	ok(cli("exec", "web", "test", "!", "-e", "/x", NULL));
+	ok(cli("delete", "--force", "web", NULL));
+	nothing_left();
+}
+
+TEST(a_machine_that_goes_with_its_end)
+{
+	_cleanup_cli_ struct cli r = {};
+
+	cli_home(true);
+	ok(cli("run", "-d", "--rm", "--name", "web", "tiny", "sleep", "1000", NULL));
+	r = cli("restart", "web", NULL);
+	ASSERT_STATUS(r, 64);
+	ASSERT_CONTAINS(r.err, "--rm");
+	says(cli("exec", "web", "echo", "runs on", NULL), "runs on\n");
+	/* It runs: there is nothing to wait for. */
+	ok(cli("start", "--lock-wait", "1h", "web", NULL));
+	ok(cli("delete", "--force", "web", NULL));
+	nothing_left();
+}
+
+static void run_path(char *path, size_t n, const char *what)
+{
+	snprintf(path, n, "%s/%s", getenv("SKERRY_HOME"), what);
+}
+
+/* Kernels of the test's own to delete, in the place of a link to the prepared ones. */
+static void own_kernels(char *to, size_t n)
+{
+	char from[400], lock[450];
+	struct cli r;
+
+	snprintf(from, sizeof(from), "%s/kernels", getenv("SKERRY_TEST_STORE"));
+	run_path(to, n, "kernels");
+	ASSERT_OK(unlink(to));
+	r = cli_argv((const char *const[]){ "cp", "-al", "--", from, to, NULL }, NULL, 120);
+	if (r.status != 0) {
+		cli_done(&r);
+		r = cli_argv((const char *const[]){ "cp", "-a", "--", from, to, NULL }, NULL, 120);
+	}
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+	snprintf(lock, sizeof(lock), "%s/lock", to);
+	(void)unlink(lock);
+}
+
+TEST(what_cannot_be_adopted_runs_on_and_is_found_again)
+{
+	char kernels[400], away[400], state[400], kernel[64];
+	_cleanup_cli_ struct cli plan = {}, gone = {}, lost = {};
+	const char *p;
+	int engine;
+
+	cli_home(true);
+	own_kernels(kernels, sizeof(kernels));
+	run_path(away, sizeof(away), "kernels-away");
+	run_path(state, sizeof(state), "run/web/state.json");
+	ok(cli("run", "-d", "--name", "web", "tiny", "sleep", "1000", NULL));
+	engine = cli_inspect_pid("web", "pid");
+	cli_kill(cli_inspect_pid("web", "monitor_pid"));
+	/* The kernel that was the default at its start is its own. */
+	plan = cli("status", "--format", "json", "web", NULL);
+	p = strstr(plan.out, "\"kernel\": \"");
+	ASSERT(p);
+	p += strlen("\"kernel\": \"");
+	snprintf(kernel, sizeof(kernel), "%.*s", (int)strcspn(p, "\""), p);
+	gone = cli("kernel", "delete", kernel, NULL);
+	ASSERT_STATUS(gone, 75);
+	ASSERT_CONTAINS(gone.err, "machine 'web'");
+	ASSERT_OK(rename(kernels, away));
+	lost = cli("exec", "web", "true", NULL);
+	ASSERT_STATUS(lost, 125);
+	ASSERT_CONTAINS(lost.err, "kernel");
+	ASSERT_OK(access(state, F_OK));
+	ASSERT_OK(kill(engine, 0));
+	(void)rmdir(kernels);
+	ASSERT_OK(rename(away, kernels));
+	ok(cli("wait", "--for", "agent", "--timeout", "60", "web", NULL));
+	ok(cli("exec", "web", "true", NULL));
+	ASSERT_EQ(cli_inspect_pid("web", "pid"), engine);
+	ok(cli("stop", "web", NULL));
+	nothing_left();
+}
+
+/* Until a command says @text, or succeeds when that is NULL. */
+#define UNTIL(text, ...)                                                                         \
+	for (int _i = 0, _done = 0; !_done; _i++) {                                              \
+		_cleanup_cli_ struct cli _r = cli(__VA_ARGS__, NULL);                            \
+		const char *_text = (text);                                                      \
+                                                                                                 \
+		_done = _text ? strstr(_r.out, _text) != NULL : _r.status == 0;                  \
+		if (!_done && _i > 600)                                                          \
+			test_fail(__FILE__, __LINE__, "never: out: %s err: %s", _r.out, _r.err); \
+		if (!_done)                                                                      \
+			usleep(100000); /* lint: nothing announces this */                       \
+	}
+
+TEST(what_cannot_be_adopted_is_killed_and_keeps_its_data)
+{
+	char kernels[400], away[400];
+	_cleanup_cli_ struct cli stop = {}, status = {};
+
+	cli_home(true);
+	own_kernels(kernels, sizeof(kernels));
+	run_path(away, sizeof(away), "kernels-away");
+	ok(cli("run", "-d", "--name", "web", "tiny", CLI_SHELL, "echo kept >/kept; sync; sleep 1000", NULL));
+	UNTIL("kept", "exec", "web", "cat", "/kept");
+	cli_kill(cli_inspect_pid("web", "monitor_pid"));
+	ASSERT_OK(rename(kernels, away));
+	stop = cli("stop", "web", NULL);
+	ASSERT_STATUS(stop, 1);
+	ASSERT_CONTAINS(stop.err, "skerry kill web");
+	ok(cli("kill", "web", NULL));
+	nothing_left();
+	status = cli("status", "web", NULL);
+	ASSERT_CONTAINS(status.out, "failed");
+	(void)rmdir(kernels);
+	ASSERT_OK(rename(away, kernels));
+	ok(cli("start", "--wait", "web", NULL));
+	UNTIL("kept", "exec", "web", "cat", "/kept");
+	ok(cli("kill", "web", NULL));
+	nothing_left();
+}
+
+TEST(stop_ends_what_would_begin_again)
+{
+	cli_home(true);
+	ok(cli("run", "-d", "--name", "web", "--restart", "always", "--stop-signal", "TERM", "tiny", CLI_SHELL,
+	       "trap 'exit 0' TERM; touch /tmp/ready; while :; do sleep 0.1; done", NULL));
+	UNTIL(NULL, "exec", "web", "test", "-e", "/tmp/ready");
+	ok(cli("stop", "web", NULL));
+	status_of_machine("web", "stopped");
+	nothing_left();
+}
+
+TEST(what_ends_at_once_begins_again_after_a_pause_and_rm_holds_then)
+{
+	cli_home(true);
+	ok(cli("run", "-d", "--rm", "--name", "web", "--restart", "always", "tiny", "true", NULL));
+	UNTIL("starting again in 1 s", "logs", "--engine", "web");
+	ok(cli("stop", "web", NULL));
+	nothing_left();
+	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
+TEST(a_command_during_a_start_is_not_told_that_it_is_busy)
+{
+	const char *argv[] = { cli_skerry(), "start", "web", NULL };
+	char run[400];
+	int pid;
+
+	cli_home(true);
+	run_path(run, sizeof(run), "run/web");
+	says(cli("create", "web", "--image", "tiny", NULL), "web");
+	pid = cli_spawn(argv);
+	for (int i = 0; i < 60000 && access(run, F_OK) < 0; i++)
+		usleep(1000); /* lint: nothing announces this */
+	ok(cli("stats", "web", NULL));
+	ASSERT_EQ(cli_wait(pid, 60), 0);
+	ok(cli("delete", "--force", "web", NULL));
+	nothing_left();
+}
+
+TEST(an_interrupt_after_the_command_is_heard)
+{
+	const char *argv[] = { cli_skerry(),
+			       "run",
+			       "--name",
+			       "web",
+			       "tiny",
+			       CLI_SHELL,
+			       "trap '' TERM; sleep 1000 >/dev/null 2>&1 & exit 3",
+			       NULL };
+	int pid;
+
+	cli_home(true);
+	pid = cli_spawn(argv);
+	/* Its command has ended, and something in the guest takes its time. */
+	UNTIL("stopping", "status", "--format", "json", "web");
+	ASSERT_OK(kill(pid, SIGTERM));
+	ASSERT_EQ(cli_wait(pid, 60), 130);
+	nothing_left();
+}
+
+/* What is to end slowly, as it was told that there is time, is not cut off as the monitor is another. */
+TEST(a_stop_that_is_gone_on_with_has_the_time_that_it_had)
+{
+	const char *argv[] = { cli_skerry(), "stop", "--timeout", "1000", "web", NULL };
+	_cleanup_cli_ struct cli until = {};
+	int pid, monitor;
+
+	cli_home(true);
+	ok(cli("run", "-d", "--name", "web", "--stop-signal", "USR1", "tiny", CLI_SHELL,
+	       "trap '' TERM USR1; while :; do sleep 1; done", NULL));
+	monitor = cli_inspect_pid("web", "monitor_pid");
+	pid = cli_spawn(argv);
+	UNTIL("stopping", "status", "--format", "json", "web");
+	cli_kill(monitor);
+	for (int i = 0; cli_inspect_pid("web", "monitor_pid") == monitor; i++)
+		ASSERT(i < 600);
+	UNTIL("going on with that", "logs", "--engine", "web");
+	until = cli_argv((const char *[]){ CLI_SHELL, "cat $SKERRY_HOME/run/web/state.json", NULL }, NULL, 10);
+	ASSERT(cli_number(until.out, "stop_until_ns") / 1000000000 > (uint64_t)time(NULL) + 500);
+	ok(cli("kill", "web", NULL));
+	ASSERT_EQ(cli_wait(pid, 60), 0);
+	nothing_left();
+}
+
+/* Nor does who goes through /tmp for what is old. */
+TEST(nobody_tidies_up_where_a_machine_runs)
+{
+	char run[400];
+	int fd;
+
+	cli_home(true);
+	run_path(run, sizeof(run), "run");
+	ok(cli("run", "-d", "--name", "web", "tiny", "sleep", "1000", NULL));
+	fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_OK(fd);
+	ASSERT_EQ(flock(fd, LOCK_EX | LOCK_NB), -1);
+	ok(cli("delete", "--force", "web", NULL));
+	nothing_left();
+	ASSERT_OK(flock(fd, LOCK_EX | LOCK_NB));
+	close(fd);
+}
+
+TEST(who_waits_for_an_end_does_not_take_a_dead_monitor_for_it)
+{
+	const char *run[] = { cli_skerry(),
+			      "run",
+			      "--name",
+			      "web",
+			      "tiny",
+			      CLI_SHELL,
+			      "while ! test -e /tmp/go; do sleep 0.1; done; exit 3",
+			      NULL };
+	const char *wait[] = { cli_skerry(), "wait", "web", NULL };
+	int runs, waits, monitor;
+
+	cli_home(true);
+	runs = cli_spawn(run);
+	UNTIL("running", "status", "--format", "json", "web");
+	/* Both are there before it dies. */
+	UNTIL(NULL, "exec", "web", "true");
+	waits = cli_spawn(wait);
+	usleep(300000); /* lint: nothing announces this */
+	monitor = cli_inspect_pid("web", "monitor_pid");
+	cli_kill(monitor);
+	ok(cli("exec", "web", "touch", "/tmp/go", NULL));
+	ASSERT_EQ(cli_wait(runs, 60), 3);
+	ASSERT_EQ(cli_wait(waits, 60), 0);
+	says(cli("wait", "web", NULL), "3\n");
+	nothing_left();
+}
+
+TEST(a_machine_that_crashes_below_run_is_a_failure)
+{
+	const char *argv[] = { cli_skerry(), "run", "--rm", "--entrypoint", "", "--name", "web", "tiny", NULL };
+	int pid;
+
+	cli_home(true);
+	pid = cli_spawn(argv);
+	UNTIL("running", "status", "--format", "json", "web");
+	cli_kill(cli_inspect_pid("web", "pid"));
+	ASSERT_EQ(cli_wait(pid, 60), 125);
+	nothing_left();
+	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
+TEST(an_interrupt_of_a_detached_start_leaves_nothing)
+{
+	const char *argv[] = { cli_skerry(), "run", "-d", "tiny", "sleep", "1000", NULL };
+	int pid;
+
+	cli_home(true);
+	pid = cli_spawn(argv);
+	for (int i = 0; i < 60000 && cli_entries("run", NULL, 0) <= 0; i++)
+		usleep(1000); /* lint: nothing announces this */
+	ASSERT_OK(kill(pid, SIGINT));
+	ASSERT_EQ(cli_wait(pid, 60), 130);
+	nothing_left();
+	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
+/* As a host does that shuts down: to every process of a scope, or of all. */
+TEST(who_ends_everything_leaves_the_guest_its_time)
+{
+	_cleanup_cli_ struct cli logs = {}, inspect = {};
+	int engine, monitor;
+
+	cli_home(true);
+	/* One process outlives the main one in the guest's end, so that the monitor hears of that before the engine is gone. */
+	ok(cli("run", "-d", "--name", "web", "tiny", CLI_SHELL, "(trap '' TERM; exec sleep 2) & exec sleep 1000",
+	       NULL));
+	engine = cli_inspect_pid("web", "pid");
+	monitor = cli_inspect_pid("web", "monitor_pid");
+	ASSERT_OK(kill(engine, SIGTERM));
+	ok(cli("exec", "web", "true", NULL));
+	ASSERT_EQ(cli_inspect_pid("web", "pid"), engine);
+	ASSERT_OK(kill(engine, SIGTERM));
+	ASSERT_OK(kill(monitor, SIGTERM));
+	ok(cli("wait", "web", NULL));
+	nothing_left();
+	logs = cli("logs", "--engine", "web", NULL);
+	ASSERT_CONTAINS(logs.out, "signal 15: stopping");
+	/* The guest ended itself, as the monitor asked. */
+	inspect = cli("inspect", "web", NULL);
+	ASSERT_CONTAINS(inspect.out, "stopped (agent)");
 }

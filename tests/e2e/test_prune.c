@@ -138,3 +138,103 @@ TEST(pruning_beside_pulls_takes_nothing_that_is_wanted)
 	ASSERT_EQ(entries("partial", "", true), 0);
 	(void)unlink("out.raw");
 }
+
+TEST(what_would_be_given_back_is_what_is)
+{
+	static const char make[] =
+		"cd \"$SKERRY_HOME/cache\" && mkdir -p packages other && "
+		"dd if=/dev/urandom of=packages/old bs=64k count=1 && dd if=/dev/urandom of=packages/new bs=64k "
+		"count=2 && "
+		"dd if=/dev/urandom of=other/file bs=64k count=4 && touch -d '2 hours ago' packages/old";
+	_cleanup_cli_ struct cli before = {}, prune = {};
+	char own[256];
+
+	cli_home(false);
+	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
+	cli_setenv(own);
+	ok(cli("list", NULL));
+	ok(cli_argv((const char *[]){ CLI_SHELL, make, NULL }, NULL, 20));
+	before = cli("system", "df", "--format", "json", NULL);
+	ASSERT_CONTAINS(before.out, "\"reclaimable_bytes\": 65536");
+	prune = cli("system", "prune", "--all", "--yes", NULL);
+	ASSERT_CONTAINS(prune.err, "64 KiB freed");
+}
+
+/* Disks that were fetched are what images may be links to. */
+TEST(what_was_fetched_goes_when_nothing_is_made_from_it)
+{
+	static const char make[] =
+		"set -e; mkdir -p \"$SKERRY_HOME/downloads\"; cd \"$SKERRY_HOME/downloads\"; "
+		"for f in 1-used 2-loose 3-new; do truncate -s 64M $f; printf 'label: dos\n2048,65536,83\n' | sfdisk "
+		"-q "
+		"$f; dd if=/dev/urandom of=$f bs=64k seek=32 count=4 conv=notrunc status=none; echo '{}' >$f.json; "
+		"done; "
+		"touch lock; touch 2-loose.part 2-loose.part.json; "
+		"$(dirname \"$0\")/skerry-image adopt-disk \"$PWD/1-used\"; touch -d '2 hours ago' [12]*; "
+		"h=$(basename $(dirname $(echo $SKERRY_HOME/images/disks/*/disk.raw))); \"$0\" create vm --image "
+		"sha256:$h",
+			  see[] = "cd \"$SKERRY_HOME/downloads\" && ls -m -w 200";
+	_cleanup_cli_ struct cli df = {}, prune = {}, left = {}, gone = {}, none = {};
+	char own[256];
+
+	cli_home(false);
+	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
+	cli_setenv(own);
+	ok(cli("list", NULL));
+	ok(cli_argv((const char *[]){ CLI_SHELL, make, cli_skerry(), NULL }, NULL, 60));
+	df = cli("system", "df", "--format", "json", NULL);
+	ASSERT_STATUS(df, 0);
+	ASSERT_CONTAINS(df.out, "\"downloads\"");
+	ASSERT_EQ(cli_number(strstr(df.out, "\"downloads\""), "count"), 4);
+	ASSERT_EQ(cli_number(strstr(df.out, "\"downloads\""), "active"), 1);
+	ASSERT(cli_number(strstr(df.out, "\"downloads\""), "reclaimable_bytes") >= 262144);
+	ok(cli("system", "prune", "--yes", NULL));
+	prune = cli("system", "prune", "--all", "--yes", NULL);
+	ASSERT_STATUS(prune, 0);
+	left = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, 20);
+	ASSERT_STREQ(left.out, "1-used, 1-used.json, 3-new, 3-new.json, lock\n");
+	/* The image goes with its machine, and then nothing leads there. */
+	ok(cli("delete", "-y", "vm", NULL));
+	gone = cli("system", "prune", "--all", "--yes", NULL);
+	ASSERT_STATUS(gone, 0);
+	none = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, 20);
+	ASSERT_STREQ(none.out, "3-new, 3-new.json, lock\n");
+}
+
+/* The reclaimable bytes of the layers, as `system df` says. */
+static uint64_t layers_gain(uint64_t *ret_size)
+{
+	_cleanup_cli_ struct cli df = cli("system", "df", "--format", "json", NULL);
+	const char *layers = strstr(df.out, "\"layers\"");
+
+	ASSERT_STATUS(df, 0);
+	ASSERT(layers);
+	*ret_size = cli_number(layers, "size_bytes");
+	return cli_number(layers, "reclaimable_bytes");
+}
+
+TEST(layers_of_an_image_that_no_machine_uses_can_be_given_back)
+{
+	static const char import[] = "cd \"$SKERRY_HOME\" && head -c 300000 /dev/urandom >f && tar -cf f.tar f && "
+				     "\"$0\" image import f.tar --name app";
+	_cleanup_cli_ struct cli names = {};
+	uint64_t size;
+	char own[256];
+
+	cli_home(false);
+	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
+	cli_setenv(own);
+	ok(cli("list", NULL));
+	ok(cli_argv((const char *[]){ CLI_SHELL, import, cli_skerry(), NULL }, NULL, 20));
+	ASSERT_EQ(layers_gain(&size), size);
+	ASSERT(size > 300000);
+	ok(cli("image", "tag", "app", "app:latest-dev", NULL));
+	names = cli("__complete", "image", NULL);
+	ASSERT_STREQ(names.out, "app\napp:latest-dev\n");
+	ok(cli("create", "user", "--image", "app", NULL));
+	ASSERT_EQ(layers_gain(&size), 0);
+	ok(cli("delete", "-y", "user", NULL));
+	ok(cli("system", "prune", "--all", "--yes", NULL));
+	ASSERT_EQ(layers_gain(&size), 0);
+	ASSERT_EQ(size, 0);
+}

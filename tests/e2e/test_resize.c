@@ -117,7 +117,8 @@ static void check_memory(const char *more)
 	ctd_start();
 	r = ctr_run(NULL, "-d", CTD_IMAGE, "c1", "sleep", "1000", NULL);
 	ASSERT_STATUS(r, 0);
-	wait_for(GUEST_MIB "[ $m -lt 300 ] && echo small || echo $m", "small\n");
+	/* What looks is something that runs there too: a step more than the least may be what it keeps. */
+	wait_for(GUEST_MIB "[ $m -lt 400 ] && echo small || echo $m", "small\n");
 	/* More at once than it has: the balloon gives way, nobody is killed. */
 	cli_done(&r);
 	r = ctr("task", "exec", "--detach", "--exec-id", "eater", "c1", CLI_SHELL,
@@ -128,7 +129,7 @@ static void check_memory(const char *more)
 	wait_for(GUEST_MIB "[ $m -gt 500 ] && echo large || echo $m", "large\n");
 	free(look("touch /tmp/enough"));
 	wait_for("cat /tmp/eaten || true", "1\n");
-	wait_for(GUEST_MIB "[ $m -lt 300 ] && echo small || echo $m", "small\n");
+	wait_for(GUEST_MIB "[ $m -lt 400 ] && echo small || echo $m", "small\n");
 	end_container();
 }
 

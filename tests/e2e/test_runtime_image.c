@@ -169,17 +169,21 @@ TEST(the_inventory_has_the_machines_that_run_and_how_they_are_reached)
 	if (!have("python3"))
 		test_skip("python3 is not installed");
 	dockerd_start_with_network();
-	dockerd_sh(
-		"mkdir -p r/bin && cp /bin/busybox r/bin/ && tar -C r -c . | docker import --change 'LABEL "
-		"io.skerry.vm=true' "
-		"--change 'EXPOSE 22' --change 'ENTRYPOINT [\"/bin/busybox\",\"sleep\",\"1000\"]' - m:1 && "
-		"docker run -d --name one -p 127.0.0.1:2201:22 -e USER=ada m:1 && docker run -d --name two -p "
-		"'[::1]:2202:22' m:1 && "
-		"docker run -d --name three m:1 && docker run -d --name four -p 0.0.0.0:2204:22 "
-		"--label com.docker.compose.project=my-shop m:1 && docker run -d --name five --network none m:1 && "
-		"docker create --name six -p 2206:22 m:1 && docker run -d --name seven --label io.skerry.vm=false m:1");
+	dockerd_sh("mkdir -p r/bin && cp /bin/busybox r/bin/ && tar -C r -c . | docker import --change 'LABEL "
+		   "io.skerry.vm=true' "
+		   "--change 'EXPOSE 22' --change 'ENTRYPOINT [\"/bin/busybox\",\"sleep\",\"1000\"]' - m:1 && "
+		   "docker run -d --name one -p 127.0.0.1:2201:22 -e USER=ada m:1 && docker run -d --name two -p "
+		   "'[::1]:2202:22' m:1 && "
+		   "docker run -d --name three m:1 && docker run -d --name four -p 0.0.0.0:2204:22 "
+		   "--label com.docker.compose.project=my-shop m:1 && docker run -d --name five --network none m:1 && "
+		   "docker create --name six -p 2206:22 m:1 && docker run -d --name seven --label io.skerry.vm=false "
+		   "m:1 && "
+		   "docker run -d --name eight -p 127.0.0.1:2208:2222 -e 'PORTS=53/udp 22/udp, [::1]:2222-2223:21-22 "
+		   "0.0.0.0:2222:22/tcp' m:1 && docker run -d --name nine -e PORTS=8080:80 m:1 && docker run -d --name "
+		   "ten -e "
+		   "PORTS=1022:22 m:1");
 	all = inventory("--list", NULL);
-	ASSERT_EQ(json_length(json_get(json_get(all, "skerry"), "hosts")), 5);
+	ASSERT_EQ(json_length(json_get(json_get(all, "skerry"), "hosts")), 8);
 	ASSERT_EQ(json_length(json_get(json_get(all, "project_my_shop"), "hosts")), 1);
 	hosts = json_get(json_get(all, "_meta"), "hostvars");
 	reached(hosts, "one", "127.0.0.1", 2201, "ada");
@@ -187,6 +191,10 @@ TEST(the_inventory_has_the_machines_that_run_and_how_they_are_reached)
 	ASSERT_CONTAINS(json_string(json_get(json_get(hosts, "three"), "ansible_host")), "172.");
 	reached(hosts, "four", "127.0.0.1", 2204, "user");
 	reached(hosts, "five", NULL, 0, "user");
+	reached(hosts, "eight", "127.0.0.1", 2208, "user");
+	ASSERT_CONTAINS(json_string(json_get(json_get(hosts, "nine"), "ansible_host")), "172.");
+	ASSERT(!json_get(json_get(hosts, "nine"), "ansible_port"));
+	reached(hosts, "ten", json_string(json_get(json_get(hosts, "ten"), "ansible_host")), 1022, "user");
 	one = inventory("--host", "one");
 	ASSERT_STREQ(json_string(json_get(one, "ansible_user")), "ada");
 	nobody = inventory("--host", "nobody");

@@ -175,6 +175,14 @@ static void expect_log(const char *text)
 	}
 }
 
+static void tell_to_go(struct shim_peer *p)
+{
+	Containerd__ShutdownRequest q = CONTAINERD__SHUTDOWN_REQUEST__INIT;
+
+	q.id = sandbox_id;
+	ASSERT_EQ(code(p, shim_ask(p, TASK_SERVICE, "Shutdown", &q.base)), 0);
+}
+
 static void shut_down(struct shim_peer *p)
 {
 	ASSERT_EQ(code(p, ask(p, "ShutdownSandbox", sandbox_id)), 0);
@@ -239,6 +247,9 @@ TEST(a_sandbox_lives_and_ends_as_the_interface_says)
 	ASSERT(code(&p, ask(&p, "PingSandbox", sandbox_id)) != 0);
 	stop(&p);
 	ASSERT_EQ(code(&p, ask_task(&p, "Delete")), 0);
+	/* containerd 2.2 says so after each container. */
+	tell_to_go(&p);
+	check_state(&p, "SANDBOX_NOTREADY", true);
 	shut_down(&p);
 	/* containerd calls it when the connection has ended, whatever was before. */
 	ctd_sh("cd sb && " SHIM "-id sb1 -bundle $PWD delete >/dev/null");
@@ -336,4 +347,37 @@ TEST(containerd_2_3_says_who_it_is_and_is_answered_in_its_way)
 	}
 	shut_down(&p);
 	ctd_sh("! ls sockets | grep .");
+}
+
+/* A shim with nothing to do, in a bundle of its own. */
+static void start_idle(struct shim_peer *p, const char *bundle)
+{
+	_cleanup_cli_ struct cli r = start_in(bundle, sandbox_id, NULL);
+
+	ASSERT_STATUS(r, 0);
+	ASSERT(after_prefix(r.out, "unix://"));
+	shim_peer_open(p, after_prefix(r.out, "unix://"));
+}
+
+/* containerd 2.x starts the next of a name while the one before is on its way out. */
+TEST(a_shim_that_goes_is_nobodys_answer_any_more)
+{
+	enum { ROUNDS = 10 };
+
+	ctd_start();
+	ctd_sh("mkdir b0 b1");
+	for (int i = 0; i < ROUNDS; i++) {
+		_cleanup_peer_ struct shim_peer before = {}, after = {};
+
+		start_idle(&before, "b0");
+		tell_to_go(&before);
+		start_idle(&after, "b1");
+		ASSERT_EQ(code(&after, ask_task(&after, "State")), TTRPC_NOT_FOUND);
+		shim_expect_end(&before);
+		/* What it took with it was its own. */
+		ASSERT_EQ(code(&after, ask_task(&after, "State")), TTRPC_NOT_FOUND);
+		tell_to_go(&after);
+		shim_expect_end(&after);
+	}
+	ctd_nothing_left();
 }

@@ -13,15 +13,15 @@
 #include "wire/message.h"
 #include "wire/ttrpc.h"
 
-#define CTR          "ctr -a c.sock "
+#define CTR          "ctr -a $PWD/c.sock "
 #define PROCESS_TYPE "types.containerd.io/opencontainers/runtime-spec/1/Process"
 
 enum { AT_ONCE = 100 };
 
 static void open_shim(struct shim_peer *p, const char *id)
 {
-	_cleanup_free_ char *path =
-		xasprintf("%s/ctd-state/io.containerd.runtime.v2.task/default/%s/address", test_tmpdir(), id);
+	_cleanup_free_ char *path = xasprintf("%s/ctd-state/io.containerd.runtime.v2.task/%s/%s/address", test_tmpdir(),
+					      ctd_namespace(), id);
 	_cleanup_buf_ struct buf text = {};
 	const char *socket_path;
 
@@ -161,6 +161,28 @@ static const char *sleep_long(int i, void *data)
 	(void)i;
 	(void)data;
 	return "exec sleep 1000";
+}
+
+TEST(who_asks_during_the_start_is_told_what_came_of_it)
+{
+	_cleanup_peer_ struct shim_peer p = {};
+
+	begin(&p);
+	for (int i = 0; i < 5; i++) {
+		char name[16];
+		uint32_t start, state;
+		_cleanup_answer_ struct shim_answer a = {};
+
+		snprintf(name, sizeof(name), "e%d", i);
+		expect_ok(&p, ask_exec(&p, name, "exec sleep 1000"), "Exec");
+		start = ask_task(&p, "Start", name);
+		state = ask_task(&p, "State", name);
+		a = shim_answer(&p, state, &containerd__state_response__descriptor);
+		ASSERT_EQ(a.code, 0);
+		ASSERT_EQ(((Containerd__StateResponse *)a.m)->status, CONTAINERD__STATUS__RUNNING);
+		expect_ok(&p, start, "Start");
+	}
+	finish();
 }
 
 TEST(every_signal_ends_with_its_number)

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "cli.h"
 #include "terminal.h"
 
@@ -14,18 +15,17 @@ TEST(a_shell_in_a_fresh_machine)
 	terminal_begin(&s, argv);
 	terminal_expect(&s, "#", 60);
 	terminal_type(&s, "stty size; echo sum $((40+2))\n");
-	terminal_expect(&s, "30 90", 20);
-	terminal_expect(&s, "sum 42", 20);
+	terminal_expect(&s, "30 90", 60);
+	terminal_expect(&s, "sum 42", 60);
 	/* Ctrl-C is a key for the guest's terminal. */
-	terminal_type(&s, "sleep 100\n");
-	terminal_expect(&s, "sleep 100", 20);
-	usleep(300000); /* lint: nothing announces this */
+	terminal_type(&s, "sh -c 'echo begun $((1+1)); exec sleep 1000'\n");
+	terminal_expect(&s, "begun 2", 60);
 	terminal_type(&s, "\003");
 	terminal_type(&s, "echo still $((1+1)) here\n");
-	terminal_expect(&s, "still 2 here", 20);
+	terminal_expect(&s, "still 2 here", 60);
 	terminal_type(&s, "exit 3\n");
 	terminal_end(&s, 3);
-	ASSERT(cli_processes_gone(20));
+	ASSERT(cli_processes_gone(120));
 }
 
 TEST(a_terminal_that_hangs_up_or_a_signal_puts_it_back)
@@ -45,6 +45,31 @@ TEST(a_terminal_that_hangs_up_or_a_signal_puts_it_back)
 	ASSERT_STATUS(gone, 0);
 }
 
+/* A connection that is lost does not cost what its machine has not written out yet. */
+TEST(a_machine_that_stays_powers_off_when_its_terminal_hangs_up)
+{
+	const char *argv[] = { cli_skerry(), "run", "-it", "--name", "web", "tiny", NULL };
+	_cleanup_cli_ struct cli inspect = {}, start = {}, kept = {}, gone = {};
+	struct terminal s;
+
+	cli_home(true);
+	terminal_begin(&s, argv);
+	terminal_expect(&s, "#", 60);
+	terminal_type(&s, "echo kept >/root/file; echo written $((1+1))\n");
+	terminal_expect(&s, "written 2", 60);
+	ASSERT_OK(kill(s.pid, SIGHUP));
+	terminal_end(&s, 130);
+	inspect = cli("inspect", "web", NULL);
+	ASSERT_CONTAINS(inspect.out, "stopped (agent)");
+	start = cli("start", "web", NULL);
+	ASSERT_STATUS(start, 0);
+	kept = cli("exec", "web", "cat", "/root/file", NULL);
+	ASSERT_STATUS(kept, 0);
+	ASSERT_STREQ(kept.out, "kept\n");
+	gone = cli("delete", "--force", "web", NULL);
+	ASSERT_STATUS(gone, 0);
+}
+
 TEST(the_console_is_joined_and_left)
 {
 	const char *argv[] = { cli_skerry(), "console", "web", NULL };
@@ -60,7 +85,7 @@ TEST(the_console_is_joined_and_left)
 	terminal_expect(&second, "tick", 60);
 	terminal_type(&s, "\035");
 	terminal_end(&s, 0);
-	terminal_expect(&second, "tick", 20);
+	terminal_expect(&second, "tick", 60);
 	terminal_type(&second, "\035");
 	terminal_end(&second, 0);
 	status = cli("status", "web", NULL);
@@ -79,13 +104,57 @@ TEST(delete_asks)
 	made = cli("run", "--name", "web", "tiny", "true", NULL);
 	ASSERT_STATUS(made, 0);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "[y/N]", 20);
+	terminal_expect(&s, "[y/N]", 60);
 	terminal_type(&s, "n\n");
 	terminal_end(&s, 1);
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 1);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "[y/N]", 20);
+	terminal_expect(&s, "[y/N]", 60);
 	terminal_type(&s, "y\n");
 	terminal_end(&s, 0);
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
+}
+
+/* What readline makes of what is offered shows in a shell only. */
+TEST(bash_completes_names_beside_directories_of_that_name)
+{
+	static const char stub[] =
+		"skerry() { if [ \"$1\" = __complete ]; then echo web; else echo \"got:$*:\"; fi; }\n";
+	_cleanup_free_ char *go =
+		xasprintf("cd %s; mkdir -p web kernel sub; . ./script; PS1='rea''dy> '\n", test_tmpdir());
+	_cleanup_free_ char *script = xasprintf("%s/script", test_tmpdir());
+	_cleanup_cli_ struct cli made = {};
+	const char *argv[] = { "/bin/bash", "--noprofile", "--norc", "-i", NULL };
+	struct terminal s;
+	FILE *f;
+
+	made = cli("completion", "bash", NULL);
+	ASSERT_STATUS(made, 0);
+	f = fopen(script, "we");
+	ASSERT(f);
+	fprintf(f, "%s%s", stub, made.out);
+	ASSERT_EQ(fclose(f), 0);
+	terminal_begin(&s, argv);
+	terminal_type(&s, go);
+	terminal_expect(&s, "ready> ", 20);
+	terminal_type(&s, "skerry start we\tx\n");
+	terminal_expect(&s, "got:start web x:", 20);
+	terminal_type(&s, "skerry kern\tx\n");
+	terminal_expect(&s, "got:kernel x:", 20);
+	terminal_type(&s, "skerry create x --ssh-key su\tx\n");
+	terminal_expect(&s, "got:create x --ssh-key sub/x:", 20);
+	terminal_type(&s, "exit 0\n");
+	terminal_end(&s, 0);
+}
+
+TEST(quitting_at_a_password_leaves_the_echo)
+{
+	const char *argv[] = { cli_skerry(), "login", "-u", "me", "localhost:1", NULL };
+	struct terminal s;
+
+	cli_home(false);
+	terminal_begin(&s, argv);
+	terminal_expect(&s, "assword", 20);
+	terminal_type(&s, "\034");
+	terminal_end(&s, 131);
 }

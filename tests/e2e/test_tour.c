@@ -55,5 +55,5 @@ TEST(every_command_of_the_tour_works_as_printed)
 	fclose(f);
 	printf("# %u commands\n", commands);
 	ASSERT(commands >= 10);
-	ASSERT(cli_processes_gone(10));
+	ASSERT(cli_processes_gone(120));
 }

@@ -4,13 +4,15 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dockerd.h"
+#include "websocket.h"
 
-enum { UP_S = 180 };
+enum { UP_S = 300 };
 
-/* As in the documentation, but for names and ports. */
-#define RUN(name, more)                                                                                              \
-	"docker run -d --name " name " -e SSH_KEYS=\"$(cat key.pub)\" -e MEMORY=512m -e HOSTNAME_=" name " -v " name \
-	":/disks " more " skerry/debian"
+/* As in the documentation, but for names, ports and time: emulated, on a busy host, no guest shuts down within docker's ten seconds. */
+#define RUN(name, more)                                                                                 \
+	"docker run -d --stop-timeout 60 -e STOP_TIMEOUT=55 --name " name                               \
+	" -e SSH_KEYS=\"$(cat key.pub)\" -e MEMORY=512m -e HOSTNAME_=" name " -v " name ":/disks " more \
+	" skerry/debian"
 #define SSH(port, command)                                                               \
 	"ssh -q -F none -i key -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o " \
 	"UserKnownHostsFile=known -o ConnectTimeout=20 -p " port " user@127.0.0.1 '" command "'"
@@ -58,7 +60,7 @@ static void wait_up(const char *name)
 static char *in_guest(const char *line)
 {
 	_cleanup_free_ char *script =
-		xasprintf("i=0; until %s; do i=$((i + 1)); [ $i -lt 60 ] || exit 1; sleep 1; done", line);
+		xasprintf("i=0; until %s; do i=$((i + 1)); [ $i -lt 200 ] || exit 1; sleep 1; done", line);
 
 	return output_of(script);
 }
@@ -72,15 +74,36 @@ static void stops(const char *name, const char *status)
 	ASSERT_STREQ(out, status);
 }
 
+/* As somebody does who has read the log: the address with its token, and what the console has shown. */
+static void console_is_on_a_page(const char *name, uint16_t port)
+{
+	_cleanup_free_ char *script = xasprintf("docker logs %s 2>&1 | sed -n 's,.*/?token=\\([0-9a-f]*\\).*,\\1,p'",
+						name),
+			    *token = output_of(script), *target = NULL, *page = NULL;
+	_cleanup_websocket_ struct websocket ws = { .fd = -1 };
+	_cleanup_buf_ struct buf b = {};
+
+	token[strcspn(token, "\n")] = '\0';
+	page = xasprintf("GET /?token=%s HTTP/1.1\r\nHost: localhost\r\n\r\n", token);
+	target = xasprintf("/console?token=%s", token);
+	ASSERT_EQ(http_ask(port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", UP_S, &b), 401);
+	ASSERT(http_ask(port, page, UP_S, &b) / 100 < 4);
+	ASSERT_EQ(websocket_open(&ws, port, "/console?token=wrong", "console", ""), 403);
+	websocket_done(&ws);
+	ASSERT_EQ(websocket_open(&ws, port, target, "console", ""), 101);
+	ASSERT(websocket_shows(&ws, "Debian GNU/Linux", UP_S));
+}
+
 TEST(the_quick_start_a_stop_and_a_start)
 {
 	_cleanup_free_ char *who = NULL, *logs = NULL, *again = NULL, *status = NULL;
 
 	prepare();
-	dockerd_sh(RUN("box", "-p 127.0.0.1:2222:22"));
+	dockerd_sh(RUN("box", "-p 127.0.0.1:2222:22 -p 127.0.0.1:2280:8080 -e CONSOLE=web"));
 	wait_up("box");
 	who = in_guest(SSH("2222", "id -un; hostname; sudo id -u; echo late >file"));
 	ASSERT_STREQ(who, "user\nbox\n0\n");
+	console_is_on_a_page("box", 2280);
 	status = output_of("docker exec box skerry-vm status --json");
 	ASSERT_CONTAINS(status, "\"running\"");
 	stops("box", "0\n");
@@ -167,11 +190,83 @@ TEST(nobody_has_to_be_root)
 	_cleanup_free_ char *who = NULL;
 
 	prepare();
-	dockerd_sh(RUN("box", "--user 1000 --cap-drop ALL --read-only --tmpfs /run/skerry:uid=1000 --tmpfs /tmp -p "
-			      "127.0.0.1:2401:22"));
+	/* Another port of the container, and a directory of the host. */
+	dockerd_sh("mkdir share && echo host >share/file && chown -R 1000:1000 share");
+	dockerd_sh(RUN("box",
+		       "--user 1000:1000 --cap-drop ALL --read-only --tmpfs /run/skerry:uid=1000 --tmpfs /tmp -p "
+		       "127.0.0.1:2401:2022 -e PORTS=2022:22 -v \"$PWD/share:/shared\""));
 	wait_up("box");
-	who = in_guest(SSH("2401", "id -un"));
-	ASSERT_STREQ(who, "user\n");
+	who = in_guest(SSH("2401", "id -un; cat /shared/file; sudo sh -c \"echo guest >/shared/new\""));
+	ASSERT_STREQ(who, "user\nhost\n");
+	dockerd_sh("grep -q guest share/new && test $(stat -c %u share/new) = 1000");
 	stops("box", "0\n");
 	dockerd_sh("docker rm -f -v box >removed && docker volume rm box >volume");
+}
+
+/* The compose file as it is shipped; its ports are in the test's own network. */
+TEST(compose_brings_it_up_and_down)
+{
+	_cleanup_free_ char *who = NULL, *kept = NULL,
+			    *file = xasprintf("SKERRY_COMPOSE=%s/deploy/docker/compose.yaml", SOURCE_DIR);
+	const char *have[] = { CLI_SHELL, "command -v docker-compose", NULL };
+	_cleanup_cli_ struct cli r = cli_argv(have, NULL, UP_S);
+
+	if (r.status != 0)
+		test_skip("docker-compose is not installed");
+	prepare();
+	cli_setenv(file);
+	dockerd_sh("cp \"$SKERRY_COMPOSE\" compose.yaml && printf 'SSH_KEYS_PATH=%s/key.pub\nCOMPOSE_PROJECT_NAME=c\n' "
+		   "\"$PWD\" "
+		   ">.env && docker-compose -f compose.yaml up -d >up 2>&1");
+	wait_up("c_box_1");
+	who = in_guest(SSH("2222", "id -un; hostname; echo kept >file"));
+	ASSERT_STREQ(who, "user\nbox\n");
+	/* Made anew, over the same volume. */
+	dockerd_sh("docker-compose -f compose.yaml down >down 2>&1 && ! docker ps -a | grep c_box && docker-compose -f "
+		   "compose.yaml up -d >up 2>&1");
+	wait_up("c_box_1");
+	kept = in_guest(SSH("2222", "cat file; hostname"));
+	ASSERT_STREQ(kept, "kept\nbox\n");
+	dockerd_sh("docker-compose -f compose.yaml down -v >down 2>&1 && ! docker volume ls | grep c_box");
+}
+
+/* Prints its letter on the serial port and switches off: a disk that is over in a second. */
+#define BOOT_SECTOR(file, letter)                                                                                 \
+	"printf '\\260\\" letter "\\272\\370\\003\\356\\272\\004\\006\\270\\000\\040\\357\\364\\353\\375' >" file \
+	" && truncate -s 1M " file " && printf '\\125\\252' | dd of=" file                                        \
+	" bs=1 seek=510 conv=notrunc 2>/dev/null && "
+
+TEST(what_is_given_and_cannot_be_used_is_told)
+{
+	_cleanup_cli_ struct cli first = {}, other = {}, again = {}, read_only = {}, kvm = {}, share = {};
+
+	prepare();
+	dockerd_sh("mkdir one two && " BOOT_SECTOR("one/disk.img", "101") BOOT_SECTOR(
+		"two/disk.img",
+		"102") "for i in one two; do printf 'FROM skerry/runtime\\nCOPY disk.img /image/disk.img\\nENV "
+		       "FIRMWARE=bios\\n' "
+		       ">$i/Dockerfile && DOCKER_BUILDKIT=0 docker build -q -t $i $i >built || exit 1; done");
+	/* An image whose base disk is another, over a volume. */
+	first = docker("run", "--rm", "-v", "bios:/disks", "one", NULL);
+	ASSERT_STATUS(first, 0);
+	ASSERT_CONTAINS(first.out, "A");
+	other = docker("run", "--rm", "-v", "bios:/disks", "two", NULL);
+	ASSERT_STATUS(other, 78);
+	ASSERT_CONTAINS(other.err, "is not the one that the machine on this volume was made over");
+	again = docker("run", "--rm", "-v", "bios:/disks", "one", NULL);
+	ASSERT_STATUS(again, 0);
+	read_only = docker("run", "--rm", "-v", "bios:/disks:ro", "one", NULL);
+	ASSERT_STATUS(read_only, 73);
+	ASSERT_CONTAINS(read_only.err, "Read-only file system");
+	/* It is there, and it is none. */
+	kvm = docker("run", "--rm", "--device", "/dev/null:/dev/kvm", "-e", "ACCEL=kvm", "one", NULL);
+	ASSERT(kvm.status != 0 && kvm.status != 125);
+	ASSERT_CONTAINS(kvm.err, "kvm");
+	cli_done(&kvm);
+	kvm = docker("run", "--rm", "--device", "/dev/null:/dev/kvm", "one", NULL);
+	ASSERT_STATUS(kvm, 0);
+	share = docker("run", "--rm", "-e", "SHARE=/not/mounted", "one", NULL);
+	ASSERT_STATUS(share, 78);
+	ASSERT_CONTAINS(share.err, "SHARE: '/not/mounted' is no directory of the container");
+	dockerd_sh("docker volume rm bios >volume");
 }

@@ -1,7 +1,13 @@
 #include "scenario.h"
 
-#include <fcntl.h>
 #include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/host_cgroup.h"
+
+/* Servers of the test itself are in its cgroups and end after it: then the cgroups stay, which is nobody's fault. */
+enum { GONE_S = 5 };
 
 const struct step life[] = {
 	{ "create", { "create", MACHINE, "--image", "tiny", NULL }, 73 },
@@ -24,7 +30,7 @@ struct cli run_step(size_t i)
 
 	for (size_t k = 0; life[i].argv[k]; k++)
 		argv[k + 1] = life[i].argv[k];
-	return cli_argv(argv, NULL, 60);
+	return cli_argv(argv, NULL, 120);
 }
 
 void repeat_step(size_t i, const char *why)
@@ -59,41 +65,52 @@ void assert_usable(const char *why)
 		test_fail(__FILE__, __LINE__, "%s: cannot stop: %s", why, stop.err);
 }
 
-static bool has_processes(const char *cgroup)
-{
-	char path[1024], c;
-	int fd, n;
+/* Of the test's process and what it starts: machines' own are made below it, and other tests' are not seen. */
+static struct strv cgroups;
 
-	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 1 : (int)read(fd, &c, 1);
-	if (fd >= 0)
-		close(fd);
-	return n != 0;
+/* Out again, where the process came from, so that they can be removed. */
+static void leave_cgroups(void)
+{
+	struct strv before = {};
+
+	for (size_t i = 0; i < cgroups.n; i++) {
+		char *path = xstrdup(cgroups.items[i]);
+
+		*strrchr(path, '/') = '\0';
+		strv_add(&before, path);
+		free(path);
+	}
+	host_cgroup_add(&before, getpid());
+	host_cgroup_remove(&cgroups, clock_monotonic_ns() + GONE_S * NS_PER_SEC);
+	strv_done(&before);
 }
 
-/* A machine's cgroup without a process, that stays: other machines of this host come and go. */
-static void assert_no_empty_cgroup(const char *why)
+const char *scenario_home(bool needs_store)
 {
-	static const char thirty_two[] = "skerry-????????????????????????????????";
-	char began[300];
-	const char *argv[] = { "find", "/sys/fs/cgroup", "-type", "d", "-name", thirty_two, "-newer", began, NULL };
+	_cleanup_free_ char *name = xasprintf("skerry-test-%d", (int)getpid());
 
-	/* What a test before this one left with its machines is not ours. */
-	snprintf(began, sizeof(began), "%s/" CLI_BEGAN, test_tmpdir());
-	for (int tries = 0;; tries++) {
-		_cleanup_cli_ struct cli found = cli_argv(argv, NULL, 60);
-		const char *empty = NULL;
-		char *save = found.out, *line;
+	/* Before what ends the processes at the exit is registered: it comes after it. */
+	atexit(leave_cgroups);
+	host_cgroup_plan_own(name, &cgroups);
+	host_cgroup_make(&cgroups);
+	host_cgroup_add(&cgroups, getpid());
+	return cli_home(needs_store);
+}
 
-		while (!empty && (line = strsep(&save, "\n")))
-			if (*line && !has_processes(line))
-				empty = line;
-		if (!empty)
-			return;
-		if (tries == 20)
-			test_fail(__FILE__, __LINE__, "%s: left: %s", why, empty);
-		usleep(200000); /* lint: nothing announces this */
+static void assert_no_cgroup(const char *why)
+{
+	for (size_t i = 0; i < cgroups.n; i++) {
+		const char *argv[] = { "find", cgroups.items[i], "-mindepth", "1", "-type", "d", NULL };
+
+		for (int tries = 0;; tries++) {
+			_cleanup_cli_ struct cli found = cli_argv(argv, NULL, 60);
+
+			if (!*found.out)
+				break;
+			if (tries == 600)
+				test_fail(__FILE__, __LINE__, "%s: left: %s", why, found.out);
+			usleep(200000); /* lint: nothing announces this */
+		}
 	}
 }
 
@@ -106,7 +123,7 @@ void assert_nothing_left(const char *why)
 
 	if (create.status != 0 || gone_too.status != 0)
 		test_fail(__FILE__, __LINE__, "%s: cannot make another machine: %s%s", why, create.err, gone_too.err);
-	if (!cli_processes_gone(10)) {
+	if (!cli_processes_gone(120)) {
 		cli_processes(names, sizeof(names));
 		test_fail(__FILE__, __LINE__, "%s: processes are left:\n%s", why, names);
 	}
@@ -114,5 +131,5 @@ void assert_nothing_left(const char *why)
 		test_fail(__FILE__, __LINE__, "%s: left below machines: %s", why, names);
 	if (cli_entries("run", names, sizeof(names)) > 0)
 		test_fail(__FILE__, __LINE__, "%s: left below run: %s", why, names);
-	assert_no_empty_cgroup(why);
+	assert_no_cgroup(why);
 }

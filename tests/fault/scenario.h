@@ -15,6 +15,8 @@ struct step {
 extern const struct step life[];
 extern const size_t life_steps;
 
+/* cli_home(), and cgroups of the test's own where the host lets us have some: they are removed when its process ends. */
+const char *scenario_home(bool needs_store);
 /* Runs step @i. */
 struct cli run_step(size_t i);
 /* Runs step @i again after it failed: it must succeed, or end as tolerated. @why goes into the failure's message. */

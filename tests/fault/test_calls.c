@@ -51,7 +51,7 @@ static void fail_each_call(const char *program, size_t step, unsigned stride)
 	unsigned n, failed = 0, survived = 0;
 	char what[96], why[200];
 
-	cli_home(true);
+	scenario_home(true);
 	snprintf(log_path, sizeof(log_path), "%s/failed-call", test_tmpdir());
 	for (n = 1; n < CALLS_MAX; n += stride) {
 		struct cli r;

@@ -22,7 +22,7 @@ static void prepare(void)
 	char plain[300];
 	FILE *f;
 
-	cli_home(true);
+	scenario_home(true);
 	snprintf(halt, sizeof(halt), "%s/halt.iso", dir ? dir : "");
 	if (!dir || access(halt, R_OK) < 0)
 		test_skip("SKERRY_TEST_FIRMWARE has no halt.iso");
@@ -133,7 +133,7 @@ TEST(a_machine_of_a_disk_image_is_made_and_started_whole_or_not_at_all)
 			ASSERT_STATUS(gone, 0);
 		}
 	}
-	ASSERT(cli_processes_gone(20));
+	ASSERT(cli_processes_gone(120));
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
 	ASSERT_EQ(cli_entries("run", NULL, 0), 0);
 }
@@ -168,5 +168,5 @@ TEST(an_installation_broken_off_is_joined_or_begun_anew)
 		ASSERT_STATUS(gone, 0);
 		ASSERT_EQ(sealed(), before);
 	}
-	ASSERT(cli_processes_gone(20));
+	ASSERT(cli_processes_gone(120));
 }

@@ -1,5 +1,6 @@
 /* Importing an archive broken off at every labelled side effect, into each kind of file system: the same command again must do, and leave one
  * image, the same one as ever, and nothing of the tries before. */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "scenario.h"
@@ -31,7 +32,7 @@ static void forget(void)
 static void set_up(void)
 {
 	unsetenv("SKERRY_TEST_STORE");
-	(void)cli_home(false);
+	(void)scenario_home(false);
 	ASSERT_EQ(chdir(test_tmpdir()), 0);
 	shell("mkdir -p r/d r/e; seq 3000 > r/d/f; ln r/d/f r/e/g; truncate -s 1M r/hole; echo x >> r/hole;"
 	      "tar --sparse -C r -cf root.tar .");
@@ -105,7 +106,7 @@ static bool disturb(const char *format, const char *label, unsigned nth, const c
 			assert_clean_failure(&r, why);
 	}
 	cli_setenv("SKERRY_FAULT=");
-	ASSERT(cli_processes_gone(30));
+	ASSERT(cli_processes_gone(120));
 	{
 		_cleanup_cli_ struct cli r = import(format);
 
@@ -152,4 +153,41 @@ TEST(an_erofs_failing_at_every_point)
 TEST(an_erofs_on_a_disk_that_is_full)
 {
 	disturb_all("erofs", "ENOSPC");
+}
+
+/* The user's directory holds the whole archive, or nothing. */
+TEST(what_is_saved_is_whole_or_not_there)
+{
+	static const char *const faults[] = { "new-file-open=kill", "new-file-open=ENOSPC", "new-file-finish=kill",
+					      "new-file-finish=ENOSPC" };
+	char out[320], directory[300];
+
+	set_up();
+	snprintf(directory, sizeof(directory), "%s/out", test_tmpdir());
+	snprintf(out, sizeof(out), "%s/a.tar", directory);
+	ASSERT_EQ(mkdir(directory, 0755), 0);
+	{
+		_cleanup_cli_ struct cli r = import("ext4");
+
+		ASSERT_STATUS(r, 0);
+	}
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		char assignment[64];
+
+		snprintf(assignment, sizeof(assignment), "SKERRY_FAULT=%s", faults[i]);
+		cli_setenv(assignment);
+		{
+			_cleanup_cli_ struct cli r = cli("image", "save", "app", "-o", out, NULL);
+
+			assert_clean_failure(&r, faults[i]);
+		}
+		cli_setenv("SKERRY_FAULT=");
+		shell("test -z \"$(ls -A out)\"");
+	}
+	{
+		_cleanup_cli_ struct cli r = cli("image", "save", "app", "-o", out, NULL);
+
+		ASSERT_STATUS(r, 0);
+	}
+	shell("tar -tf out/a.tar >/dev/null; test \"$(ls -A out)\" = a.tar");
 }

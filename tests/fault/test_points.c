@@ -48,7 +48,7 @@ static void discover(void)
 
 		ASSERT_STATUS(r, 0);
 	}
-	ASSERT(cli_processes_gone(10));
+	ASSERT(cli_processes_gone(120));
 	cli_setenv("SKERRY_FAULT_LOG=");
 	read_labels(log);
 	ASSERT(n_labels > 0);
@@ -81,7 +81,7 @@ static void disturb_all(const char *action)
 {
 	unsigned runs = 0, hits = 0;
 
-	cli_home(true);
+	scenario_home(true);
 	discover();
 	for (size_t i = 0; i < n_labels; i++) {
 		unsigned n = labels[i].count < OCCURRENCES_MAX ? labels[i].count : OCCURRENCES_MAX;

@@ -38,7 +38,7 @@ static void set_up(void)
 {
 	unsetenv("SKERRY_TEST_STORE");
 	setenv("HOME", test_tmpdir(), 1);
-	(void)cli_home(false);
+	(void)scenario_home(false);
 	registry_server_start(&server, false);
 	setenv("SKERRY_PLAIN_HTTP", server.host, 1);
 	registry_make_image("one", 600);
@@ -118,7 +118,7 @@ static bool disturb(const char *label, unsigned nth, const char *action)
 			assert_clean_failure(&out, why);
 	}
 	cli_setenv("SKERRY_FAULT=");
-	ASSERT(cli_processes_gone(30));
+	ASSERT(cli_processes_gone(120));
 	{
 		_cleanup_cli_ struct cli in = pull(), out = push();
 

@@ -55,7 +55,7 @@ static int make_sound(void)
 	return fd;
 }
 
-static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
+static int on_entry(const struct fs_entry *e, const struct fs_segment *s, size_t n, void *data, struct error *err)
 {
 	(void)e, (void)s, (void)n, (void)data, (void)err;
 	return 0;

@@ -43,7 +43,7 @@ static int apply(struct tree *tree, const uint8_t *p, size_t n, size_t piece)
 	return r < 0 ? r : layer_apply(t, tree, &limits, NULL);
 }
 
-static int entry(const struct fs_entry *e, const struct ext4_segment *segments, size_t n, void *data, struct error *err)
+static int entry(const struct fs_entry *e, const struct fs_segment *segments, size_t n, void *data, struct error *err)
 {
 	(void)segments;
 	(void)n;

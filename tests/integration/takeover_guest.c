@@ -38,6 +38,19 @@ static void say_file(const char *path)
 		fwrite(b.p, 1, b.len, stdout);
 }
 
+/* What goes into one packet on the way there; a socket asks its route. */
+static void say_path_mtu(const char *address)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9) };
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t n = sizeof(int);
+	int mtu = 0;
+
+	if (inet_pton(AF_INET, address, &to.sin_addr) == 1 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 &&
+	    getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &n) == 0)
+		printf("mtu to %s: %d\n", address, mtu);
+}
+
 static void configure(void)
 {
 	_cleanup_buf_ struct buf b = { 0 };
@@ -62,6 +75,7 @@ static void configure(void)
 			printf("interface again: %s\n", e.msg);
 		say_file(mtu);
 	}
+	say_path_mtu("10.66.0.1");
 	say_file("/proc/net/route");
 	say_file("/proc/net/ipv6_route");
 	say_file("/proc/net/arp");

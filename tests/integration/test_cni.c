@@ -109,7 +109,7 @@ static void goes_through_its_life(const char *plugin)
 	ASSERT_CONTAINS(t.nics[0].addresses.items[1], "fd22::");
 	ASSERT_STREQ(t.nics[0].gateway, "10.22.0.1");
 	ASSERT_STREQ(t.nics[0].gateway6, "fd22::1");
-	if (net_takeover_attach(ns, &t.nics[0], &tap, &e) < 0)
+	if (net_takeover_attach(ns, &t.nics[0], NULL, &tap, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
 	ASSERT_EQ(count_leases(), 2);
 	ASSERT_OK(net_takeover_release(ns, &e));

@@ -15,6 +15,7 @@
 #include "base/spawn.h"
 #include "image/blob.h"
 #include "image/digest.h"
+#include "image/reference.h"
 #include "tarball.h"
 #include "test.h"
 
@@ -279,6 +280,44 @@ TEST(ten_gibibytes_of_zeros_in_ten_kilobytes)
 	zeros(&l, "bzip2", UINT64_C(10) << 30, 160);
 	ASSERT(l.blob.len < 20000);
 	refused_with(&l, 1, UINT64_C(16) << 30, 65, "'zeros': it unpacks to more than 2000 times its size");
+}
+
+/* A swap file of written zeros, as a commit with --compression zstd packs it. */
+TEST(two_gibibytes_of_zeros_in_zstd_are_taken)
+{
+	static const char *const formats[] = { "ext4", "erofs" };
+	const uint64_t size = UINT64_C(2) << 30, piece = 64 << 20;
+	_cleanup_(digest_freep) struct digest *md = digest_new();
+	_cleanup_free_ char *diff_id = NULL, *text = xasprintf("%" PRIu64, size), *nothing = xcalloc(1, piece);
+	_cleanup_buf_ struct buf head = {}, records = {};
+	struct test_layer l = {};
+
+	zeros(&l, "zstd", size, (unsigned)(size / piece));
+	ASSERT(l.blob.len < size / 10000);
+	tarball_record(&records, "size", text, strlen(text));
+	tarball_extended(&head, 'x', &records);
+	tarball_file(&head, "zeros", "");
+	digest_add(md, head.p, head.len);
+	for (uint64_t at = 0; at < size; at += piece)
+		digest_add(md, nothing, piece);
+	l.diff_id = diff_id = digest_text(md);
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		_cleanup_store_ struct store s = {};
+		_cleanup_(oci_descriptor_done) struct oci_descriptor manifest = {};
+		_cleanup_(image_meta_done) struct image_meta m = {};
+		_cleanup_error_ struct error e = {};
+		_cleanup_free_ char *path = NULL;
+		struct stat st;
+
+		layers_store(&s, formats[i]);
+		layers_put(&s, &l, 1, NULL, &manifest);
+		if (layers_unpack_as(&s, &manifest, "swap", formats[i], UINT64_C(4) << 30, &m, &e) < 0)
+			test_fail(__FILE__, __LINE__, "%s: refused: %s", formats[i], e.msg);
+		path = xasprintf("%s/images/disks/%s/disk.raw", s.home_path, digest_hex(m.digest));
+		ASSERT_EQ(stat(path, &st), 0);
+		ASSERT(st.st_blocks * UINT64_C(512) < UINT64_C(100) << 20);
+	}
+	test_layer_done(&l);
 }
 
 TEST(ten_gibibytes_of_zeros_that_do_not_fit)

@@ -81,7 +81,7 @@ static char *join_xattrs(struct strv *v)
 	return buf_take(&out);
 }
 
-static int tell_entry(const struct fs_entry *e, const struct ext4_segment *segments, size_t n, void *data,
+static int tell_entry(const struct fs_entry *e, const struct fs_segment *segments, size_t n, void *data,
 		      struct error *err)
 {
 	struct list *l = data;

@@ -294,7 +294,7 @@ static void take_over(struct vm *vm, int ns)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
 	ASSERT(vm->taken.n <= NICS);
 	for (size_t i = 0; i < vm->taken.n; i++)
-		if (net_takeover_attach(ns, &vm->taken.nics[i], &vm->taps[i], &e) < 0)
+		if (net_takeover_attach(ns, &vm->taken.nics[i], NULL, &vm->taps[i], &e) < 0)
 			test_fail(__FILE__, __LINE__, "%s", e.msg);
 	guest_interfaces_make(&vm->taken, &vm->guest);
 	vm->boot = boot_configuration(&vm->guest);
@@ -326,7 +326,7 @@ static void speaks_through_two_interfaces(enum engine_shape shape)
 	netns_run(inside, "ip link set eth0 mtu 9000");
 	netns_run(outside, "ip address add 10.2.0.1/24 dev out1");
 	netns_run(inside, "ip address add 10.2.0.2/24 dev eth0");
-	netns_run(inside, "ip route add 10.66.0.0/16 via 10.2.0.1 metric 77 src 10.2.0.2");
+	netns_run(inside, "ip route add 10.66.0.0/16 via 10.2.0.1 metric 77 src 10.2.0.2 mtu 8000");
 	before = netns_output(inside, "ip -4 address");
 	take_over(&vm, inside);
 	ASSERT_EQ(vm.taken.n, 2);
@@ -335,6 +335,7 @@ static void speaks_through_two_interfaces(enum engine_shape shape)
 	ASSERT(!strstr(vm.text.p, "interface: ") && !strstr(vm.text.p, "again: "));
 	ASSERT_CONTAINS(vm.text.p, "/sys/class/net/eth1/mtu\r\n1450");
 	ASSERT_CONTAINS(vm.text.p, "/sys/class/net/eth0/mtu\r\n9000");
+	ASSERT_CONTAINS(vm.text.p, "mtu to 10.66.0.1: 8000");
 	ping(outside, "172.17.0.2", 100);
 	ping(outside, "172.17.0.2", 1450);
 	ping(outside, "10.2.0.2", 9000);

@@ -270,6 +270,56 @@ TEST(the_configuration_is_kept)
 	test_layer_done(&l);
 }
 
+TEST(what_names_no_variable_is_left_out_of_the_environment)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta m = {}, again = {};
+
+	layers_store(&s, "home");
+	tarball_file(&l.tar, "f", "x");
+	unpack(&s, &l, 1, "{\"Env\": [\"A=1\", \"\", \"=x\", \"FOO\", \"B=\"]}", &m);
+	ASSERT_OK(image_meta_read(&s, m.digest, &again, NULL));
+	ASSERT_EQ(again.env.n, 2);
+	ASSERT_STREQ(again.env.items[0], "A=1");
+	ASSERT_STREQ(again.env.items[1], "B=");
+	test_layer_done(&l);
+}
+
+/* As `tar --acls --selinux` writes them, and bsdtar. ext4 keeps no number where nobody is named. */
+TEST(access_lists_and_labels_are_on_the_disk)
+{
+	_cleanup_store_ struct store s = {};
+	struct test_layer l = {};
+	_cleanup_(image_meta_done) struct image_meta m = {};
+	_cleanup_buf_ struct buf file = {}, dir = {};
+	_cleanup_free_ char *access = NULL, *initial = NULL, *label = NULL;
+	static const char acl[] = "user::rw-\nuser:1000:rw-\ngroup::r--\nmask::rw-\nother::r--\n",
+			  initially[] = "user::rwx,group::r-x,group:adm:r-x:4,mask::r-x,other::---",
+			  context[] = "system_u:object_r:etc_t:s0";
+
+	layers_store(&s, "home");
+	tarball_record(&file, "RHT.security.selinux", context, strlen(context));
+	tarball_record(&file, "SCHILY.acl.access", acl, strlen(acl));
+	tarball_extended(&l.tar, 'x', &file);
+	tarball_file(&l.tar, "f", "x");
+	tarball_record(&dir, "SCHILY.acl.default", initially, strlen(initially));
+	tarball_extended(&l.tar, 'x', &dir);
+	tarball_dir(&l.tar, "d");
+	unpack(&s, &l, 1, NULL, &m);
+	access = layers_debugfs(&s, &m, "ea_get -x /f system.posix_acl_access");
+	ASSERT_CONTAINS(access, "02 00 00 00 "
+				"01 00 06 00 00 00 00 00 02 00 06 00 e8 03 00 00 04 00 04 00 00 00 00 00 "
+				"10 00 06 00 00 00 00 00 20 00 04 00 00 00 00 00");
+	initial = layers_debugfs(&s, &m, "ea_get -x /d system.posix_acl_default");
+	ASSERT_CONTAINS(initial, "02 00 00 00 "
+				 "01 00 07 00 00 00 00 00 04 00 05 00 00 00 00 00 08 00 05 00 04 00 00 00 "
+				 "10 00 05 00 00 00 00 00 20 00 00 00 00 00 00 00");
+	label = layers_debugfs(&s, &m, "ea_get /f security.selinux");
+	ASSERT_CONTAINS(label, context);
+	test_layer_done(&l);
+}
+
 TEST(a_disk_of_the_size_that_was_asked_for)
 {
 	_cleanup_store_ struct store s = {};

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORDS_MAX = 64, OUTPUT_MAX = 4 << 20, DEFAULT_TIMEOUT_S = 120 };
+enum { WORDS_MAX = 64, OUTPUT_MAX = 4 << 20, DEFAULT_TIMEOUT_S = 120, KILLED_S = 120 };
 
 static char home[128];
 
@@ -112,19 +112,121 @@ unsigned cli_processes(char *names, size_t n)
 	return each_process(names ? list_one : NULL, &l);
 }
 
+/* Processes, told by their end. */
+struct seen {
+	struct pollfd *p;
+	int *pids;
+	nfds_t n;
+};
+
+static void see_one(int pid, const char *name, void *data)
+{
+	struct seen *s = data;
+	struct pollfd p = { .events = POLLIN };
+
+	(void)name;
+	for (nfds_t i = 0; i < s->n; i++)
+		if (s->pids[i] == pid)
+			return;
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (p.fd < 0)
+		return;
+	if (poll(&p, 1, 0) > 0) {
+		close(p.fd);
+		return;
+	}
+	s->p = realloc(s->p, (s->n + 1) * sizeof(*s->p));
+	s->pids = realloc(s->pids, (s->n + 1) * sizeof(*s->pids));
+	ASSERT(s->p && s->pids);
+	s->p[s->n] = p;
+	s->pids[s->n++] = pid;
+}
+
+static size_t read_of(int pid, const char *name, char *text, size_t n)
+{
+	char path[64];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	len = fd < 0 ? -1 : read(fd, text, n - 1);
+	text[len > 0 ? len : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+	return len > 0 ? (size_t)len : 0;
+}
+
+/* Without memory, and no thread of the kernel (PF_KTHREAD among its flags): its end has begun. */
+static bool is_ending(int pid)
+{
+	unsigned long flags;
+	char text[1024];
+	const char *p;
+
+	if (!read_of(pid, "statm", text, sizeof(text)) || strncmp(text, "0 ", 2) != 0 ||
+	    !read_of(pid, "stat", text, sizeof(text)) || !(p = strrchr(text, ')')))
+		return false;
+	/* State, parent, group, session, terminal and its group are before them. */
+	for (int i = 0; i < 7 && p; i++)
+		p = strchr(p + 1, ' ');
+	flags = p ? number(p + 1) : 0;
+	return p && !(flags & 0x200000);
+}
+
+/* The memory, and with it the environment, is the first that a process gives back, before files and locks: whose it was cannot be told any more. */
+static void see_ending(struct seen *s)
+{
+	struct dirent *de;
+	DIR *d = opendir("/proc");
+
+	while (d && (de = readdir(d))) {
+		int pid = (int)number(de->d_name);
+
+		if (pid > 0 && is_ending(pid))
+			see_one(pid, NULL, s);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Those that have ended need not be waited for. */
+static void forget_ended(struct seen *s)
+{
+	nfds_t kept = 0;
+
+	for (nfds_t i = 0; i < s->n; i++) {
+		if (s->p[i].revents) {
+			close(s->p[i].fd);
+			continue;
+		}
+		s->p[kept] = s->p[i];
+		s->pids[kept++] = s->pids[i];
+	}
+	s->n = kept;
+}
+
 bool cli_processes_gone(unsigned timeout_s)
 {
 	uint64_t deadline = now_ns() + timeout_s * UINT64_C(1000000000);
+	struct seen s = { 0 };
+	bool gone = false;
 
-	while (cli_processes(NULL, 0)) {
-		struct timespec pause = { .tv_nsec = 20000000 };
+	/* Other people's children, who may start more: the end of each is told, but not that there are none. */
+	while (!gone && now_ns() <= deadline) {
+		unsigned running = each_process(see_one, &s);
 
-		if (now_ns() > deadline)
-			return false;
-		/* Other people's children: there is no event for their end. */
-		nanosleep(&pause, NULL); /* lint: nothing announces this */
+		if (!running)
+			see_ending(&s);
+		gone = !running && !s.n;
+		if (!gone && poll(s.p, s.n, 20) > 0)
+			forget_ended(&s);
 	}
-	return true;
+	for (nfds_t i = 0; i < s.n; i++)
+		close(s.p[i].fd);
+	free(s.p);
+	free(s.pids);
+	return gone;
 }
 
 static void kill_one(int pid, const char *name, void *data)
@@ -164,7 +266,7 @@ static void copy_images(const char *store)
 	snprintf(from, sizeof(from), "%s/images", store);
 	snprintf(to, sizeof(to), "%s/images", home);
 	for (int linked = 1; linked >= 0; linked--) {
-		const char *argv[] = { "cp", linked ? "-al" : "-a", "--", from, to, NULL };
+		const char *argv[] = { "cp", linked ? "-alx" : "-ax", "--", from, to, NULL };
 		struct cli r = cli_argv(argv, NULL, 120);
 		int status = r.status;
 
@@ -184,18 +286,6 @@ static void copy_images(const char *store)
 	}
 }
 
-/* What is older than this file was here before the test. */
-static void mark_beginning(void)
-{
-	char path[300];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/" CLI_BEGAN, test_tmpdir());
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		close(fd);
-}
-
 const char *cli_home(bool needs_store)
 {
 	const char *store = getenv("SKERRY_TEST_STORE");
@@ -207,7 +297,6 @@ const char *cli_home(bool needs_store)
 	snprintf(home, sizeof(home), "%s/home", test_tmpdir());
 	if (mkdir(home, 0700) < 0)
 		test_fail(__FILE__, __LINE__, "mkdir %s: %s", home, strerror(errno));
-	mark_beginning();
 	if (store && *store) {
 		copy_images(store);
 		link_store(store, "kernels");
@@ -400,4 +489,38 @@ int cli_entries(const char *directory, char *names, size_t n)
 	}
 	closedir(d);
 	return count;
+}
+
+uint64_t cli_number(const char *json, const char *key)
+{
+	char want[64];
+	const char *p;
+
+	snprintf(want, sizeof(want), "\"%s\":", key);
+	p = strstr(json, want);
+	if (!p)
+		test_fail(__FILE__, __LINE__, "no %s in %s", key, json);
+	return number(p + strlen(want) + strspn(p + strlen(want), " "));
+}
+
+int cli_inspect_pid(const char *machine, const char *key)
+{
+	struct cli r = cli("inspect", machine, NULL);
+	int pid;
+
+	ASSERT_STATUS(r, 0);
+	pid = (int)cli_number(r.out, key);
+	cli_done(&r);
+	return pid;
+}
+
+void cli_kill(int pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	ASSERT(pidfd >= 0);
+	ASSERT_EQ(kill(pid, SIGKILL), 0);
+	ASSERT_EQ(poll(&p, 1, KILLED_S * 1000), 1);
+	close(pidfd);
 }

@@ -23,8 +23,13 @@ void cli_done(struct cli *r);
 /* A fresh SKERRY_HOME for this test's process: the images and kernels of the prepared store (SKERRY_TEST_STORE; the test is skipped visibly when
  * there is none and @needs_store) and no machines. At the end of the test's process whatever runs in it is killed. Borrowed string. */
 const char *cli_home(bool needs_store);
-/* A file in the test's directory, as old as its home. */
-#define CLI_BEGAN "began"
+
+/* The number that the first @key has in @json, which must have one; digits only. */
+uint64_t cli_number(const char *json, const char *key);
+/* A pid from `skerry inspect MACHINE`, told under @key. */
+int cli_inspect_pid(const char *machine, const char *key);
+/* kill -9, and until the process has really gone. */
+void cli_kill(int pid);
 
 /* Path of the `skerry` under test: $SKERRY_TEST_BIN. Borrowed. */
 const char *cli_skerry(void);
@@ -52,7 +57,7 @@ int cli_wait(int pid, unsigned timeout_s);
 /* Processes whose environment names this test's SKERRY_HOME (monitors, engines, helpers), this process excluded. @names collects
  * "PID NAME" lines (may be NULL). Needs root or the same user. */
 unsigned cli_processes(char *names, size_t n);
-/* Waits (event by event, at most @timeout_s) until there are none. */
+/* Waits (event by event, at most @timeout_s) until there are none, nor any that has begun to end and may hold files or locks yet. */
 bool cli_processes_gone(unsigned timeout_s);
 /* Entries below a directory of the home ("run", "machines"), "." names of locks left out; -1 when there is no such directory. */
 int cli_entries(const char *directory, char *names, size_t n);

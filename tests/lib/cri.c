@@ -65,7 +65,9 @@ void cri_wait_ready(void)
 		bool ready = s && s->status && image && image->image;
 
 		for (size_t i = 0; ready && i < s->status->n_conditions; i++)
-			ready = s->status->conditions[i]->status;
+			/* containerd 2.x has one more, about what it will not support one day. */
+			ready = s->status->conditions[i]->status ||
+				strstr(s->status->conditions[i]->type, "Deprecation");
 		if (ready)
 			return;
 		pause_until(until, "the CRI plugin");
@@ -82,6 +84,8 @@ struct config {
 	Cri__SandboxSecurity security;
 	Cri__NamespaceOption namespaces;
 	Cri__Resources resources;
+	Cri__DnsConfig dns;
+	char *servers[1];
 	Cri__Entry annotation, *annotations[1];
 	char *parent, *logs, *uid, *name, *key, *value;
 };
@@ -94,6 +98,7 @@ static void config_done(struct config *c)
 	free(c->name);
 	free(c->key);
 	free(c->value);
+	free(c->servers[0]);
 }
 
 static void config_make(const struct cri_pod *p, struct config *c)
@@ -107,7 +112,9 @@ static void config_make(const struct cri_pod *p, struct config *c)
 			      .namespaces = CRI__NAMESPACE_OPTION__INIT,
 			      .resources = CRI__RESOURCES__INIT,
 			      .annotation = CRI__ENTRY__INIT,
-			      .parent = xasprintf(CGROUP_PARENT, (int)getpid()),
+			      .dns = CRI__DNS_CONFIG__INIT,
+			      .servers = { xstrdup(p->name_server) },
+			      .parent = p->parent ? xstrdup(p->parent) : xasprintf(CGROUP_PARENT, (int)getpid()),
 			      .logs = xasprintf("%s/logs", test_tmpdir()),
 			      .uid = xasprintf("uid-of-%s", p->name),
 			      .name = xstrdup(p->name),
@@ -128,6 +135,16 @@ static void config_make(const struct cri_pod *p, struct config *c)
 	c->sandbox.metadata = &c->metadata;
 	c->sandbox.log_directory = c->logs;
 	c->sandbox.linux_ = &c->linux_;
+	if (c->servers[0]) {
+		static char domain[] = "pods.test", option[] = "ndots:5", *domains[] = { domain },
+			    *options[] = { option };
+
+		c->dns.servers = c->servers;
+		c->dns.searches = domains;
+		c->dns.options = options;
+		c->dns.n_servers = c->dns.n_searches = c->dns.n_options = 1;
+		c->sandbox.dns_config = &c->dns;
+	}
 	if (c->key) {
 		c->annotation.key = c->key;
 		c->annotation.value = c->value;
@@ -141,7 +158,7 @@ struct grpc_answer cri_try_pod(const struct cri_pod *p)
 {
 	_cleanup_(config_done) struct config c;
 	Cri__RunSandboxRequest q = CRI__RUN_SANDBOX_REQUEST__INIT;
-	char handler[] = "skerry";
+	_cleanup_free_ char *handler = xstrdup(p->handler ? p->handler : "skerry");
 
 	config_make(p, &c);
 	q.config = &c.sandbox;
@@ -258,6 +275,7 @@ static char *create(const struct cri_pod *p, const char *pod, const char *name, 
 		k.n_mounts = 1;
 	}
 	resources.memory_limit_in_bytes = memory_bytes;
+	resources.oom_score_adj = p->oom_score;
 	security.namespace_options = &c.namespaces;
 	linux_.resources = &resources;
 	linux_.security_context = &security;

@@ -10,12 +10,16 @@
 
 /* What a test wants of a pod; the rest is as a kubelet sets it. */
 struct cri_pod {
-	const char *name; /* its host name, too */
+	const char *name;    /* its host name, too */
+	const char *handler; /* NULL = "skerry" */
 	bool host_network, shared_pids;
 	const char *annotation, *value; /* may be NULL */
 	const char *volume;             /* of the host; each container has it at /volume, read-only; may be NULL */
+	const char *name_server;        /* with a domain and an option; may be NULL */
 	int64_t memory_bytes;           /* its containers' limits together; 0 = none */
 	int64_t cpu_quota;              /* in 100 ms; 0 = none */
+	int64_t oom_score;              /* of its containers' processes */
+	const char *parent;             /* of its cgroup; NULL = one of the test's own, not a slice */
 };
 /* Waits until the plugin has its network and knows the image. */
 void cri_wait_ready(void);

@@ -13,7 +13,8 @@ void dockerd_start_with_network(void);
 void dockerd_stop(int sig);
 void dockerd_restart(void);
 /* Builds image skerry/NAME there: "runtime", or "debian" with the runtime below it. Skips the test where there is nothing to build it from
- * (SKERRY_TEST_RUNTIME, made by scripts/test-runtime-image.sh). */
+ * (SKERRY_TEST_RUNTIME, made by scripts/test-runtime-image.sh), and in a chroot: runc enters a container's mount namespace, whose root is then
+ * not the container's. */
 void dockerd_image(const char *name);
 /* A file of that directory: "tiny.qcow2", a base disk. Owned by the caller; skips the test like dockerd_image(). */
 char *dockerd_runtime_file(const char *name);

@@ -135,7 +135,7 @@ static size_t load_xattrs(const struct reader *r, const struct inode *i, struct 
 
 static void tell_file(const struct reader *r, const struct inode *i, const struct fs_entry *entry)
 {
-	struct ext4_segment *s = xnew_n(struct ext4_segment, n_blocks(i) + 1);
+	struct fs_segment *s = xnew_n(struct fs_segment, n_blocks(i) + 1);
 	_cleanup_free_ uint8_t *p = xcalloc(1, BLOCK);
 	_cleanup_error_ struct error e = {};
 	size_t n = 0;
@@ -146,7 +146,7 @@ static void tell_file(const struct reader *r, const struct inode *i, const struc
 		if (n && s[n - 1].offset + s[n - 1].n == b * BLOCK)
 			s[n - 1].n += block_bytes(i, b);
 		else
-			s[n++] = (struct ext4_segment){ b * BLOCK, block_bytes(i, b) };
+			s[n++] = (struct fs_segment){ b * BLOCK, block_bytes(i, b) };
 	}
 	CHECK(r->ops->entry(entry, s, n, r->data, &e));
 	for (size_t k = 0; k < n; k++)

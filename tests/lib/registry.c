@@ -9,11 +9,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli.h"
 
-enum { WAIT_MS = 50, WAITS = 400 };
+enum { WAIT_MS = 50, WAITS = 2400, PORTS_TRIED = 10 };
 
 /* A script in the test's directory; the test fails with what it said. */
 static void run(const char *script)
@@ -74,7 +75,8 @@ static void make_certificates(void)
 	    "htpasswd -Bbn me pw >htpasswd");
 }
 
-static void write_config(int port, bool secured)
+/* @tls, @auth: lines of YAML, or nothing. */
+static void write_config(int port, const char *tls, const char *auth)
 {
 	char path[300];
 	FILE *f;
@@ -84,39 +86,19 @@ static void write_config(int port, bool secured)
 	ASSERT(f != NULL);
 	fprintf(f, "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: '%s/registry'}}\n",
 		test_tmpdir());
-	if (secured)
-		fprintf(f,
-			"http: {addr: '127.0.0.1:%d', tls: {certificate: '%s/server.crt', key: '%s/server.key'}}\n"
-			"auth: {htpasswd: {realm: test, path: '%s/htpasswd'}}\n",
-			port, test_tmpdir(), test_tmpdir(), test_tmpdir());
-	else
-		fprintf(f, "http: {addr: '127.0.0.1:%d'}\n", port);
+	fprintf(f, "http: {addr: '127.0.0.1:%d'%s}\n%s", port, tls, auth);
 	fclose(f);
 }
 
-void registry_server_start(struct registry_server *s, bool secured)
+static pid_t serve(const char *log_path, const char *config)
 {
-	char config[300];
-	int port = free_port(), log;
-	pid_t parent = getpid();
+	int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	pid_t parent = getpid(), pid;
 
-	need("docker-registry");
-	need("skopeo");
-	need("umoci");
-	if (secured) {
-		need("openssl");
-		need("htpasswd");
-		make_certificates();
-	}
-	write_config(port, secured);
-	snprintf(s->host, sizeof(s->host), "localhost:%d", port);
-	snprintf(s->trust, sizeof(s->trust), "%s/trust", test_tmpdir());
-	snprintf(s->ca, sizeof(s->ca), "%s/trust/ca.crt", test_tmpdir());
-	snprintf(s->log, sizeof(s->log), "%s/registry.log", test_tmpdir());
-	snprintf(config, sizeof(config), "%s/config.yml", test_tmpdir());
-	log = open(s->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	ASSERT(log >= 0);
-	if (fork() == 0) {
+	pid = fork();
+	ASSERT(pid >= 0);
+	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(0);
@@ -127,11 +109,69 @@ void registry_server_start(struct registry_server *s, bool secured)
 		_exit(127);
 	}
 	close(log);
-	for (int i = 0; !answers(port); i++) {
-		if (i == WAITS)
-			test_fail(__FILE__, __LINE__, "docker-registry does not come up");
+	return pid;
+}
+
+/* False when it has ended, as it does when somebody else has taken the port. */
+static bool comes_up(pid_t pid, int port)
+{
+	for (int i = 0; i < WAITS; i++) {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return false;
+		if (answers(port))
+			return true;
 		(void)poll(NULL, 0, WAIT_MS); /* lint: nothing announces this */
 	}
+	test_fail(__FILE__, __LINE__, "docker-registry does not come up");
+}
+
+static void start(struct registry_server *s, const char *tls, const char *auth)
+{
+	char config[300];
+	int port;
+
+	need("docker-registry");
+	need("skopeo");
+	need("umoci");
+	snprintf(s->trust, sizeof(s->trust), "%s/trust", test_tmpdir());
+	snprintf(s->ca, sizeof(s->ca), "%s/trust/ca.crt", test_tmpdir());
+	snprintf(s->log, sizeof(s->log), "%s/registry.log", test_tmpdir());
+	snprintf(config, sizeof(config), "%s/config.yml", test_tmpdir());
+	for (int i = 0; i < PORTS_TRIED; i++) {
+		port = free_port();
+		write_config(port, tls, auth);
+		snprintf(s->host, sizeof(s->host), "localhost:%d", port);
+		if (comes_up(serve(s->log, config), port))
+			return;
+	}
+	test_fail(__FILE__, __LINE__, "docker-registry ends: %s", s->log);
+}
+
+void registry_server_start(struct registry_server *s, bool secured)
+{
+	char tls[600], auth[300];
+
+	if (!secured) {
+		start(s, "", "");
+		return;
+	}
+	need("openssl");
+	need("htpasswd");
+	make_certificates();
+	snprintf(tls, sizeof(tls), ", tls: {certificate: '%s/server.crt', key: '%s/server.key'}", test_tmpdir(),
+		 test_tmpdir());
+	snprintf(auth, sizeof(auth), "auth: {htpasswd: {realm: test, path: '%s/htpasswd'}}\n", test_tmpdir());
+	start(s, tls, auth);
+}
+
+void registry_server_start_with_tokens(struct registry_server *s, const char *realm)
+{
+	char auth[600];
+
+	snprintf(auth, sizeof(auth),
+		 "auth: {token: {realm: '%s', service: registry, issuer: test, rootcertbundle: '%s/token.crt'}}\n",
+		 realm, test_tmpdir());
+	start(s, "", auth);
 }
 
 unsigned registry_server_count(const struct registry_server *s, const char *one, const char *two)

@@ -12,6 +12,9 @@ struct registry_server {
 };
 /* With TLS, and me:pw as the only user; or without either. */
 void registry_server_start(struct registry_server *s, bool secured);
+/* Without TLS; tokens of the service at @realm ("http://…") are what it believes, when they are from issuer "test", for service "registry", and signed
+ * with the key that token.crt (below the test's directory, PEM) belongs to. */
+void registry_server_start_with_tokens(struct registry_server *s, const char *realm);
 /* Lines of the log that contain both. */
 unsigned registry_server_count(const struct registry_server *s, const char *one, const char *two);
 

@@ -39,7 +39,7 @@ static void add_xattrs(struct buf *line, const struct fs_entry *e)
 		buf_adds(line, v.items[i]);
 }
 
-static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
+static int on_entry(const struct fs_entry *e, const struct fs_segment *s, size_t n, void *data, struct error *err)
 {
 	struct tree_list *l = data;
 	struct buf line = {};

@@ -12,11 +12,12 @@
 /* Which room may include which: design "Rooms". A room may always include itself. The generated headers of proto/ go where wire/ goes. */
 #define BELOW_STORE   " json wire base "
 #define BELOW_MACHINE " store" BELOW_STORE
-#define BELOW_DOORS   " machine engine net disk image" BELOW_MACHINE
+#define BELOW_DOORS   " machine engine net disk image confine" BELOW_MACHINE
 static const struct {
 	const char *room, *may;
 } arrows[] = {
 	{ "base", " " },
+	{ "confine", " base " },
 	{ "wire", " base " },
 	{ "json", " base " },
 	{ "guest", " wire base " },

@@ -17,7 +17,8 @@ static size_t findings(const char *rule, const char *path, bool has_header, cons
 		if (streq(rules[i].name, rule)) {
 			rules[i].check(&s, &r);
 			source_done(&s);
-			printf("%s%s", r.findings ? "# " : "", r.findings ? r.out.p : "");
+			for (const char *line = r.out.p; line && *line; line = strchr(line, '\n') + 1)
+				printf("# %.*s\n", (int)strcspn(line, "\n"), line);
 			buf_done(&r.out);
 			return r.findings;
 		}
@@ -42,6 +43,8 @@ TEST(arrows_point_down_only)
 	refuses("arrows", "src/store/a.c", "#include \"machine/spec.h\"\n");
 	refuses("arrows", "src/machine/a.c", "#include \"cli/command.h\"\n");
 	refuses("arrows", "src/json/a.c", "#include \"wire/ttrpc.h\"\n");
+	refuses("arrows", "src/machine/a.c", "#include \"confine/calls.h\"\n");
+	accepts("arrows", "src/cli/a.c", "#include \"confine/calls.h\"\n");
 	accepts("arrows", "src/machine/a.c", "#include \"engine/engine.h\"\n#include \"base/buf.h\"\n");
 	accepts("arrows", "src/cli/a.c", "#include \"machine/spec.h\"\n#include \"net/net.h\"\n#include <stdio.h>\n");
 	accepts("arrows", "tests/unit/base/a.c", "#include \"test.h\"\n");

@@ -1,6 +1,5 @@
 #include "engine/qemu/argv.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -8,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/memory.h"
+#include "engine/qemu/argv_parts.h"
 #include "json/json.h"
 
 /* How this works: words are appended in a fixed order (machine, accelerator, memory, boot, channels, disks, networks, rest), so that two
@@ -18,26 +18,13 @@
  * unreadable for the user that QEMU runs as. Kernel, initrd and boot configuration have no such door: they are opened again through
  * /proc/self/fd/N, which asks for read permission of the file itself (but not of the directories that lead to it). */
 
-#define FD_FIRST       10
-#define MICRO_SLOTS    8
-#define DISK_QUEUES    4
-#define SHARE_QUEUE    1024  /* requests under way; QEMU's default of 128 makes many small files wait */
-#define ID_MAX         20    /* a virtio-blk serial is 20 bytes */
-#define NODE_MAX       31    /* a block node name */
-#define TCG_TB_SIZE    "256" /* MiB, touched as they fill; a full cache is thrown away whole */
-#define MTU_MIN        68    /* virtio 1.1, 5.1.4.1 */
-#define MTU_MAX        65535
-#define MEMORY_QUANTUM (UINT64_C(1) << 20)
-
-struct builder {
-	const struct engine_request *req;
-	struct engine_plan *plan;
-	bool micro;
-	bool tcg;
-	bool acpi;
-	bool firmware;
-	bool cdrom; /* there is one */
-};
+#define FD_FIRST    10
+#define DISK_QUEUES 4
+#define SHARE_QUEUE 1024 /* requests under way; QEMU's default of 128 makes many small files wait */
+/* MiB of translated code, touched as they fill; a full cache is thrown away whole. A quarter of the guest's memory: who gives it little has little. */
+enum { TCG_CACHE_MIN = 32, TCG_CACHE_MAX = ENGINE_TRANSLATIONS_MAX >> 20 };
+#define LEAST_HZ       100 /* ticks a second: no kernel for this architecture has fewer */
+#define EXPEDITED_CPUS 16
 
 static void word(struct builder *b, const char *s)
 {
@@ -78,212 +65,11 @@ static int add_fd(struct builder *b, enum engine_fd_kind kind, const char *path,
 	return f->number;
 }
 
-static bool id_valid(const char *s)
-{
-	size_t n = s ? strlen(s) : 0;
-
-	if (n == 0 || n > ID_MAX || !islower((unsigned char)s[0]))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!islower((unsigned char)s[i]) && !isdigit((unsigned char)s[i]) && s[i] != '-')
-			return false;
-	return true;
-}
-
-/* For values inside QEMU's comma syntax, and for whole words: no commas where they separate, no control characters anywhere. */
-static bool plain(const char *s, const char *also_refused)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f || strchr(also_refused, *s))
-			return false;
-	return true;
-}
-
-static bool has_word(const char *text, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (const char *p = text + strspn(text, " "); *p; p += strspn(p, " ")) {
-		size_t len = strcspn(p, " ");
-
-		if (len == n && memcmp(p, word, n) == 0)
-			return true;
-		p += len;
-	}
-	return false;
-}
-
-static bool mac_valid(const char *s)
-{
-	if (!s || strlen(s) != 17)
-		return false;
-	for (int i = 0; i < 17; i++)
-		if (i % 3 == 2 ? s[i] != ':' : !isxdigit((unsigned char)s[i]))
-			return false;
-	return true;
-}
-
-static bool uuid_valid(const char *s)
-{
-	if (!s || strlen(s) != 36)
-		return false;
-	for (int i = 0; i < 36; i++)
-		if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
-			return false;
-	return true;
-}
-
-static int bad(struct error *err, const char *fmt, ...) _printf_(2, 3);
-static int bad(struct error *err, const char *fmt, ...)
-{
-	_cleanup_free_ char *msg = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	msg = xvasprintf(fmt, ap);
-	va_end(ap);
-	return error_set_kind(err, ERROR_CONFIG, EINVAL, "%s", msg);
-}
-
-static bool format_valid(const char *s)
-{
-	return s && (streq(s, "raw") || streq(s, "qcow2"));
-}
-
-static int check_disks(const struct engine_request *req, struct error *err)
-{
-	for (size_t i = 0; i < req->n_disks; i++) {
-		const struct engine_disk *d = &req->disks[i];
-
-		if (!id_valid(d->id))
-			return bad(err, "disk %zu: its id is not 1 to %d of a-z, 0-9 and '-'", i, ID_MAX);
-		for (size_t k = 0; k < i; k++)
-			if (streq(req->disks[k].id, d->id))
-				return bad(err, "disk '%s': given twice", d->id);
-		if (!d->path || d->path[0] != '/')
-			return bad(err, "disk '%s': its path is not absolute", d->id);
-		if (d->cdrom && (!d->read_only || d->backing_path || !d->format || !streq(d->format, "raw")))
-			return bad(err, "disk '%s': a CD is raw and read-only", d->id);
-		if (!format_valid(d->format))
-			return bad(err, "disk '%s': format '%s' is neither raw nor qcow2", d->id,
-				   d->format ? d->format : "");
-		if (!d->backing_path)
-			continue;
-		if (!streq(d->format, "qcow2"))
-			return bad(err, "disk '%s': only qcow2 can have a backing file", d->id);
-		if (d->backing_path[0] != '/' || !format_valid(d->backing_format))
-			return bad(err, "disk '%s': its backing file needs an absolute path and a format", d->id);
-	}
-	return 0;
-}
-
-static int check_nics(const struct engine_request *req, struct error *err)
-{
-	for (size_t i = 0; i < req->n_nics; i++) {
-		const struct engine_nic *n = &req->nics[i];
-
-		if (!mac_valid(n->mac))
-			return bad(err, "network %zu: '%s' is not a MAC address", i, n->mac ? n->mac : "");
-		for (size_t k = 0; k < i; k++)
-			if (strcasecmp(req->nics[k].mac, n->mac) == 0)
-				return bad(err, "network %zu: MAC address %s is given twice", i, n->mac);
-		if (n->mtu && (n->mtu < MTU_MIN || n->mtu > MTU_MAX))
-			return bad(err, "network %zu: MTU %" PRIu32 " is outside %d to %d", i, n->mtu, MTU_MIN,
-				   MTU_MAX);
-		for (size_t k = 0; k < n->n_host_forwards; k++)
-			if (n->kind != NIC_USER || !plain(n->host_forwards[k], ", "))
-				return bad(err, "network %zu: port forward '%s' cannot be used", i,
-					   n->host_forwards[k]);
-	}
-	return 0;
-}
-
-static int check_shares(const struct engine_request *req, struct error *err)
-{
-	for (size_t i = 0; i < req->n_shares; i++) {
-		const char *tag = req->shares[i].tag;
-
-		if (!id_valid(tag))
-			return bad(err, "share %zu: its tag is not 1 to %d of a-z, 0-9 and '-'", i, ID_MAX);
-		for (size_t k = 0; k < i; k++)
-			if (streq(req->shares[k].tag, tag))
-				return bad(err, "share '%s': given twice", tag);
-	}
-	if (req->n_shares && !req->shared_memory)
-		return bad(err, "shares need shared memory");
-	return 0;
-}
-
-static int check_slots(const struct builder *b, struct error *err)
-{
-	const struct engine_request *req = b->req;
-	/* Console and agent share one device; then random numbers and the balloon. */
-	size_t n = 3 + req->n_disks + req->n_nics + req->n_shares + (req->vsock_cid ? 1 : 0);
-
-	if (!b->micro || n <= MICRO_SLOTS)
-		return 0;
-	bad(err, "shape micro has %d device slots and this machine needs %zu", MICRO_SLOTS, n);
-	error_hint(err, "use --shape full");
-	return -EINVAL;
-}
-
-static int check(const struct builder *b, const char *program, struct error *err)
-{
-	const struct engine_request *req = b->req;
-	int r;
-
-	if ((unsigned)req->shape >= SHAPE_MAX)
-		return bad(err, "unknown machine shape %d", (int)req->shape);
-	if (req->accel != ACCEL_KVM && req->accel != ACCEL_TCG)
-		return bad(err, "the accelerator is not decided");
-	if (!program || program[0] != '/')
-		return bad(err, "the program's path is not absolute");
-	if (!req->name || !*req->name || !plain(req->name, ",="))
-		return bad(err, "the machine's name cannot be handed to QEMU");
-	if (!uuid_valid(req->uuid))
-		return bad(err, "'%s' is not a UUID", req->uuid ? req->uuid : "");
-	if (req->cpus < 1 || req->cpus > 255)
-		return bad(err, "cpus: %" PRIu32 " is outside 1 to 255", req->cpus);
-	if (req->start_cpus > req->cpus)
-		return bad(err, "cpus: %" PRIu32 " cannot be started of %" PRIu32, req->start_cpus, req->cpus);
-	if (req->memory_bytes < MEMORY_QUANTUM || req->memory_bytes % MEMORY_QUANTUM)
-		return bad(err, "memory: %" PRIu64 " bytes is not a number of whole MiB", req->memory_bytes);
-	if (req->cpu_model && (!*req->cpu_model || !plain(req->cpu_model, " ")))
-		return bad(err, "CPU model '%s' cannot be used", req->cpu_model);
-	if (!req->kernel_path && b->micro) {
-		bad(err, "shape micro boots a kernel directly, and there is none");
-		error_hint(err, "use --shape full, or name a kernel");
-		return -EINVAL;
-	}
-	if ((req->kernel_path && req->kernel_path[0] != '/') || (req->initrd_path && req->initrd_path[0] != '/'))
-		return bad(err, "kernel and initrd need absolute paths");
-	if (!req->kernel_path && (req->initrd_path || req->command_line))
-		return bad(err, "an initrd and a kernel command line need a kernel");
-	if (req->command_line && !plain(req->command_line, ""))
-		return bad(err, "the kernel command line has a control character");
-	/* QEMU appends the description of the devices, which would become the first process's arguments. */
-	if (req->command_line && b->micro && !b->acpi && has_word(req->command_line, "--"))
-		return bad(err, "the kernel command line may not contain '--' on shape micro");
-	if (b->firmware &&
-	    (!req->firmware_path || req->firmware_path[0] != '/' || !req->nvram_path || req->nvram_path[0] != '/'))
-		return bad(err, "firmware and its variables need absolute paths");
-	r = check_disks(req, err);
-	if (r == 0 && b->micro && b->cdrom) {
-		bad(err, "shape micro has no CD drive");
-		error_hint(err, "use --shape full");
-		r = -EINVAL;
-	}
-	if (r == 0)
-		r = check_nics(req, err);
-	if (r == 0)
-		r = check_shares(req, err);
-	return r < 0 ? r : check_slots(b, err);
-}
-
 static void add_machine(struct builder *b)
 {
 	const struct engine_request *req = b->req;
 	_cleanup_free_ char *name = xasprintf("guest=%s,debug-threads=on", req->name);
+	bool secure = b->flash && req->firmware == FIRMWARE_SECURE;
 	_cleanup_buf_ struct buf m = {};
 
 	word(b, "-nodefaults");
@@ -300,15 +86,29 @@ static void add_machine(struct builder *b)
 		buf_addf(&m, "microvm,acpi=%s,rtc=on,pit=%s,pic=%s,isa-serial=off,auto-kernel-cmdline=on",
 			 b->acpi ? "on" : "off", b->tcg ? "on" : "off", b->tcg ? "on" : "off");
 	} else {
-		buf_addf(&m, "q35,vmport=off,smm=off,sata=%s,smbus=off,i8042=off,usb=off,graphics=off",
-			 b->cdrom ? "on" : "off");
-		if (b->firmware)
+		buf_addf(&m, "q35,vmport=off,smm=%s,sata=%s,smbus=off,i8042=off,usb=off,graphics=%s",
+			 secure ? "on" : "off", b->cdrom ? "on" : "off", req->display ? "on" : "off");
+		if (b->flash)
 			buf_adds(&m, ",pflash0=firmware,pflash1=nvram");
 	}
 	buf_adds(&m, ",memory-backend=ram");
 	option(b, "-machine", m.p);
 	if (b->micro)
 		option(b, "-global", "virtio-mmio.force-legacy=false");
+	if (secure) {
+		/* Only the firmware itself, in system management mode, may change its variables (OvmfPkg's README). */
+		option(b, "-global", "driver=cfi.pflash01,property=secure,value=on");
+		option(b, "-global", "ICH9-LPC.disable_s3=1");
+	}
+}
+
+static uint64_t tcg_cache(const struct engine_request *req)
+{
+	uint64_t quarter = req->memory_bytes / 4 >> 20, limit = req->translations_bytes >> 20;
+
+	limit = limit && limit < TCG_CACHE_MAX ? limit : TCG_CACHE_MAX;
+	quarter = quarter > limit ? limit : quarter;
+	return quarter < TCG_CACHE_MIN ? TCG_CACHE_MIN : quarter;
 }
 
 static void add_cpu_and_memory(struct builder *b)
@@ -316,9 +116,10 @@ static void add_cpu_and_memory(struct builder *b)
 	const struct engine_request *req = b->req;
 	_cleanup_free_ char *cpus = xasprintf("%" PRIu32, req->cpus);
 	_cleanup_free_ char *mem = xasprintf("%" PRIu64 "M", req->memory_bytes / MEMORY_QUANTUM);
+	_cleanup_free_ char *tcg = xasprintf("tcg,thread=multi,tb-size=%" PRIu64, tcg_cache(req));
 	struct json *ram = json_object();
 
-	option(b, "-accel", b->tcg ? "tcg,thread=multi,tb-size=" TCG_TB_SIZE : "kvm");
+	option(b, "-accel", b->tcg ? tcg : "kvm");
 	/* Emulated: everything that QEMU knows (userlands ask for SSE4 and AVX), but ERMS makes memset a loop over bytes. */
 	option(b, "-cpu", req->cpu_model ? req->cpu_model : b->tcg ? "max,-erms" : "host");
 	option(b, "-smp", cpus);
@@ -339,17 +140,24 @@ static void add_command_line(struct builder *b)
 
 	/* Without ACPI nothing but a triple fault ends the machine, and it is the fastest reset on the other shape too. LOCK prefixes stay
 	 * as they are: patching thousands of them costs a boot more than it gives. */
-	buf_adds(&c, "console=hvc0 reboot=t panic=-1 quiet noreplace-smp");
+	buf_adds(&c, "console=hvc0 reboot=t panic=-1 oops=panic quiet noreplace-smp");
 	if (!b->acpi)
 		buf_adds(&c, " pci=off acpi=off");
 	if (req->kernel_modular)
 		buf_adds(&c, " cryptomgr.notests 8250.nr_uarts=0");
+	/* A grace period of RCU takes some ticks when more than one CPU has to pass through it, and namespaces, mounts and network
+	 * interfaces wait for one each; asked for by interrupts it takes none, which is dear only where CPUs are many. */
+	if (req->cpus > 1 && req->cpus <= EXPEDITED_CPUS)
+		buf_adds(&c, " rcupdate.rcu_expedited=1");
 	if (b->tcg) {
 		/* The guest reads the host's time stamp counter, but has nothing to verify it with: unless told, it falls back to a
-		 * 10 ms tick. Told the rates too, it skips calibrations that take long and fail on a busy host. */
+		 * 10 ms tick. Told the rates too, it skips calibrations that take long and fail on a busy host, the delay loop's once
+		 * for each further CPU. That one is per tick: for a kernel with more of them delays come out too long, never too
+		 * short. */
 		buf_adds(&c, " no_timer_check tsc=reliable");
 		if (req->tsc_khz)
-			buf_addf(&c, " tsc_early_khz=%" PRIu32, req->tsc_khz);
+			buf_addf(&c, " tsc_early_khz=%" PRIu32 " lpj=%" PRIu64, req->tsc_khz,
+				 (uint64_t)req->tsc_khz * 1000 / LEAST_HZ);
 		if (!req->kernel_modular)
 			buf_adds(&c, " lapic_timer_hz=1000000000"); /* our kernel's own option, see kernel/README.md */
 		else if (req->cpus == 1)
@@ -373,8 +181,8 @@ static void add_file_by_fd(struct builder *b, const char *name, const char *path
 }
 
 /* Adds the descriptor, the file node "NODE-file" and the format node NODE. @backing: name of the node below, NULL = none. */
-static void add_block_nodes(struct builder *b, const char *node, const char *path, const char *format, bool read_only,
-			    const char *backing)
+static void add_nodes(struct builder *b, const char *node, const char *path, const char *driver, const char *format,
+		      bool read_only, const char *backing)
 {
 	int fd = add_fd(b, ENGINE_FD_OPEN, path, read_only ? O_RDONLY : O_RDWR, 0);
 	_cleanup_free_ char *set = xasprintf("fd=%d,set=%d", fd, fd);
@@ -382,7 +190,7 @@ static void add_block_nodes(struct builder *b, const char *node, const char *pat
 	struct json *file = json_object(), *top = json_object();
 
 	option(b, "-add-fd", set);
-	json_set_string(file, "driver", "file");
+	json_set_string(file, "driver", driver);
 	json_set_string(file, "node-name", file_node);
 	json_setf(file, "filename", "/dev/fdset/%d", fd);
 	json_set_string(file, "aio", "threads");
@@ -407,13 +215,22 @@ static void add_block_nodes(struct builder *b, const char *node, const char *pat
 	option_json(b, "-blockdev", top);
 }
 
+static void add_block_nodes(struct builder *b, const char *node, const char *path, const char *format, bool read_only,
+			    const char *backing)
+{
+	add_nodes(b, node, path, "file", format, read_only, backing);
+}
+
 static void add_boot(struct builder *b)
 {
 	_cleanup_free_ char *fw = NULL;
 
-	if (b->firmware) {
+	if (b->flash) {
 		add_block_nodes(b, "firmware", b->req->firmware_path, "raw", true, NULL);
 		add_block_nodes(b, "nvram", b->req->nvram_path, "raw", false, NULL);
+	} else if (b->firmware) {
+		/* It speaks on the serial port, as the machine has no graphics. */
+		option(b, "-bios", b->req->firmware_path);
 	}
 
 	if (b->req->kernel_path) {
@@ -511,7 +328,7 @@ static void add_disk(struct builder *b, const struct engine_disk *d, size_t inde
 
 	if (base)
 		add_block_nodes(b, base, d->backing_path, d->backing_format, true, NULL);
-	add_block_nodes(b, d->id, d->path, d->format, d->read_only, base);
+	add_nodes(b, d->id, d->path, d->block_device ? "host_device" : "file", d->format, d->read_only, base);
 	json_setf(dev, "id", "disk-%s", d->id);
 	json_set_string(dev, "drive", d->id);
 	json_set_string(dev, "serial", d->id);
@@ -562,19 +379,72 @@ static void add_nic(struct builder *b, const struct engine_nic *n, size_t index)
 	option_json(b, "-device", dev);
 }
 
+/* Served by QEMU: files are made with the rights and the name of the user that it runs as. What QEMU cannot do there, as giving them away, is not told
+ * to the guest as a failure. */
+static void add_served_share(struct builder *b, const struct engine_share *share, size_t index)
+{
+	struct json *d = device(b, "virtio-9p-device", "virtio-9p-pci");
+	_cleanup_buf_ struct buf fs = {};
+
+	buf_addf(&fs, "local,id=share%zu,security_model=none,multidevs=remap%s,path=", index,
+		 share->read_only ? ",readonly=on" : "");
+	/* A comma is written twice. */
+	for (const char *p = share->path; *p; p++) {
+		buf_addc(&fs, *p);
+		if (*p == ',')
+			buf_addc(&fs, *p);
+	}
+	option(b, "-fsdev", fs.p);
+	json_setf(d, "fsdev", "share%zu", index);
+	json_set_string(d, "mount_tag", share->tag);
+	option_json(b, "-device", d);
+}
+
 static void add_share(struct builder *b, const struct engine_share *share, size_t index)
 {
-	_cleanup_free_ char *c =
-		xasprintf("socket,id=share%zu,fd=%d", index, add_fd(b, ENGINE_FD_SHARE, NULL, 0, index));
-	/* This device has no legacy half to switch off. */
-	struct json *d = json_object();
+	_cleanup_free_ char *c = NULL;
+	struct json *d;
 
+	if (share->path) {
+		add_served_share(b, share, index);
+		return;
+	}
+	c = xasprintf("socket,id=share%zu,fd=%d", index, add_fd(b, ENGINE_FD_SHARE, NULL, 0, index));
 	option(b, "-chardev", c);
+	/* This device has no legacy half to switch off. */
+	d = json_object();
 	json_set_string(d, "driver", b->micro ? "vhost-user-fs-device" : "vhost-user-fs-pci");
 	json_setf(d, "chardev", "share%zu", index);
 	json_set_string(d, "tag", share->tag);
 	json_set_u64(d, "queue-size", SHARE_QUEUE);
 	option_json(b, "-device", d);
+}
+
+/* A frame buffer that firmware and every kernel know, and a pointer that knows where it is rather than how far it was moved. VNC listens in a
+ * directory that belongs to the engine's user, as its socket cannot be handed over. Several may look at once. */
+static void add_display(struct builder *b)
+{
+	static const char *const usb[] = { "usb-kbd", "usb-tablet" };
+	int dir = add_fd(b, ENGINE_FD_DIRECTORY, ENGINE_DISPLAY_DIR, O_RDONLY | O_DIRECTORY, 0);
+	_cleanup_free_ char *vnc = xasprintf("unix:/proc/self/fd/%d/" ENGINE_DISPLAY_SOCKET ",share=force-shared", dir);
+	struct json *d = json_object();
+
+	option(b, "-vnc", vnc);
+	json_set_string(d, "driver", "VGA");
+	/* UEFI and kernels drive it themselves, BIOS needs the code that comes with it. */
+	if (!b->firmware || b->flash)
+		json_set_string(d, "romfile", "");
+	option_json(b, "-device", d);
+	d = json_object();
+	json_set_string(d, "driver", "qemu-xhci");
+	json_set_string(d, "id", "usb");
+	option_json(b, "-device", d);
+	for (size_t i = 0; i < ARRAY_SIZE(usb); i++) {
+		d = json_object();
+		json_set_string(d, "driver", usb[i]);
+		json_set_string(d, "bus", "usb.0");
+		option_json(b, "-device", d);
+	}
 }
 
 static void add_rest(struct builder *b)
@@ -600,9 +470,10 @@ int qemu_argv(const struct engine_request *req, const char *program, struct engi
 	 * command line's description of them. */
 	b.acpi = !b.micro || req->kernel_modular;
 	b.firmware = !req->kernel_path;
+	b.flash = b.firmware && req->firmware != FIRMWARE_BIOS;
 	for (size_t i = 0; i < req->n_disks; i++)
 		b.cdrom = b.cdrom || req->disks[i].cdrom;
-	r = check(&b, program, err);
+	r = argv_check(&b, program, err);
 	if (r < 0)
 		return r;
 	word(&b, program);
@@ -615,7 +486,11 @@ int qemu_argv(const struct engine_request *req, const char *program, struct engi
 		add_nic(&b, &req->nics[i], i);
 	for (size_t i = 0; i < req->n_shares; i++)
 		add_share(&b, &req->shares[i], i);
+	if (req->display)
+		add_display(&b);
 	add_rest(&b);
+	for (size_t i = 0; req->extra_args && i < req->extra_args->n; i++)
+		word(&b, req->extra_args->items[i]);
 	plan.power_button = b.acpi;
 	plan.reboot_powers_off = !b.acpi;
 	*ret = plan;

@@ -11,6 +11,8 @@
 
 #define READY_TIMEOUT_NS   (30 * NS_PER_SEC)
 #define COMMAND_TIMEOUT_NS (10 * NS_PER_SEC)
+/* Every cluster of the disk is counted once more. */
+#define SNAPSHOT_TIMEOUT_NS (300 * NS_PER_SEC)
 
 /* How this works: an engine_vm is a QMP client and the little that QEMU does not tell in its events: whether the vCPUs have run before
  * (RESUME after that is "resumed", else "started") and whether the end was announced (QEMU stops the vCPUs on its way out, which is no
@@ -23,6 +25,7 @@ struct engine_vm {
 	void *data;
 	bool started;
 	bool ended;
+	char *failure; /* owned: of a disk, since the guest went on the last time, for which QEMU stops it */
 	unsigned busy;
 	bool freed;
 };
@@ -35,8 +38,10 @@ static void vm_enter(struct engine_vm *vm)
 /* Callbacks may free the connection that called them. */
 static void vm_leave(struct engine_vm *vm)
 {
-	if (--vm->busy == 0 && vm->freed)
+	if (--vm->busy == 0 && vm->freed) {
+		free(vm->failure);
 		free(vm);
+	}
 }
 
 static void vm_event(struct engine_vm *vm, enum engine_event ev, const char *detail)
@@ -59,7 +64,32 @@ static void vm_runs(struct engine_vm *vm)
 	bool again = vm->started;
 
 	vm->started = true;
+	free(vm->failure);
+	vm->failure = NULL;
 	vm_event(vm, again ? ENGINE_EVENT_RESUMED : ENGINE_EVENT_STARTED, NULL);
+}
+
+/* QEMU may stop the guest for it, which it tells apart (STOP). */
+static void on_block_error(struct engine_vm *vm, const struct json *data)
+{
+	const char *node = json_string(json_get(data, "node-name")), *device = json_string(json_get(data, "device")),
+		   *operation = json_string(json_get(data, "operation")),
+		   *action = json_string(json_get(data, "action")), *reason = json_string(json_get(data, "reason"));
+	_cleanup_free_ char *what = xasprintf("disk '%.64s': %.16s failed: %.200s",
+					      device && *device ? device
+					      : node            ? node
+								: "?",
+					      operation ? operation : "I/O", reason ? reason : "no reason given");
+
+	log_error("%s (%.16s)", what, action ? action : "?");
+	if (action && streq(action, "stop") && !vm->failure)
+		vm->failure = TAKE_PTR(what);
+}
+
+/* A guest that QEMU stopped of its own, for want of space say, goes on by the same command as one that somebody paused. */
+static bool is_paused(const char *status)
+{
+	return streq(status, "paused") || streq(status, "io-error") || streq(status, "internal-error");
 }
 
 static void on_event(const char *event, const struct json *data, void *userdata)
@@ -76,9 +106,11 @@ static void on_event(const char *event, const struct json *data, void *userdata)
 		vm_event(vm, ENGINE_EVENT_PANIC, json_string(json_get(data, "action")));
 	} else if (streq(event, "STOP")) {
 		if (!vm->ended)
-			vm_event(vm, ENGINE_EVENT_PAUSED, NULL);
+			vm_event(vm, ENGINE_EVENT_PAUSED, vm->failure);
 	} else if (streq(event, "RESUME")) {
 		vm_runs(vm);
+	} else if (streq(event, "BLOCK_IO_ERROR")) {
+		on_block_error(vm, data);
 	}
 	vm_leave(vm);
 }
@@ -108,9 +140,9 @@ static void on_status(const struct error *err, struct json *value, void *userdat
 		/* An event that overtook this reply has told it already. */
 		if (status && streq(status, "running") && !vm->started) {
 			vm_runs(vm);
-		} else if (status && streq(status, "paused")) {
+		} else if (status && is_paused(status)) {
 			vm->started = true;
-			vm_event(vm, ENGINE_EVENT_PAUSED, NULL);
+			vm_event(vm, ENGINE_EVENT_PAUSED, streq(status, "paused") ? NULL : status);
 		} else if (status && streq(status, "guest-panicked")) {
 			vm->started = true;
 			vm_event(vm, ENGINE_EVENT_PANIC, NULL);
@@ -176,6 +208,7 @@ struct call {
 	uint64_t (*extract)(const struct json *value); /* NULL = 0 */
 	/* NULL = every answer is success */
 	int (*refused)(const struct json *value, struct error *err);
+	uint64_t timeout_ns; /* 0 = COMMAND_TIMEOUT_NS */
 };
 
 static void call_answer(const struct error *err, struct json *value, void *userdata)
@@ -196,7 +229,7 @@ static void vm_command(struct engine_vm *vm, const char *command, struct json *a
 	struct call *c = xmemdup(call, sizeof(*call));
 
 	vm_enter(vm);
-	qmp_call(vm->qmp, command, arguments, COMMAND_TIMEOUT_NS, call_answer, c);
+	qmp_call(vm->qmp, command, arguments, call->timeout_ns ? call->timeout_ns : COMMAND_TIMEOUT_NS, call_answer, c);
 	vm_leave(vm);
 }
 
@@ -296,6 +329,16 @@ static void qemu_forward(struct engine_vm *vm, const struct engine_forward *f, e
 		   &(struct call){ .done = done, .data = data, .refused = f->undo ? NULL : is_refusal });
 }
 
+static void qemu_snapshot(struct engine_vm *vm, const struct engine_snapshot *s, engine_done_fn done, void *data)
+{
+	struct json *arguments = json_object();
+
+	json_set_string(arguments, "device", s->disk);
+	json_set_string(arguments, "name", s->name);
+	vm_command(vm, s->drop ? "blockdev-snapshot-delete-internal-sync" : "blockdev-snapshot-internal-sync",
+		   arguments, &(struct call){ .done = done, .data = data, .timeout_ns = SNAPSHOT_TIMEOUT_NS });
+}
+
 static int qemu_find_program(char **ret, struct error *err)
 {
 	char *path = program_find("qemu-system-x86_64");
@@ -325,5 +368,6 @@ const struct engine engine_qemu = {
 	.set_balloon = qemu_set_balloon,
 	.block_stats = qemu_block_stats,
 	.forward = qemu_forward,
+	.snapshot = qemu_snapshot,
 	.vm_free = qemu_vm_free,
 };

@@ -127,7 +127,7 @@ TEST(nothing_in_a_message_steers_a_terminal)
 		  "a\033[2Jb\nc\rd\x7f\xc2\x9b"
 		  "e\xc3\xa9\xff");
 	error_prefix(&e, "%s", "x\a");
-	error_hint(&e, "%s", "\t");
+	error_hint(&e, "%s", "\t\nlast\r");
 	ASSERT_STREQ(e.msg, "x?: 'a?[2Jb?c?d???e\xc3\xa9\xff': bad");
-	ASSERT_STREQ(e.hint, "?");
+	ASSERT_STREQ(e.hint, "?\nlast?");
 }

@@ -78,7 +78,10 @@ TEST(writing_replaces_and_leaves_no_temporary)
 	struct stat st;
 
 	ASSERT_OK(file_write_at(d, "f", "a long first text", 17, 0600, 0));
+	/* The mode is the one that is given. */
+	umask(077);
 	ASSERT_OK(file_write_at(d, "f", "short", 5, 0640, FILE_DURABLE));
+	umask(022);
 	ASSERT_OK(file_read_at(d, "f", 100, &b));
 	ASSERT_STREQ(b.p, "short");
 	ASSERT_OK(fstatat(d, "f", &st, 0));
@@ -234,6 +237,26 @@ TEST(untrusted_paths_stay_beneath)
 	ASSERT_OK(faccessat(d, "a/b/new", F_OK, 0));
 }
 
+TEST(paths_in_a_root_stay_in_it_and_links_can_be_refused)
+{
+	_cleanup_close_ int d = dir(), in = -EBADF, up = -EBADF, plain = -EBADF;
+
+	ASSERT_OK(mkdir_parents_at(d, "a/etc", 0700));
+	ASSERT_OK(symlinkat("/etc", d, "a/link"));
+	ASSERT_EQ(open_in_root(d, "a/link", O_PATH), -ENOENT);
+	ASSERT_EQ(open_no_symlinks(d, "a/link", O_PATH), -ELOOP);
+	ASSERT_EQ(open_no_symlinks(d, "a/link/passwd", O_PATH), -ELOOP);
+	ASSERT_OK(mkdirat(d, "etc", 0700));
+	in = open_in_root(d, "a/link", O_RDONLY | O_DIRECTORY);
+	ASSERT_OK(in);
+	ASSERT(faccessat(in, "passwd", F_OK, 0) < 0);
+	up = open_in_root(d, "/../../a/../../etc", O_PATH);
+	ASSERT_OK(up);
+	plain = open_no_symlinks(d, "a/etc", O_PATH);
+	ASSERT_OK(plain);
+	ASSERT(fcntl(plain, F_GETFD) & FD_CLOEXEC);
+}
+
 TEST(sockets_work_however_long_the_path_is)
 {
 	_cleanup_close_ int d = dir(), deep = -EBADF, listener = -EBADF, client = -EBADF, server = -EBADF;
@@ -277,4 +300,17 @@ TEST(a_stale_socket_is_replaced_and_a_file_is_not)
 	ASSERT_EQ(unix_listen_at(d, "../x", 5), -EINVAL);
 	memset(name, 'x', 100);
 	ASSERT_EQ(unix_listen_at(d, name, 5), -ENAMETOOLONG);
+}
+
+TEST(who_listens_and_does_not_accept_is_not_waited_for)
+{
+	_cleanup_close_ int d = dir(), fd = unix_listen_at(d, "s", 0);
+	_cleanup_close_ int first = -EBADF;
+
+	ASSERT_OK(fd);
+	first = unix_connect_now_at(d, "s");
+	ASSERT_OK(first);
+	ASSERT(fcntl(first, F_GETFL) & O_NONBLOCK);
+	ASSERT_EQ(unix_connect_now_at(d, "s"), -EAGAIN);
+	ASSERT_EQ(unix_connect_now_at(d, "none"), -ENOENT);
 }

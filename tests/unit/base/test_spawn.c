@@ -174,9 +174,10 @@ TEST(signals_are_reset)
 	sigset_t set, now;
 
 	s.argv = argv;
-	/* A shell ignores these two for what it runs in the background, tests included. */
+	/* A shell ignores two of these for what it runs in the background, nohup(1) the third, tests included. */
 	signal(SIGINT, SIG_DFL);
 	signal(SIGQUIT, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGUSR2, SIG_IGN);
 	sigemptyset(&set);
@@ -188,6 +189,11 @@ TEST(signals_are_reset)
 	s.mask_signals = true;
 	ASSERT_OK(spawn_check(&s, NULL, &kept, LIMIT, 0, NULL));
 	ASSERT_STREQ(kept.p, "SigBlk:\t0000000000004200\nSigIgn:\t0000000000001800\n");
+	s.mask_signals = false;
+	s.patient = true;
+	buf_truncate(&kept, 0);
+	ASSERT_OK(spawn_check(&s, NULL, &kept, LIMIT, 0, NULL));
+	ASSERT_STREQ(kept.p, "SigBlk:\t0000000000004003\nSigIgn:\t0000000000000000\n");
 	ASSERT_OK(sigprocmask(SIG_BLOCK, NULL, &now));
 	ASSERT(sigismember(&now, SIGTERM) && !sigismember(&now, SIGHUP));
 }
@@ -221,6 +227,24 @@ TEST(privileges_are_dropped_for_good)
 	s.n_groups = 1;
 	text = output(&s, "grep -E '^(Uid|Gid|Groups)' /proc/self/status");
 	ASSERT_STREQ(text, "Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\nGroups:\t65533 \n");
+}
+
+TEST(what_it_mounts_goes_with_it)
+{
+	_cleanup_free_ char *dir = xasprintf("%s/mounted", test_tmpdir()), *script = NULL, *file = NULL;
+	_cleanup_free_ char *seen = NULL;
+	struct spawn s = SPAWN_INIT;
+
+	if (geteuid() != 0)
+		test_skip("not root");
+	ASSERT_OK(mkdir(dir, 0700));
+	script = xasprintf("mount -t tmpfs none '%s' && echo there >'%s/file' && cat '%s/file'", dir, dir, dir);
+	file = xasprintf("%s/file", dir);
+	s.own_mounts = true;
+	seen = output(&s, script);
+	ASSERT_STREQ(seen, "there\n");
+	ASSERT_EQ(access(file, F_OK), -1);
+	ASSERT_OK(rmdir(dir));
 }
 
 TEST(a_session_of_its_own)

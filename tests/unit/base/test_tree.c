@@ -129,3 +129,20 @@ TEST(a_mount_is_never_entered)
 	ASSERT_OK(umount(path));
 	ASSERT_OK(remove_tree_at(d, "t"));
 }
+
+TEST(names_in_a_directory_are_listed_and_no_link_is_followed)
+{
+	_cleanup_close_ int top = dir();
+	_cleanup_strv_ struct strv names = {};
+
+	ASSERT_OK(mkdirat(top, "listed", 0700));
+	ASSERT_OK(mkdirat(top, "listed/one", 0700));
+	ASSERT_OK(mkdirat(top, "listed/.two", 0700));
+	ASSERT_OK(symlinkat("listed", top, "link"));
+	ASSERT_OK(dir_list_at(top, "listed", &names));
+	ASSERT_EQ(names.n, 2);
+	ASSERT(strv_has(&names, "one") && strv_has(&names, ".two"));
+	ASSERT_EQ(dir_list_at(top, "nothing", &names), -ENOENT);
+	ASSERT(dir_list_at(top, "link", &names) < 0);
+	ASSERT_EQ(names.n, 2);
+}

@@ -1,6 +1,6 @@
 #include "base/utf8.h"
 
-#include "base/cleanup.h"
+#include "base/memory.h"
 #include "test.h"
 
 TEST(valid_sequences_have_their_length)
@@ -61,4 +61,30 @@ TEST(nothing_that_drives_a_terminal_is_shown)
 				     "1m\xff\x7f\xc3\xa9"),
 		  12);
 	ASSERT_STREQ(b.p, "a?[2J??1m??\xc3\xa9");
+}
+
+TEST(what_is_long_is_cut_between_characters)
+{
+	static const struct {
+		const char *text;
+		size_t max;
+		const char *shown;
+	} cases[] = {
+		{ "", 4, "" },
+		{ "abcd", 4, "abcd" },
+		{ "abcde", 4, "abcd..." },
+		{ "ab\n\033[1m", 4, "ab??..." },
+		{ "abc\xc3\xa9", 4, "abc..." },
+		{ "abc\xc3\xa9", 5, "abc\xc3\xa9" },
+		{ "ab\xc3\xa9z", 4, "ab\xc3\xa9..." },
+		{ "a\xf0\x9f\x98\x80", 4, "a..." },
+		{ "\xf0\x9f\x98\x80", 0, "..." },
+		{ "\x80\x80\x80\x80\x80", 4, "????..." },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *shown = utf8_shown(cases[i].text, cases[i].max);
+
+		ASSERT_STREQ(shown, cases[i].shown);
+	}
 }

@@ -239,6 +239,40 @@ TEST(the_nearest_name_is_suggested)
 	ASSERT_CONTAINS(eb.msg, "did you mean '--timeout'?");
 }
 
+/* By the spelling alone it would be kill, pause, rm, … */
+TEST(habits_lead_to_the_command_that_does_it)
+{
+	static const struct {
+		const char *word, *group, *command;
+	} cases[] = {
+		{ "pull", "image", "pull" },       { "push", "image", "push" },     { "build", "image", "build" },
+		{ "rmi", "image", "delete" },      { "images", "image", "list" },   { "save", "image", "save" },
+		{ "load", "image", "import" },     { "import", "image", "import" }, { "tag", "image", "tag" },
+		{ "history", "image", "history" }, { "info", NULL, "doctor" },      { "top", NULL, "stats" },
+		{ "attach", NULL, "console" },     { "unpause", NULL, "resume" },   { "prune", "system", "prune" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *hint =
+			xasprintf("did you mean 'skerry %s%s%s'?", cases[i].group ? cases[i].group : "",
+				  cases[i].group ? " " : "", cases[i].command);
+		char *argv[] = { (char *)(uintptr_t)cases[i].word, (char *)(uintptr_t) "x" };
+		const struct command *group = cases[i].group ? command_find(commands, cases[i].group) : NULL;
+		_cleanup_invocation_ struct invocation inv = {};
+		_cleanup_error_ struct error e = {};
+
+		ASSERT_EQ(invocation_parse(commands, 2, argv, &inv, &e), -EINVAL);
+		ASSERT_STREQ(e.hint, hint);
+		ASSERT(command_find(group ? group->subcommands : commands, cases[i].command));
+	}
+	{
+		char *argv[] = { (char *)(uintptr_t) "ps", (char *)(uintptr_t) "-a" };
+		_cleanup_invocation_ struct invocation inv = {};
+
+		ASSERT_OK(invocation_parse(commands, 2, argv, &inv, NULL));
+	}
+}
+
 TEST(aliases_are_commands)
 {
 	_cleanup_invocation_ struct invocation inv = {};

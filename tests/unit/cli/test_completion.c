@@ -72,6 +72,55 @@ TEST(bash_completes_names)
 	offers("kernel delete kernel-t", "kernel-two");
 }
 
+TEST(a_value_of_an_option_is_no_operand)
+{
+	offers("run --name web image-o", "image-one");
+	offers("run --name = web image-o", "image-one");
+	offers("run -p 80:80 -e A=B --memory 1G image-o", "image-one");
+	offers("create web --image = debian : trixie --kernel ''", "kernel-one kernel-two");
+	offers("exec --user root machine-o", "machine-one");
+	offers("stop --timeout 5 a machine-t", "machine-two");
+	offers("path -- x ''", "resource-one resource-two");
+	offers("list --label x ''", "");
+	offers("path a b ''", "");
+}
+
+/* One kind of @kinds after the other, "machine image+": the hidden command says something of each, if there is anything. */
+static void answers(const char *kinds)
+{
+	while (kinds && *kinds) {
+		size_t n = strcspn(kinds, " +");
+		_cleanup_free_ char *kind = xstrndup(kinds, n);
+		struct invocation inv = { .command = &complete_command, .operands = &kind, .n_operands = 1 };
+		_cleanup_error_ struct error e = {};
+
+		kinds += n + strspn(kinds + n, " +");
+		if (streq(kind, "file") || streq(kind, "directory") || streq(kind, "path") || streq(kind, "none"))
+			continue;
+		if (complete_command.run(&inv, &e) < 0)
+			test_fail(__FILE__, __LINE__, "%s: %s", kind, e.msg);
+	}
+}
+
+TEST(every_kind_of_the_table_is_known)
+{
+	int out = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* lint: for a moment */
+
+	ASSERT_OK(setenv("SKERRY_HOME", test_tmpdir(), 1));
+	ASSERT(out >= 0 && dup2(null, STDOUT_FILENO) >= 0);
+	for (const struct command *const *c = commands; *c; c++) {
+		static const struct command *const none[] = { NULL };
+		const struct command *const *sub = (*c)->subcommands ? (*c)->subcommands : none;
+
+		for (const struct command *each = *c; each; each = *sub ? *sub++ : NULL) {
+			answers(each->complete);
+			for (size_t i = 0; i < each->n_options; i++)
+				answers(each->options[i].complete);
+		}
+	}
+	(void)dup2(out, STDOUT_FILENO);
+}
+
 static void parses(const char *shell, enum completion_shell kind, const char *flag)
 {
 	_cleanup_free_ char *program = program_find(shell), *path = xasprintf("%s/script", test_tmpdir());

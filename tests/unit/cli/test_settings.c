@@ -137,6 +137,58 @@ TEST(the_template_is_valid_and_names_every_key)
 
 		ASSERT_CONTAINS(text, key);
 	}
+	ASSERT_CONTAINS(text, "\n#containerd:\n");
+}
+
+static int env_from(const char *text, size_t n, struct machine_spec *spec, struct error *err)
+{
+	_cleanup_free_ char *path = xasprintf("%s/env", test_tmpdir());
+	_cleanup_strv_ struct strv files = {};
+	struct create_options o = {};
+
+	ASSERT_OK(file_write_at(AT_FDCWD, path, text, n, 0600, 0));
+	strv_add(&files, path);
+	o.env_files = files;
+	return spec_with(NULL, &o, spec, err);
+}
+
+TEST(a_file_of_the_environment_has_comments_and_any_line_ends)
+{
+	static const char text[] =
+		"# a comment\n\n  A=one two # no comment\r\nB=\n\t#C=3\r\nF='e'\nFROM_HERE\nNOT_HERE\nE=last";
+	_cleanup_spec_ struct machine_spec spec = {};
+
+	setenv("FROM_HERE", "value", 1);
+	unsetenv("NOT_HERE");
+	ASSERT_OK(env_from(text, sizeof(text) - 1, &spec, NULL));
+	ASSERT_EQ(spec.env.n, 5);
+	ASSERT_STREQ(spec.env.items[0], "A=one two # no comment");
+	ASSERT_STREQ(spec.env.items[1], "B=");
+	ASSERT_STREQ(spec.env.items[2], "F='e'");
+	ASSERT_STREQ(spec.env.items[3], "FROM_HERE=value");
+	ASSERT_STREQ(spec.env.items[4], "E=last");
+}
+
+TEST(a_bad_line_of_the_environment_is_told_by_its_number)
+{
+	static const struct {
+		const char *text;
+		size_t n;
+		const char *why;
+	} bad[] = {
+		{ "A=1\n\n=x\n", 8, "line 3: expected KEY=VALUE" },
+		{ "A B=1\n", 6, "line 1: expected KEY=VALUE" },
+		{ "A=1\n\0B=2\n", 9, "is no text" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_spec_ struct machine_spec spec = {};
+		_cleanup_error_ struct error e = {};
+
+		ASSERT(env_from(bad[i].text, bad[i].n, &spec, &e) < 0);
+		ASSERT_EQ(error_exit_status(&e), 65);
+		ASSERT_CONTAINS(e.msg, bad[i].why);
+	}
 }
 
 static char *write_key(const char *text)

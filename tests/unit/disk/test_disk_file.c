@@ -230,6 +230,24 @@ TEST(an_installer_is_told_from_a_disk)
 	ASSERT_EQ(disk_file_recognise(head, 0), DISK_FILE_NONE);
 }
 
+/* libarchive knows programs that unpack such files, and would run what it finds in PATH. */
+TEST(no_program_is_run_to_unpack)
+{
+	static const char packed[64] = "LRZI\0\6", script[] = "#!/bin/sh\ntouch \"$0.ran\"\ncat\n";
+	_cleanup_close_ int dir = directory(), to = openat(dir, "plain", O_RDWR | O_CREAT | O_CLOEXEC, 0600),
+			    fd = -EBADF;
+	_cleanup_free_ char *path = xasprintf("%s:%s", test_tmpdir(), getenv("PATH"));
+
+	ASSERT_OK(file_write_at(dir, "lrzip", script, strlen(script), 0755, 0));
+	ASSERT_OK(file_write_at(dir, "x", packed, sizeof(packed), 0644, 0));
+	ASSERT_EQ(setenv("PATH", path, 1), 0);
+	fd = openat(dir, "x", O_RDONLY | O_CLOEXEC);
+	ASSERT_EQ(disk_file_recognise_packed(fd), DISK_FILE_NONE);
+	ASSERT_OK(disk_file_unpack(fd, "x", to, DISK_BYTES, NULL));
+	ASSERT_EQ(faccessat(dir, "lrzip.ran", F_OK, 0), -1);
+	RUN("cmp", "x", "plain");
+}
+
 TEST(what_is_packed_is_unpacked_with_its_holes)
 {
 	_cleanup_close_ int dir = directory(), to = openat(dir, "plain", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -437,9 +438,17 @@ TEST(equal_input_gives_equal_bytes)
 	check("one");
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	ASSERT_EQ(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+	return (uint64_t)t.tv_sec * NS_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
 TEST(thirty_thousand_files_are_quick)
 {
-	uint64_t begin = clock_monotonic_ns();
+	uint64_t begin = cpu_ns();
 	char data[8192];
 	struct ext4 *x;
 	int fd;
@@ -455,7 +464,8 @@ TEST(thirty_thousand_files_are_quick)
 		ASSERT_OK(ext4_end_file(x, NULL));
 	}
 	finish(x, fd);
-	ASSERT(clock_monotonic_ns() - begin < 10 * NS_PER_SEC);
+	/* Not how long it takes where others work too, and generous: what grows with the square takes many minutes. */
+	ASSERT(cpu_ns() - begin < 60 * NS_PER_SEC);
 	check("q");
 }
 

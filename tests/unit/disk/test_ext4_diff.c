@@ -138,7 +138,7 @@ struct log {
 	const struct fs_entry *entry;
 };
 
-static int on_entry(const struct fs_entry *e, const struct ext4_segment *s, size_t n, void *data, struct error *err)
+static int on_entry(const struct fs_entry *e, const struct fs_segment *s, size_t n, void *data, struct error *err)
 {
 	struct log *l = data;
 
@@ -447,6 +447,37 @@ TEST(hard_links_are_told_together)
 					    "+ etc 40755\n"
 					    "- etc/hard2\n"
 					    "+ etc/hard1 100644 5\n");
+}
+
+/* As in backups that are hard links of each other. */
+TEST(a_large_file_may_have_many_names)
+{
+	enum { NAMES = 150 };
+	_cleanup_close_ int fd = open_file("base.raw", O_RDWR | O_CREAT | O_TRUNC);
+	_cleanup_free_ char *big = xcalloc(1, MIB);
+	struct fs_entry entry = { .path = "name0", .mode = S_IFREG | 0600, .size = 40 * MIB, .mtime_ns = 1 };
+	struct ext4 *x = NULL;
+
+	ASSERT_OK(ext4_create(fd, 64 * MIB, "t", uuid, seed, TIME, false, &x, NULL));
+	ASSERT_OK(ext4_add(x, &entry, NULL));
+	memset(big, 'x', MIB);
+	for (uint64_t i = 0; i < 40; i++)
+		ASSERT_OK(ext4_write(x, i * MIB, big, MIB, NULL));
+	ASSERT_OK(ext4_end_file(x, NULL));
+	for (int i = 1; i < NAMES; i++) {
+		_cleanup_free_ char *name = xasprintf("name%d", i);
+
+		ASSERT_OK(ext4_link(x, name, "name0", NULL));
+	}
+	ASSERT_OK(ext4_finish(x, NULL));
+	ext4_free(x);
+	copy_base();
+	change("ours.raw", "sif name0 atime 12345", NULL);
+	make_delta();
+	expect(diff("d.qcow2", true, true), "");
+	/* And where the content itself has to be looked at. */
+	change("ours.raw", "sif name0 ctime 12345", NULL);
+	expect(diff("ours.raw", false, true), "");
 }
 
 TEST(a_directory_that_was_replaced_is_opaque)

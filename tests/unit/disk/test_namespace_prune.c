@@ -69,15 +69,16 @@ TEST(a_tree_goes_children_first)
 TEST(what_is_of_the_layer_or_kept_stays)
 {
 	struct tree t = { .n = namespace_new(2, 1 << 22) };
+	uint64_t visits = 100;
 
 	add(&t, "a/old", 0);
 	add(&t, "a/b/new", 1);
 	add(&t, "a/b/old", 0);
 	add(&t, "a/keep", 0);
-	ASSERT_OK(namespace_remove_lower(t.n, find(&t, "a"), 1, false, find(&t, "a/keep"), drop, &t, NULL));
+	ASSERT_OK(namespace_remove_lower(t.n, find(&t, "a"), 1, false, find(&t, "a/keep"), &visits, drop, &t, NULL));
 	ASSERT_EQ(t.dropped.n, 2);
 	ASSERT(find(&t, "a/b/new") && find(&t, "a/keep") && !find(&t, "a/old") && !find(&t, "a/b/old"));
-	ASSERT_OK(namespace_remove_lower(t.n, namespace_root(t.n), 2, true, NULL, drop, &t, NULL));
+	ASSERT_OK(namespace_remove_lower(t.n, namespace_root(t.n), 2, true, NULL, &visits, drop, &t, NULL));
 	ASSERT(!namespace_first(t.n, namespace_root(t.n)));
 	done(&t);
 }
@@ -86,11 +87,29 @@ TEST(an_error_ends_it)
 {
 	struct tree t = { .n = namespace_new(2, 1 << 22) };
 	_cleanup_error_ struct error e = {};
+	uint64_t visits = 100;
 
 	add(&t, "a/refused", 0);
 	ASSERT_EQ(namespace_remove_tree(t.n, find(&t, "a"), drop, &t, &e), -EIO);
 	ASSERT(find(&t, "a/refused"));
-	ASSERT_EQ(namespace_remove_lower(t.n, find(&t, "a"), 1, false, NULL, drop, &t, NULL), -EIO);
+	ASSERT_EQ(namespace_remove_lower(t.n, find(&t, "a"), 1, false, NULL, &visits, drop, &t, NULL), -EIO);
+	done(&t);
+}
+
+TEST(marks_without_end_are_refused)
+{
+	struct tree t = { .n = namespace_new(2, 1 << 22) };
+	_cleanup_error_ struct error e = {};
+	uint64_t visits = 10;
+
+	add(&t, "a/b", 1);
+	add(&t, "a/c", 1);
+	for (int i = 0; i < 3; i++)
+		ASSERT_OK(namespace_remove_lower(t.n, find(&t, "a"), 1, true, NULL, &visits, drop, &t, &e));
+	ASSERT_EQ(visits, 1);
+	ASSERT_EQ(namespace_remove_lower(t.n, find(&t, "a"), 1, true, NULL, &visits, drop, &t, &e), -E2BIG);
+	ASSERT_EQ(e.kind, ERROR_DATA);
+	ASSERT(find(&t, "a/b") && find(&t, "a/c"));
 	done(&t);
 }
 

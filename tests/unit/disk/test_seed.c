@@ -140,6 +140,30 @@ TEST(fixed_addresses_take_the_place_of_dhcp)
 	ASSERT(json_u64(json_get(card, "mtu"), &mtu) && mtu == 1400);
 }
 
+TEST(routes_are_as_they_were_read)
+{
+	_cleanup_(seed_documents_done) struct seed_documents d = {};
+	_cleanup_json_ struct json *net = NULL;
+	_cleanup_seed_ struct seed s = {};
+	const struct json *routes;
+	uint64_t metric = 0;
+
+	make(&s);
+	strv_add(&s.interfaces[0].addresses, "172.16.0.9/16");
+	s.interfaces[0].routes = xnew_n(struct seed_route, 2);
+	s.interfaces[0].n_routes = 2;
+	s.interfaces[0].routes[0].to = xstrdup("192.0.2.0/24");
+	s.interfaces[0].routes[1] =
+		(struct seed_route){ .to = xstrdup("0.0.0.0/0"), .via = xstrdup("172.16.0.1"), .metric = 50 };
+	ASSERT_OK(seed_render(&s, &d, NULL));
+	net = parse(&d.network_config);
+	routes = json_get(json_get(json_get(net, "ethernets"), "net0"), "routes");
+	ASSERT_EQ(json_length(routes), 2);
+	ASSERT_STREQ(string_at(json_at(routes, 0), "scope", NULL), "link");
+	ASSERT_STREQ(string_at(json_at(routes, 1), "via", NULL), "172.16.0.1");
+	ASSERT(json_u64(json_get(json_at(routes, 1), "metric"), &metric) && metric == 50);
+}
+
 TEST(the_instance_is_the_same_until_something_changes)
 {
 	struct seed_documents d = {};
@@ -310,4 +334,30 @@ TEST(the_settings_survive_the_way_to_the_program_that_writes)
 	ASSERT_OK(seed_render(&back, &b, NULL));
 	ASSERT_STREQ(a.instance_id, b.instance_id);
 	ASSERT_STREQ(a.user_data.p, b.user_data.p);
+}
+
+TEST(zone_directories_and_name_servers_are_told)
+{
+	_cleanup_(seed_documents_done) struct seed_documents d = {};
+	_cleanup_json_ struct json *user = NULL, *network = NULL;
+	const struct json *mount, *net;
+	_cleanup_seed_ struct seed s = {};
+	bool on = true;
+
+	make(&s);
+	s.timezone = xstrdup("Europe/Berlin");
+	strv_add(&s.shares, "share:0:/mnt/a");
+	strv_add(&s.interfaces[0].dns, "192.0.2.53");
+	ASSERT_OK(seed_render(&s, &d, NULL));
+	user = parse(&d.user_data);
+	ASSERT_STREQ(string_at(user, "timezone", NULL), "Europe/Berlin");
+	mount = json_at(json_get(user, "mounts"), 0);
+	ASSERT_STREQ(json_string(json_at(mount, 0)), "share:0");
+	ASSERT_STREQ(json_string(json_at(mount, 1)), "/mnt/a");
+	ASSERT_STREQ(json_string(json_at(mount, 2)), "9p");
+	network = parse(&d.network_config);
+	net = json_get(json_get(network, "ethernets"), "net0");
+	ASSERT(json_bool(json_get(net, "dhcp4"), &on) && on);
+	ASSERT(json_bool(json_get(json_get(net, "dhcp4-overrides"), "use-dns"), &on) && !on);
+	ASSERT_STREQ(json_string(json_at(json_get(json_get(net, "nameservers"), "addresses"), 0)), "192.0.2.53");
 }

@@ -50,7 +50,7 @@ static struct engine_request request(void)
 /* One word a line; then the descriptors. */
 static char *render(const struct engine_plan *p)
 {
-	static const char *const kinds[] = { "open", "listen", "boot", "nic", "share", "vhost-vsock" };
+	static const char *const kinds[] = { "open", "listen", "boot", "nic", "share", "vhost-vsock", "directory" };
 	struct buf b = {};
 
 	for (size_t i = 0; i < p->argv.n; i++)
@@ -99,6 +99,31 @@ TEST(micro_emulated_with_the_built_kernel)
 
 	r.tsc_khz = 2596134;
 	golden(&r, "micro-tcg-built");
+}
+
+TEST(what_an_emulating_engine_keeps_of_its_translations)
+{
+	static const struct {
+		uint64_t memory_mib, limit_mib;
+		const char *expected;
+	} cases[] = {
+		{ 64, 0, "tcg,thread=multi,tb-size=32" },    { 512, 0, "tcg,thread=multi,tb-size=128" },
+		{ 8192, 0, "tcg,thread=multi,tb-size=256" }, { 8192, 32, "tcg,thread=multi,tb-size=32" },
+		{ 512, 1, "tcg,thread=multi,tb-size=32" },   { 8192, 4096, "tcg,thread=multi,tb-size=256" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_(engine_plan_done) struct engine_plan plan = {};
+		struct engine_request r = request();
+		bool found = false;
+
+		r.memory_bytes = cases[i].memory_mib << 20;
+		r.translations_bytes = cases[i].limit_mib << 20;
+		ASSERT_OK(qemu_argv(&r, PROGRAM, &plan, NULL));
+		for (size_t k = 0; k < plan.argv.n; k++)
+			found = found || streq(plan.argv.items[k], cases[i].expected);
+		ASSERT(found);
+	}
 }
 
 TEST(micro_with_kvm_two_disks_and_a_stream)
@@ -168,6 +193,44 @@ TEST(full_without_a_kernel_boots_the_first_disk)
 	golden(&r, "full-tcg-firmware");
 }
 
+static void refused(const struct engine_request *req, const char *part);
+
+TEST(a_directory_can_be_served_by_the_engine)
+{
+	static const struct engine_share by_engine[] = { { .tag = "share:0", .path = "/a,b" },
+							 { .tag = "share:1", .path = "/c", .read_only = true } };
+	struct engine_share bad = { .tag = "share:0", .path = "relative" };
+	struct strv more = {};
+	struct engine_request r = request();
+
+	strv_add(&more, "-device");
+	strv_add(&more, "x y");
+	r.shares = by_engine;
+	r.n_shares = 2;
+	r.extra_args = &more;
+	golden(&r, "micro-tcg-9p");
+	r.shares = &bad;
+	r.n_shares = 1;
+	refused(&r, "its directory cannot be handed to QEMU");
+	strv_done(&more);
+}
+
+TEST(bios_and_secure_boot_are_asked_for)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_path = r.initrd_path = NULL;
+	r.firmware = FIRMWARE_SECURE;
+	r.firmware_path = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd";
+	r.nvram_path = "/h/machines/web/nvram-secure";
+	golden(&r, "full-tcg-secure");
+	r.firmware = FIRMWARE_BIOS;
+	r.firmware_path = "/usr/share/seabios/bios-256k.bin";
+	r.nvram_path = NULL;
+	golden(&r, "full-tcg-bios");
+}
+
 TEST(firmware_tries_the_disk_and_then_the_installer)
 {
 	static const struct engine_disk with_cds[] = {
@@ -185,6 +248,18 @@ TEST(firmware_tries_the_disk_and_then_the_installer)
 	r.disks = with_cds;
 	r.n_disks = 4;
 	golden(&r, "full-tcg-installer");
+}
+
+TEST(a_display_is_there_when_asked_for)
+{
+	struct engine_request r = request();
+
+	r.shape = SHAPE_FULL;
+	r.kernel_path = r.initrd_path = NULL;
+	r.firmware_path = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+	r.nvram_path = "/h/machines/web/nvram";
+	r.display = true;
+	golden(&r, "full-tcg-display");
 }
 
 static void refused(const struct engine_request *req, const char *part)
@@ -318,6 +393,21 @@ TEST(processors_that_are_not_started_are_there)
 	refused(&r, "cpus");
 }
 
+TEST(grace_periods_are_expedited_where_several_processors_pass_through_them)
+{
+	struct engine_request r = request();
+
+	for (r.cpus = 1; r.cpus <= 32; r.cpus *= 2) {
+		struct engine_plan p = {};
+		_cleanup_free_ char *text = NULL;
+
+		ASSERT_OK(qemu_argv(&r, PROGRAM, &p, NULL));
+		text = render(&p);
+		engine_plan_done(&p);
+		ASSERT_EQ(strstr(text, " rcupdate.rcu_expedited=1") != NULL, r.cpus > 1 && r.cpus <= 16);
+	}
+}
+
 TEST(values_that_cannot_be_represented_are_refused)
 {
 	struct engine_request r = request();
@@ -337,6 +427,9 @@ TEST(values_that_cannot_be_represented_are_refused)
 	refused(&r, "UUID");
 	r.uuid = NULL;
 	refused(&r, "UUID");
+	r = good;
+	r.display = true;
+	refused(&r, "shape micro has no display");
 	r = good;
 	r.accel = ACCEL_AUTO;
 	refused(&r, "accelerator");

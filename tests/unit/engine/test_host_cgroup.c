@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,24 +17,116 @@ static bool ends_with(const char *s, const char *end)
 	return n >= m && streq(s + n - m, end);
 }
 
+/* Each @expected in each hierarchy, in order. */
+static void plan(const char *path, const char *const *expected, size_t n)
+{
+	_cleanup_strv_ struct strv v = {};
+
+	ASSERT_OK(host_cgroup_plan(path, &v, NULL));
+	if (!v.n)
+		test_skip("no cgroups are mounted");
+	ASSERT_EQ(v.n % n, 0u);
+	for (size_t i = 0; i < v.n; i++)
+		if (!ends_with(v.items[i], expected[i % n]))
+			test_fail(__FILE__, __LINE__, "'%s': %s, expected %s", path, v.items[i], expected[i % n]);
+}
+
 TEST(both_kinds_of_paths_are_understood)
 {
-	_cleanup_strv_ struct strv plain = {}, systemd = {};
+	plan("/skerry-none/c1", (const char *const[]){ "/skerry-none", "/skerry-none/c1" }, 2);
+	plan("skerrynone.slice:nerdctl:abc",
+	     (const char *const[]){ "/skerrynone.slice", "/skerrynone.slice/nerdctl-abc.scope" }, 2);
+}
 
-	ASSERT_OK(host_cgroup_plan("/default/c1", &plain, NULL));
-	ASSERT_OK(host_cgroup_plan("system.slice:nerdctl:abc", &systemd, NULL));
-	if (!plain.n)
-		test_skip("no cgroups are mounted");
-	ASSERT_EQ(plain.n % 2, 0);
-	ASSERT(ends_with(plain.items[0], "/default"));
-	ASSERT(ends_with(plain.items[1], "/default/c1"));
-	ASSERT(ends_with(systemd.items[0], "/system.slice"));
-	ASSERT(ends_with(systemd.items[1], "/system.slice/nerdctl-abc.scope"));
+/* A kubelet's: only the last name is told of what is in others. */
+TEST(a_slice_is_below_those_that_its_name_tells)
+{
+	plan("sknone-burstable-podX.slice:cri-containerd:abc",
+	     (const char *const[]){
+		     "/sknone.slice", "/sknone.slice/sknone-burstable.slice",
+		     "/sknone.slice/sknone-burstable.slice/sknone-burstable-podX.slice",
+		     "/sknone.slice/sknone-burstable.slice/sknone-burstable-podX.slice/cri-containerd-abc.scope" },
+	     4);
+	plan("-.slice:skerry:none", (const char *const[]){ "/skerry-none.scope" }, 1);
+}
+
+TEST(what_is_there_already_is_not_ours)
+{
+	_cleanup_strv_ struct strv before = {}, after = {};
+	_cleanup_free_ char *path = xasprintf("/skerry-test-%d/a/b", (int)getpid());
+
+	ASSERT_OK(host_cgroup_plan(path, &before, NULL));
+	if (!before.n || mkdir(before.items[0], 0755) < 0)
+		test_skip("no cgroup can be made");
+	ASSERT_OK(host_cgroup_plan(path, &after, NULL));
+	ASSERT_EQ(after.n, before.n - 1);
+	ASSERT_STREQ(after.items[0], before.items[1]);
+	host_cgroup_make(&after);
+	host_cgroup_remove(&after, 0);
+	ASSERT(access(after.items[0], F_OK) < 0);
+	/* An empty one, and yet it stays. */
+	ASSERT_OK(rmdir(before.items[0]));
+	/* The innermost one is in any case: what runs is to be put there. */
+	host_cgroup_make(&before);
+	strv_done(&after);
+	ASSERT_OK(host_cgroup_plan(path, &after, NULL));
+	host_cgroup_remove(&before, 0);
+	ASSERT_EQ(after.n, before.n / 3);
+	ASSERT_STREQ(after.items[0], before.items[2]);
+}
+
+static void make_file(const char *directory, const char *name)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", directory, name);
+
+	ASSERT(mkdir(directory, 0755) == 0);
+	ASSERT_OK(file_write_at(AT_FDCWD, path, "", 0, 0644, 0));
+}
+
+/* As of version 2, in plain directories. */
+TEST(what_is_below_ours_is_accounted_for)
+{
+	static const char name[] = "cgroup.subtree_control";
+	_cleanup_free_ char *outer = xasprintf("%s/outer", test_tmpdir()), *ours = xasprintf("%s/ours", outer),
+			    *leaf = xasprintf("%s/leaf", ours);
+	_cleanup_strv_ struct strv v = {};
+	static const char *const expected[] = { "", "+memory+cpu+pids+io", "" };
+	const char *all[] = { outer, ours, leaf };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		make_file(all[i], name);
+	strv_add(&v, ours);
+	strv_add(&v, leaf);
+	host_cgroup_make(&v);
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		_cleanup_free_ char *path = xasprintf("%s/%s", all[i], name);
+		_cleanup_buf_ struct buf text = {};
+
+		ASSERT_OK(file_read_at(AT_FDCWD, path, 4096, &text));
+		ASSERT_STREQ(text.p ? text.p : "", expected[i]);
+	}
 }
 
 TEST(what_leads_elsewhere_is_refused)
 {
-	static const char *const bad[] = { "/../x", "/a/../../b", "//", "/", "", "/a//b", "/a/", "..:a:b" };
+	static const char *const bad[] = { "/../x",
+					   "/a/../../b",
+					   "//",
+					   "/",
+					   "",
+					   "/a//b",
+					   "/a/",
+					   "..:a:b",
+					   "system:a:b",
+					   ".slice:a:b",
+					   "a--b.slice:c:d",
+					   "-a.slice:c:d",
+					   "a-.slice:c:d",
+					   "--.slice:c:d",
+					   "/a.slice:b:c",
+					   "a/../b.slice:c:d",
+					   "a.slice:/../..:d",
+					   "a.slice:b:../c" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		_cleanup_strv_ struct strv v = {};

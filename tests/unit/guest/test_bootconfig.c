@@ -295,3 +295,31 @@ TEST(hardware_addresses_are_parsed)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ASSERT(bootconfig_mac(bad[i], mac) < 0);
 }
+
+TEST(shares_and_the_time_zone_are_checked)
+{
+	char tag[] = "share:0", target[] = "/mnt/a", type[] = "9p", up[] = "/mnt/../x", other[] = "proc",
+	     zone[] = "Europe/Berlin", absolute[] = "/etc/passwd", dots[] = "../../etc";
+	Skerry__Agent__V1__BootConfig c;
+	Skerry__Agent__V1__Share s, *shares[] = { &s };
+
+	skerry__agent__v1__boot_config__init(&c);
+	skerry__agent__v1__share__init(&s);
+	s.tag = tag;
+	s.target = target;
+	s.fstype = type;
+	c.shares = shares;
+	c.n_shares = 1;
+	c.timezone = zone;
+	ASSERT_OK(parse(&c, NULL));
+	s.target = up;
+	assert_refused(&c, "a share");
+	s.target = target;
+	s.fstype = other;
+	assert_refused(&c, "file system");
+	s.fstype = type;
+	c.timezone = absolute;
+	assert_refused(&c, "time zone");
+	c.timezone = dots;
+	assert_refused(&c, "time zone");
+}

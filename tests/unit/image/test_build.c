@@ -20,7 +20,7 @@ struct list {
 };
 static bool break_down;
 
-static int list_add(struct tree *t, const struct tree_entry *e, struct error *err)
+static int list_add(struct tree *t, const struct fs_entry *e, struct error *err)
 {
 	struct list *l = (struct list *)t;
 

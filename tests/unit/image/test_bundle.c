@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "image/blob.h"
+#include "image/bundle_write.h"
 #include "image/digest.h"
 #include "image/reference.h"
 #include "image/source.h"
@@ -148,17 +149,22 @@ static void assert_refused(struct buf *archive, const char *why)
 	_cleanup_(bundle_done) struct bundle b = {};
 	_cleanup_free_ char *path = write_file(archive);
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_(stream_freep) struct stream *stream = NULL;
 	_cleanup_error_ struct error e = {};
 
-	ASSERT(bundle_read(&store, fd, "archive", NULL, &b, &e) < 0);
+	ASSERT_OK(stream_new(fd, "archive", &stream, NULL));
+	ASSERT(bundle_read(&store, stream, "archive", NULL, &b, &e) < 0);
 	ASSERT_CONTAINS(e.msg, why);
 	ASSERT_EQ(error_exit_status(&e), 65);
 }
 
 TEST(hostile_archives_are_refused)
 {
-	_cleanup_buf_ struct buf up = {}, twice = {}, device = {}, lie = {}, cut = {}, away = {};
+	_cleanup_buf_ struct buf up = {}, twice = {}, device = {}, lie = {}, cut = {}, away = {}, hole = {},
+				 records = {};
 	struct tarball_entry node = { .name = "x", .type = '3', .major = 1, .minor = 3 };
+	/* A list of no pieces, in a block of its own. */
+	static const char map[512] = "0\n";
 	struct tarball_entry huge = { .name = "blob", .size = UINT64_C(10) << 30, .content = "x", .n = 1 };
 
 	open_store();
@@ -181,6 +187,16 @@ TEST(hostile_archives_are_refused)
 	tarball_link(&away, '2', "a/b", "../../../etc/passwd");
 	tarball_end(&away);
 	assert_refused(&away, "leads out");
+	/* Forty gigabytes of nothing. */
+	tarball_record(&records, "GNU.sparse.major", "1", 1);
+	tarball_record(&records, "GNU.sparse.minor", "0", 1);
+	tarball_record(&records, "GNU.sparse.name", "l1/layer.tar", 12);
+	tarball_record(&records, "GNU.sparse.realsize", "42949672960", 11);
+	tarball_extended(&hole, 'x', &records);
+	tarball_add(&hole,
+		    &(struct tarball_entry){ .name = "GNUSparseFile.0/layer.tar", .content = map, .n = sizeof(map) });
+	tarball_end(&hole);
+	assert_refused(&hole, "a blob with a hole");
 }
 
 TEST(links_without_end_lead_nowhere)
@@ -189,6 +205,7 @@ TEST(links_without_end_lead_nowhere)
 	_cleanup_buf_ struct buf archive = {};
 	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -EBADF;
+	_cleanup_(stream_freep) struct stream *stream = NULL;
 
 	open_store();
 	tarball_link(&archive, '2', "a", "b");
@@ -199,7 +216,8 @@ TEST(links_without_end_lead_nowhere)
 	tarball_end(&archive);
 	path = write_file(&archive);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ASSERT_OK(bundle_read(&store, fd, "archive", NULL, &b, NULL));
+	ASSERT_OK(stream_new(fd, "archive", &stream, NULL));
+	ASSERT_OK(bundle_read(&store, stream, "archive", NULL, &b, NULL));
 	ASSERT(!bundle_find(&b, "a"));
 	ASSERT(!bundle_find(&b, "nosuch"));
 	ASSERT_STREQ(bundle_find(&b, "f")->path, "d/c");
@@ -244,12 +262,52 @@ TEST(files_are_told_by_how_they_begin)
 		"blobs",
 		"blobs/sha256",
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.json",
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/VERSION"
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/VERSION",
+		"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	};
-	static const char *const roots[] = { ".", "bin", "etc/passwd", "blobs2", "usr" };
+	static const char *const roots[] = { ".", "bin", "etc/passwd", "blobs2", "usr", "sha256:a", "sha256" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(archives); i++)
 		ASSERT(bundle_begins_with(archives[i]));
 	for (size_t i = 0; i < ARRAY_SIZE(roots); i++)
 		ASSERT(!bundle_begins_with(roots[i]));
+}
+
+/* The list in the archive of an image of that name. Owned by the caller. */
+static char *list_of(const char *name)
+{
+	_cleanup_free_ char *config = config_text();
+	_cleanup_(oci_descriptor_done) struct oci_descriptor d = {};
+	_cleanup_(oci_manifest_done) struct oci_manifest m = { .media_type = xstrdup(OCI_MANIFEST_TYPE) };
+	_cleanup_buf_ struct buf manifest = {}, tar = {};
+	_cleanup_close_ int fd = open(test_tmpdir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char *list;
+
+	m.config = (struct oci_descriptor){ .media_type = xstrdup(OCI_CONFIG_TYPE), .size = strlen(config) };
+	m.layers = xnew(struct oci_descriptor);
+	m.n_layers = 1;
+	m.layers[0] = (struct oci_descriptor){ .media_type = xstrdup(OCI_LAYER_TAR_TYPE), .size = strlen(LAYER) };
+	ASSERT_OK(blob_put(&store, config, strlen(config), &m.config.digest, NULL));
+	ASSERT_OK(blob_put(&store, LAYER, strlen(LAYER), &m.layers[0].digest, NULL));
+	oci_manifest_render(&m, &manifest);
+	d.size = manifest.len;
+	d.media_type = xstrdup(OCI_MANIFEST_TYPE);
+	ASSERT_OK(blob_put(&store, manifest.p, manifest.len, &d.digest, NULL));
+	ASSERT_OK(bundle_write_docker(&store, &d, name, fd, "archive", -1, NULL));
+	ASSERT_EQ(lseek(fd, 0, SEEK_SET), 0);
+	ASSERT_OK(file_read_fd(fd, 1 << 20, &tar));
+	list = memmem(tar.p, tar.len, "[{\"Config\"", 10);
+	ASSERT(list);
+	return xstrdup(list);
+}
+
+TEST(a_digest_is_written_as_no_tag)
+{
+	_cleanup_free_ char *tagged = NULL, *nameless = NULL;
+
+	open_store();
+	tagged = list_of("app:1");
+	nameless = list_of("app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+	ASSERT_CONTAINS(tagged, "\"RepoTags\":[\"app:1\"]");
+	ASSERT_CONTAINS(nameless, "\"RepoTags\":null");
 }

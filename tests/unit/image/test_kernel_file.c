@@ -155,6 +155,41 @@ TEST(a_bzimage_is_unpacked)
 	ASSERT_STREQ(release, "6.1.0-9-test");
 }
 
+/* As `lz4 -l` does (lz4_Frame_format.md, "Legacy frame"), all of it literals (lz4_Block_format.md). */
+static void lz4_legacy(const void *p, size_t n, struct buf *out)
+{
+	static const uint8_t magic[] = { 0x02, 0x21, 0x4c, 0x18 };
+	_cleanup_buf_ struct buf block = {};
+	size_t left = n - 15;
+	uint32_t size;
+
+	ASSERT(n >= 15);
+	buf_addc(&block, (char)0xf0);
+	for (; left >= 255; left -= 255)
+		buf_addc(&block, (char)0xff);
+	buf_addc(&block, (char)left);
+	buf_add(&block, p, n);
+	size = (uint32_t)block.len;
+	buf_add(out, magic, sizeof(magic));
+	buf_add(out, &size, sizeof(size));
+	buf_add(out, block.p, block.len);
+}
+
+/* Of the packings that a kernel's configuration offers, the one that Debian's cloud kernel has. Its build appends the unpacked size. */
+TEST(a_bzimage_packed_by_lz4_is_unpacked)
+{
+	_cleanup_buf_ struct buf image = {}, packed = {}, out = {};
+	struct kernel k = good();
+	uint32_t size = sizeof(k);
+
+	lz4_legacy(&k, sizeof(k), &packed);
+	buf_add(&packed, &size, sizeof(size));
+	wrap(&image, packed.p, packed.len, 0);
+	ASSERT_OK(kernel_unpack_bzimage(image.p, image.len, "b", &out, NULL));
+	ASSERT_EQ(out.len, sizeof(k));
+	ASSERT_MEMEQ(out.p, &k, sizeof(k));
+}
+
 TEST(damaged_bzimages_are_data_errors)
 {
 	_cleanup_buf_ struct buf image = {}, packed = {};

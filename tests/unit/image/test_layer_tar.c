@@ -37,8 +37,8 @@ static struct layer_tar *begin(int fd)
 
 static void add(struct layer_tar *t, const char *path, mode_t mode, const char *text)
 {
-	struct tree_entry e = { .path = path, .mode = mode, .uid = 7, .gid = 70000, .mtime_ns = 1600000000000000123 };
-	struct layer_segment s = { 0, text ? strlen(text) : 0 };
+	struct fs_entry e = { .path = path, .mode = mode, .uid = 7, .gid = 70000, .mtime_ns = 1600000000000000123 };
+	struct fs_segment s = { 0, text ? strlen(text) : 0 };
 	_cleanup_error_ struct error err = {};
 
 	if (S_ISLNK(mode))
@@ -86,9 +86,9 @@ TEST(what_is_written_is_read_back)
 	struct stream s = { .fd = fd };
 	_cleanup_(tar_freep) struct tar *r = tar_new(on_read, &s);
 	_cleanup_free_ char *deep = xcalloc(1, 301);
-	const struct tree_xattr x = { "security.capability", "\1\0\0\2\0", 5 };
-	struct tree_entry device = { .path = "null", .mode = S_IFCHR | 0666, .rdev_major = 1, .rdev_minor = 3 };
-	struct tree_entry cap = { .path = "ping", .mode = S_IFREG | 04755, .xattrs = &x, .n_xattrs = 1 };
+	const struct fs_xattr x = { "security.capability", "\1\0\0\2\0", 5 };
+	struct fs_entry device = { .path = "null", .mode = S_IFCHR | 0666, .rdev_major = 1, .rdev_minor = 3 };
+	struct fs_entry cap = { .path = "ping", .mode = S_IFREG | 04755, .xattrs = &x, .n_xattrs = 1 };
 	const struct tar_item *i;
 	const void *p;
 	uint64_t at;
@@ -137,10 +137,10 @@ TEST(what_is_written_is_read_back)
 	ASSERT_EQ(tar_next(r, &i, NULL), 0);
 }
 
-static void write_sparse(int fd, uint64_t size, const struct layer_segment *segments, size_t n)
+static void write_sparse(int fd, uint64_t size, const struct fs_segment *segments, size_t n)
 {
 	struct layer_tar *t = begin(fd);
-	struct tree_entry e = { .path = "sparse", .mode = S_IFREG | 0600, .size = size };
+	struct fs_entry e = { .path = "sparse", .mode = S_IFREG | 0600, .size = size };
 	_cleanup_free_ char *data = xcalloc(1, MIB);
 
 	memset(data, 'x', MIB);
@@ -155,8 +155,8 @@ static void write_sparse(int fd, uint64_t size, const struct layer_segment *segm
 
 TEST(small_holes_are_zeros_and_large_ones_are_holes)
 {
-	const struct layer_segment small[] = { { 4096, 100 } };
-	const struct layer_segment large[] = { { 4096, 100 }, { 100 * MIB, 10 }, { UINT64_C(300) << 30, 1 << 20 } };
+	const struct fs_segment small[] = { { 4096, 100 } };
+	const struct fs_segment large[] = { { 4096, 100 }, { 100 * MIB, 10 }, { UINT64_C(300) << 30, 1 << 20 } };
 	struct stat st;
 
 	for (int k = 0; k < 3; k++) {
@@ -185,10 +185,32 @@ TEST(small_holes_are_zeros_and_large_ones_are_holes)
 	}
 }
 
+TEST(as_many_pieces_are_read_as_are_written)
+{
+	enum { MANY = 140000, UNIT = 4096 };
+	_cleanup_close_ int fd = open_file("many.tar", O_RDWR | O_CREAT);
+	_cleanup_free_ struct fs_segment *segments = xnew_n(struct fs_segment, MANY);
+	struct stream s = { .fd = fd };
+	_cleanup_(tar_freep) struct tar *r = tar_new(on_read, &s);
+	uint64_t at, pieces = 0;
+	const void *p;
+	size_t n;
+
+	for (uint64_t i = 0; i < MANY; i++)
+		segments[i] = (struct fs_segment){ .offset = i * 2 * UNIT, .n = 16 };
+	write_sparse(fd, (uint64_t)MANY * 2 * UNIT, segments, MANY);
+	ASSERT_EQ(lseek(fd, 0, SEEK_SET), 0);
+	ASSERT_STREQ(next(r)->entry.path, "sparse");
+	while (tar_content(r, &at, &p, &n, NULL) == 1)
+		pieces += at % (2 * UNIT) == 0;
+	ASSERT_EQ(pieces, MANY);
+	ASSERT_STREQ(next(r)->entry.path, "behind");
+}
+
 TEST(gnu_tar_lists_it)
 {
 	_cleanup_close_ int fd = open_file("l.tar", O_RDWR | O_CREAT);
-	const struct layer_segment large[] = { { 100 * MIB, 10 } };
+	const struct fs_segment large[] = { { 100 * MIB, 10 } };
 	_cleanup_free_ char *path = xasprintf("%s/l.tar", test_tmpdir());
 	const char *argv[] = { "tar", "-tvf", path, NULL };
 	struct spawn sp = SPAWN_INIT;
@@ -206,7 +228,7 @@ TEST(a_name_that_means_removal_is_refused)
 {
 	_cleanup_close_ int fd = open_file("a.tar", O_RDWR | O_CREAT);
 	_cleanup_(layer_tar_freep) struct layer_tar *t = begin(fd);
-	struct tree_entry e = { .path = "etc/.wh.x", .mode = S_IFREG | 0600 };
+	struct fs_entry e = { .path = "etc/.wh.x", .mode = S_IFREG | 0600 };
 	_cleanup_error_ struct error err = {};
 
 	ASSERT_EQ(layer_tar_add(t, &e, NULL, 0, &err), -EBADMSG);
@@ -217,7 +239,7 @@ static int store_file(struct store *s, const char *name, enum layer_compression 
 {
 	_cleanup_close_ int fd = open_file(name, O_RDONLY), lock = blob_lock(s, false, NULL);
 	_cleanup_error_ struct error e = {};
-	int r = layer_store(s, fd, 100 * MIB, c, NULL, NULL, d, id, &e);
+	int r = layer_store(s, fd, 100 * MIB, c, NULL, NULL, NULL, d, id, &e);
 
 	ASSERT_OK(lock);
 	if (r < 0 && r != -EFBIG)

@@ -78,6 +78,36 @@ TEST(an_index_is_chosen_from_by_platform)
 	ASSERT(oci_index_choose(&i, NULL));
 }
 
+/* linux/amd64/VARIANT in this order; "" = without one. */
+static int chosen(const char *const *variants, size_t n, const char *platform)
+{
+	_cleanup_(oci_index_done) struct oci_index i = {};
+	const struct oci_descriptor *d;
+	_cleanup_buf_ struct buf text = {};
+
+	buf_adds(&text, "{\"manifests\":[");
+	for (size_t k = 0; k < n; k++) {
+		buf_adds(&text, k ? ",{" : "{");
+		buf_adds(&text, DESC ",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"");
+		if (*variants[k])
+			buf_addf(&text, ",\"variant\":\"%s\"", variants[k]);
+		buf_adds(&text, "}}");
+	}
+	buf_adds(&text, "]}");
+	ASSERT_OK(oci_index_parse(text.p, text.len, "index", &i, NULL));
+	d = oci_index_choose(&i, platform);
+	return d ? (int)(d - i.manifests) : -1;
+}
+
+TEST(without_a_variant_the_one_that_runs_everywhere_is_chosen)
+{
+	ASSERT_EQ(chosen((const char *[]){ "v3", "", "v2" }, 3, "linux/amd64"), 1);
+	ASSERT_EQ(chosen((const char *[]){ "v3", "v2", "v1" }, 3, "linux/amd64"), 2);
+	ASSERT_EQ(chosen((const char *[]){ "v3", "v2" }, 2, "linux/amd64"), 0);
+	ASSERT_EQ(chosen((const char *[]){ "", "v3" }, 2, "linux/amd64/v3"), 1);
+	ASSERT_EQ(chosen((const char *[]){ "", "v3" }, 2, "linux/amd64/v2"), -1);
+}
+
 TEST(a_configuration_gives_what_concerns_us)
 {
 	static const char text[] =

@@ -162,6 +162,30 @@ TEST(leftovers_go_when_their_maker_is_gone)
 	ASSERT(!exists(&s, "disks/.tmp-maker"));
 }
 
+/* What a pull left that ended with a full disk. */
+TEST(all_takes_what_is_half_there_too)
+{
+	static const char path[] = "partial/1111111111111111111111111111111111111111111111111111111111111111";
+	_cleanup_(prune_result_done) struct prune_result filtered = {}, busy = {}, all = {};
+	struct prune_request req = { .all = true, .before_ns = 1 };
+	_cleanup_store_ struct store s = {};
+	int lock;
+
+	open_store(&s);
+	ASSERT_OK(mkdir_parents_at(s.images_fd, "partial", 0700));
+	ASSERT_OK(file_write_at(s.images_fd, path, "x", 1, 0600, 0));
+	filtered = prune(&s, &req);
+	ASSERT(filtered.n_partial == 0 && exists(&s, path));
+	req.before_ns = 0;
+	lock = blob_lock(&s, false, NULL);
+	ASSERT_OK(lock);
+	busy = prune(&s, &req);
+	ASSERT(busy.blobs_kept && exists(&s, path));
+	safe_close(lock);
+	all = prune(&s, &req);
+	ASSERT(all.n_partial == 1 && !exists(&s, path));
+}
+
 /* What cannot be read may need anything: then no blob goes. */
 TEST(a_damaged_manifest_keeps_all_blobs)
 {

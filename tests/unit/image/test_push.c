@@ -31,6 +31,8 @@ struct shared {
 	int port, elsewhere;
 	unsigned heads, posts, puts, mounts, manifests, tokens, leaks, refreshes;
 	bool has_layer, mounts_it, wants_token;
+	bool token_refuses; /* the token service, whoever asks for the other repository too */
+	int mount_status;   /* the answer to mounts; 0 = as honest registries */
 	char manifest_type[128], form[512];
 	uint64_t received;
 };
@@ -61,6 +63,10 @@ static void token(const struct web_request *q, struct web_answer *a)
 {
 	static char text[64];
 
+	if (shared->token_refuses && strstr(q->target, "me%2Fother")) {
+		a->status = 403;
+		return;
+	}
 	if (streq(q->method, "POST")) {
 		snprintf(shared->form, sizeof(shared->form), "%.*s", (int)q->body_len, q->body);
 		count(&shared->refreshes);
@@ -111,6 +117,17 @@ static void upload(const struct web_request *q, struct web_answer *a)
 	}
 }
 
+static void refuse_mount(struct web_answer *a)
+{
+	a->status = shared->mount_status;
+	if (a->status == 401)
+		web_add_header(a,
+			       "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%d/token\",service=\"test\","
+			       "scope=\"repository:me/app:pull,push repository:me/other:pull\","
+			       "error=\"insufficient_scope\"",
+			       shared->port);
+}
+
 static void registry(const struct web_request *q, struct web_answer *a, void *data)
 {
 	(void)data;
@@ -128,6 +145,10 @@ static void registry(const struct web_request *q, struct web_answer *a, void *da
 		a->status = shared->how == FORBIDDEN ? 403 : 202;
 		if (strstr(q->target, "mount=") && strstr(q->target, "from=me%2Fother")) {
 			count(&shared->mounts);
+			if (shared->mount_status) {
+				refuse_mount(a);
+				return;
+			}
 			if (shared->mounts_it) {
 				a->status = 201;
 				return;
@@ -288,6 +309,44 @@ TEST(what_it_only_seemed_to_have_is_sent)
 	set_up(HONEST);
 	ASSERT_OK(push_as(NULL, "me/other", NULL));
 	ASSERT_EQ(shared->mounts, 2);
+	ASSERT_EQ(shared->received, LAYER_BYTES + strlen(config));
+}
+
+/* The other repository may be somebody else's: nothing is lost but the sending. */
+static void sent_though_mounts_say(int status)
+{
+	_cleanup_error_ struct error e = {};
+
+	set_up(HONEST);
+	shared->mount_status = status;
+	if (push_as(NULL, "me/other", &e) < 0)
+		test_fail(__FILE__, __LINE__, "%d: %s", status, e.msg);
+	ASSERT(shared->mounts > 0);
+	ASSERT_EQ(shared->received, LAYER_BYTES + strlen(config));
+	ASSERT_EQ(shared->manifests, 1);
+}
+
+TEST(what_may_not_be_taken_over_is_sent)
+{
+	sent_though_mounts_say(401);
+}
+
+TEST(what_is_forbidden_to_be_taken_over_is_sent)
+{
+	sent_though_mounts_say(403);
+}
+
+TEST(what_the_registry_cannot_take_over_is_sent)
+{
+	sent_though_mounts_say(404);
+}
+
+TEST(a_token_for_our_own_repository_is_enough)
+{
+	set_up(HONEST);
+	shared->wants_token = shared->token_refuses = true;
+	ASSERT_OK(push_as(NULL, "me/other", NULL));
+	ASSERT_EQ(shared->mounts, 0);
 	ASSERT_EQ(shared->received, LAYER_BYTES + strlen(config));
 }
 

@@ -38,7 +38,7 @@ static char *tell(const struct buf *archive, size_t piece)
 	int r;
 
 	while ((r = tar_next(t, &item, &e)) > 0) {
-		const struct tree_entry *x = &item->entry;
+		const struct fs_entry *x = &item->entry;
 		const void *p;
 		uint64_t offset;
 		size_t n;
@@ -152,6 +152,58 @@ TEST(pax_records_win_over_the_header)
 
 		check(&a, expected);
 	}
+}
+
+TEST(a_number_ends_at_its_nul)
+{
+	static const struct {
+		size_t at;
+		const char *p;
+		size_t n;
+	} fields[] = { { 100, "640\0XYZW", 8 },
+		       { 108, "17 \0abc\1", 8 },
+		       { 124, "3\0!!!!!!!!!!", 12 },
+		       { 136, "\0rubbish_777", 12 } };
+	_cleanup_buf_ struct buf a = {};
+
+	tarball_file(&a, "file", "abc");
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		memcpy(a.p + fields[i].at, fields[i].p, fields[i].n);
+	tarball_sum(&a, 0);
+	tarball_file(&a, "next", "");
+	tarball_end(&a);
+	check(&a, "100640 file 15:0 0.000000000 size=3 @0:abc\n"
+		  "100644 next 0:0 0.000000000\n");
+}
+
+static void with_record(struct buf *out, const char *key, const char *value)
+{
+	_cleanup_buf_ struct buf records = {};
+
+	tarball_record(&records, key, value, strlen(value));
+	tarball_extended(out, 'x', &records);
+	tarball_file(out, "file", "x");
+}
+
+TEST(labels_and_access_lists_are_attributes)
+{
+	_cleanup_buf_ struct buf a = {};
+
+	with_record(&a, "RHT.security.selinux", "system_u:object_r:etc_t:s0");
+	with_record(&a, "SCHILY.acl.access",
+		    "user::rw-\nuser:1000:rw-\t#effective:r--\ngroup::r--\nmask::r--\nother::r--\n");
+	with_record(&a, "SCHILY.acl.access", "other::r--,u::rw-,user:lisa:rw-:1000,g::r--,mask:r--,group:7:---");
+	/* What the mode says already. */
+	with_record(&a, "SCHILY.acl.access", "user::rw-\ngroup::r--\nother::r--\n");
+	with_record(&a, "SCHILY.acl.access", "");
+	with_record(&a, "SCHILY.acl.default", "user::rw-\ngroup::r--\nother::r--\n");
+	tarball_end(&a);
+	check(&a, "100644 file 0:0 0.000000000 security.selinux=27 size=1 @0:x\n"
+		  "100644 file 0:0 0.000000000 system.posix_acl_access=44 size=1 @0:x\n"
+		  "100644 file 0:0 0.000000000 system.posix_acl_access=52 size=1 @0:x\n"
+		  "100644 file 0:0 0.000000000 size=1 @0:x\n"
+		  "100644 file 0:0 0.000000000 size=1 @0:x\n"
+		  "100644 file 0:0 0.000000000 system.posix_acl_default=28 size=1 @0:x\n");
 }
 
 TEST(long_names_of_gnu_tar)
@@ -415,6 +467,38 @@ TEST(damaged_records_are_refused)
 		tarball_file(&a, "file", "x");
 		refused(&a, "");
 	}
+}
+
+TEST(access_lists_that_cannot_be_are_refused)
+{
+	static const char *const lists[][2] = {
+		{ "user::rw-,user:lisa:r--,group::r--,mask::r--,other::r--", "the number of 'lisa' is not told" },
+		{ "user::rw-,user:1:r--:x,group::r--,mask::r--,other::r--", "the number of 'x' is not told" },
+		{ "user::rw-,user:4294967295:r--,group::r--,mask::r--,other::r--", "the number of '4294967295'" },
+		{ "user::rw-,group::r--,other:1:r--", "'other:1:r--' is none" },
+		{ "user::rw-,group::r--,other::r-s", "'other::r-s' is none" },
+		{ "user::rw-,group::r--,other::r--:1:2", "'other::r--:1:2' is none" },
+		{ "user::rw-,group::r--,other", "'other' is none" },
+		{ "user::rw-,group::r--,others::r--", "'others::r--' is none" },
+		{ "user::rw-,group::r--", "none that a file could have" },
+		{ "user::rw-,user:1:r--,group::r--,other::r--", "none that a file could have" },
+		{ "user::rw-,user::rw-,group::r--,other::r--", "none that a file could have" },
+		{ "user::rw-,u:1:r--,u:1:rw-,group::r--,mask::r--,other::r--", "none that a file could have" },
+		{ ",", "none that a file could have" },
+	};
+	_cleanup_buf_ struct buf many = {}, list = {};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		_cleanup_buf_ struct buf a = {};
+
+		with_record(&a, i % 2 ? "SCHILY.acl.default" : "SCHILY.acl.access", lists[i][0]);
+		refused(&a, lists[i][1]);
+		refused(&a, "'file': ");
+	}
+	for (int i = 0; i < 10000; i++)
+		buf_addf(&list, "u:%d:r--,", i);
+	with_record(&many, "SCHILY.acl.access", list.p);
+	refused(&many, "its access list is too long");
 }
 
 TEST(an_extended_header_has_a_limit)

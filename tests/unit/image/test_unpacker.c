@@ -140,6 +140,21 @@ TEST(zeros_behind_gzip_are_padding_and_nothing_else_is)
 	ASSERT_EQ(e.kind, ERROR_DATA);
 }
 
+TEST(what_is_meant_to_fill_a_disk_is_refused)
+{
+	_cleanup_error_ struct error e = {};
+
+	static const uint64_t max[] = { 2000, 2000, 40000, 10000, 2000 };
+
+	for (int i = 0; i < PACKING_MAX; i++) {
+		ASSERT_OK(unpacker_check_ratio(i, 1, UINT64_C(1) << 30, NULL));
+		ASSERT_OK(unpacker_check_ratio(i, UINT64_C(1) << 20, max[i] << 20, NULL));
+		ASSERT_EQ(unpacker_check_ratio(i, UINT64_C(1) << 20, (max[i] + 1) << 20, NULL), -EFBIG);
+	}
+	ASSERT_EQ(unpacker_check_ratio(PACKING_GZIP, 1, UINT64_C(1) << 40, &e), -EFBIG);
+	ASSERT_EQ(e.kind, ERROR_DATA);
+}
+
 TEST(a_cut_stream_is_damaged_wherever_it_ends)
 {
 	_cleanup_buf_ struct buf text = {};

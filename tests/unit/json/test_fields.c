@@ -229,6 +229,26 @@ TEST(a_null_string_is_left_out)
 	json_fields_done(fields, &m);
 }
 
+TEST(what_is_empty_may_be_left_out)
+{
+	static const char text[] = "{\"future\":[],\"image\":\"x\",\"command\":[],\"labels\":{},"
+				   "\"disks\":[{\"name\":\"a\",\"tags\":[]}]}";
+	_cleanup_json_ struct json *j = NULL;
+	struct machine m = {}, again = {};
+
+	ASSERT_OK(load(text, &m, &j, NULL));
+	json_store_short(j, fields, &m);
+	ASSERT(json_get(j, "future") && json_get(j, "disks"));
+	ASSERT(!json_get(j, "command") && !json_get(j, "labels"));
+	ASSERT(!json_get(json_at(json_get(j, "disks"), 0), "tags"));
+	/* The same is read again. */
+	ASSERT_OK(json_load(j, fields, &again, "t", NULL));
+	ASSERT_EQ(again.n_disks, 1);
+	ASSERT_EQ(again.command.n + again.labels.n + again.disks[0].tags.n, 0);
+	json_fields_done(fields, &again);
+	json_fields_done(fields, &m);
+}
+
 TEST(arrays_have_a_limit)
 {
 	_cleanup_error_ struct error e = {};

@@ -13,15 +13,15 @@ static const uint8_t token[SYNC_TOKEN_SIZE] = "0123456789abcdef";
 struct seen {
 	int ready, ending, lost;
 	enum agent_ending how;
-	char version[32];
+	char version[32], error[64];
 };
 
 static void on_ready(const char *version, const char *error, void *data)
 {
 	struct seen *s = data;
 
-	(void)error;
 	s->ready++;
+	snprintf(s->error, sizeof(s->error), "%s", error);
 	snprintf(s->version, sizeof(s->version), "%s", version);
 }
 static void on_ending(enum agent_ending how, void *data)
@@ -75,7 +75,7 @@ TEST(finds_the_guest_behind_leftovers_and_hears_its_notices)
 {
 	Skerry__Agent__V1__HelloResponse hello = SKERRY__AGENT__V1__HELLO_RESPONSE__INIT;
 	Skerry__Agent__V1__ShutdownNotice notice = SKERRY__AGENT__V1__SHUTDOWN_NOTICE__INIT;
-	char version[] = "1.2.3";
+	char version[] = "1.2.3", error[] = "\033]0;hosts\a: read-only";
 	struct seen s = {};
 	struct agent_link *a;
 	struct loop *l;
@@ -88,9 +88,11 @@ TEST(finds_the_guest_behind_leftovers_and_hears_its_notices)
 	ASSERT_OK(loop_step(l, clock_monotonic_ns() + NS_PER_SEC));
 	ASSERT(agent_link_rpc(a) == NULL);
 	hello.version = version;
+	hello.error = error;
 	reply(sv[1], 1, &hello.base);
 	steps(l, &s.ready);
 	ASSERT_STREQ(s.version, "1.2.3");
+	ASSERT_STREQ(s.error, "?]0;hosts?: read-only");
 	ASSERT(agent_link_rpc(a) != NULL);
 	notice.mode = SKERRY__AGENT__V1__SHUTDOWN_REQUEST__MODE__REBOOT;
 	reply(sv[1], 3, &notice.base);
@@ -118,6 +120,47 @@ TEST(a_guest_without_the_token_is_never_ready)
 	close(sv[1]);
 	steps(l, &s.lost);
 	ASSERT_EQ(s.ready, 0);
+	agent_link_free(a);
+	loop_free(l);
+}
+
+/* Each of the fields that nobody knows costs its reader some tens of bytes for two. */
+TEST(a_hello_that_would_take_much_memory_is_refused)
+{
+	enum { FIELDS = 2000000, UNKNOWN_VARINT = 0x78 };
+	Skerry__Agent__V1__ShutdownNotice notice = SKERRY__AGENT__V1__SHUTDOWN_NOTICE__INIT;
+	char *payload = calloc(FIELDS, 2);
+	struct seen s = {};
+	struct buf out = {};
+	struct agent_link *a;
+	struct loop *l;
+	size_t sent = 0;
+	int sv[2];
+
+	ASSERT(payload != NULL);
+	for (size_t i = 0; i < FIELDS; i++)
+		payload[2 * i] = UNKNOWN_VARINT;
+	ASSERT_OK(loop_new(&l));
+	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	ASSERT_OK(agent_link_new(l, sv[0], token, &events, &s, &a));
+	answer_sync(sv[1]);
+	ASSERT_OK(loop_step(l, clock_monotonic_ns() + NS_PER_SEC));
+	ASSERT_OK(ttrpc_response_encode(&out, 1, 0, "", payload, 2 * (size_t)FIELDS));
+	while (sent < out.len) {
+		ssize_t n = send(sv[1], out.p + sent, out.len - sent, MSG_DONTWAIT);
+
+		if (n > 0)
+			sent += (size_t)n;
+		ASSERT_OK(loop_step(l, clock_monotonic_ns() + 100 * NS_PER_MS));
+	}
+	notice.mode = SKERRY__AGENT__V1__SHUTDOWN_REQUEST__MODE__REBOOT;
+	reply(sv[1], 3, &notice.base);
+	steps(l, &s.ending);
+	ASSERT_EQ(s.ready, 0);
+	ASSERT_EQ(s.lost, 0);
+	buf_done(&out);
+	free(payload);
+	close(sv[1]);
 	agent_link_free(a);
 	loop_free(l);
 }

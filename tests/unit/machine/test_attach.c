@@ -9,16 +9,22 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include "agent.pb-c.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/parse.h"
 #include "machine/agent_link.h"
+#include "machine/client.h"
 #include "test.h"
+#include "wire/copystream.h"
+#include "wire/message.h"
 
 enum { LARGE = 6 << 20 };
 
@@ -284,7 +290,7 @@ TEST(a_process_that_reads_no_input_ends_all_the_same)
 	ASSERT_EQ(x.status, 3);
 }
 
-TEST(when_nobody_reads_the_output_the_process_gets_a_pipe_signal)
+static void check_nobody_reads(const char *script)
 {
 	struct client c;
 	_cleanup_(result_done) struct result x = {};
@@ -293,9 +299,43 @@ TEST(when_nobody_reads_the_output_the_process_gets_a_pipe_signal)
 	connect_agent(&c);
 	ASSERT_OK(pipe2(out, O_CLOEXEC));
 	close(out[0]);
-	x = run_in(&c, &(struct exec_options){}, -1, out[1], "exec yes");
+	x = run_in(&c, &(struct exec_options){}, -1, out[1], script);
 	ASSERT_OK(x.r);
 	ASSERT_EQ(x.status, 128 + SIGPIPE);
+}
+
+TEST(when_nobody_reads_the_output_the_process_gets_a_pipe_signal)
+{
+	check_nobody_reads("exec yes");
+}
+
+/* The shell stands between the reader and who writes. */
+TEST(when_nobody_reads_the_output_it_ends_whoever_of_them_writes)
+{
+	check_nobody_reads("yes; true");
+}
+
+/* A disk that is full is no reader who has had enough. */
+TEST(output_that_cannot_be_written_is_an_error)
+{
+	struct client c;
+	_cleanup_(result_done) struct result x = {}, y = {}, after = {};
+	_cleanup_free_ char *begin = xasprintf("echo $$ >%s/pid; exec yes", test_tmpdir());
+	_cleanup_free_ char *end = xasprintf("while kill -0 $(cat %s/pid); do sleep 0.05; done", test_tmpdir());
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	ASSERT_OK(full);
+	connect_agent(&c);
+	x = run_in(&c, &(struct exec_options){}, -1, full, begin);
+	ASSERT_EQ(x.r, -ENOSPC);
+	ASSERT_EQ(x.status, 125);
+	ASSERT_CONTAINS(x.err.msg, "cannot write to standard output: No space left");
+	y = run_in(&c, &(struct exec_options){}, -1, full, "echo hi");
+	ASSERT_EQ(y.r, -ENOSPC);
+	/* What nobody listens to any more has ended. */
+	after = run_in(&c, &(struct exec_options){}, -1, -1, end);
+	ASSERT_OK(after.r);
+	close(full);
 }
 
 /* Sends @sig to this process @times times, each time once a line has come out of the guest. */
@@ -444,6 +484,30 @@ TEST(dial_joins_streams_to_a_port)
 	ASSERT_CONTAINS(err.msg, "port");
 }
 
+/* Neither side says anything more: only the reader's end tells that it is over. */
+TEST(a_reader_that_goes_ends_a_silent_connection)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof(a);
+	_cleanup_error_ struct error err = {};
+	struct client c;
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), in[2], out[2], r;
+
+	ASSERT_OK(bind(listener, (struct sockaddr *)&a, sizeof(a)));
+	ASSERT_OK(listen(listener, 1));
+	ASSERT_OK(getsockname(listener, (struct sockaddr *)&a, &len));
+	connect_agent(&c);
+	ASSERT_OK(pipe2(in, O_CLOEXEC));
+	ASSERT_OK(pipe2(out, O_CLOEXEC));
+	close(out[0]);
+	stand_in(in[0], out[1], -1);
+	r = dial_run(&c, ntohs(a.sin_port), &err);
+	stand_back();
+	ASSERT_EQ(r, -EPIPE);
+	close(in[1]);
+	close(listener);
+}
+
 static void write_file(const char *dir, const char *name, const void *p, size_t n, mode_t mode)
 {
 	_cleanup_free_ char *path = xasprintf("%s/%s", dir, name);
@@ -532,6 +596,23 @@ TEST(one_file_is_copied_to_a_name_or_into_a_directory)
 	ASSERT_OK(copy_out(&c, from, to, &err));
 }
 
+TEST(a_link_with_a_slash_is_what_it_leads_to)
+{
+	_cleanup_free_ char *dir = xasprintf("%s/v1", test_tmpdir()), *link = xasprintf("%s/current", test_tmpdir()),
+			    *slash = xasprintf("%s/", link), *to = xasprintf("%s/to", test_tmpdir()),
+			    *file = xasprintf("%s/to/current/page", test_tmpdir());
+	struct error err = {};
+	struct client c;
+
+	ASSERT_OK(mkdir(dir, 0755));
+	ASSERT_OK(mkdir(to, 0755));
+	write_file(dir, "page", "text", 4, 0640);
+	ASSERT_OK(symlink("v1", link));
+	connect_agent(&c);
+	ASSERT_OK(copy_in(&c, slash, to, &err));
+	ASSERT_EQ(access(file, F_OK), 0);
+}
+
 static void copy_fails(int r, struct error *err, const char *message)
 {
 	ASSERT(r < 0);
@@ -558,4 +639,152 @@ TEST(copies_that_cannot_be_made_say_why)
 	copy_fails(copy_in(&c, from, "/proc/nothing", &err), &err, "nothing: ");
 	/* What could be read came over before the error was told. */
 	copy_fails(copy_out(&c, "/proc/self/mem", test_tmpdir(), &err), &err, "mem");
+}
+
+TEST(a_file_that_may_not_become_that_large_is_an_error)
+{
+	_cleanup_free_ void *p = pattern();
+	_cleanup_free_ char *from = xasprintf("%s/from", test_tmpdir()), *to = xasprintf("%s/to", test_tmpdir());
+	struct rlimit before, few;
+	struct error err = {};
+	struct client c;
+	int r;
+
+	write_file(test_tmpdir(), "from", p, LARGE, 0640);
+	connect_agent(&c);
+	ASSERT_OK(getrlimit(RLIMIT_FSIZE, &before));
+	few = (struct rlimit){ LARGE / 2, before.rlim_max };
+	ASSERT_OK(setrlimit(RLIMIT_FSIZE, &few));
+	r = copy_out(&c, from, to, &err);
+	ASSERT_OK(setrlimit(RLIMIT_FSIZE, &before));
+	copy_fails(r, &err, "File too large");
+}
+
+/* ---- A guest that sends something else ---- */
+
+static struct buf sent; /* what it answers a Read with */
+static struct rpc *liar;
+static bool kills; /* and who writes the files here is killed before it has them */
+
+/* Whatever this process has started. */
+static void kill_children(void)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/self/task/%d/children", (int)getpid());
+	_cleanup_buf_ struct buf text = {};
+	char *at, *rest;
+	uint64_t pid;
+
+	ASSERT_OK(file_read_at(AT_FDCWD, path, 4096, &text));
+	rest = text.p;
+	while ((at = strsep(&rest, " ")))
+		if (*at) {
+			ASSERT_OK(parse_u64(at, 1, INT32_MAX, &pid));
+			ASSERT_OK(kill((pid_t)pid, SIGKILL));
+		}
+}
+
+static void on_lying_request(struct rpc *r, uint32_t stream, const struct ttrpc_request *q, void *data)
+{
+	Skerry__Agent__V1__ReadResponse m = SKERRY__AGENT__V1__READ_RESPONSE__INIT;
+	_cleanup_buf_ struct buf packed = {};
+
+	(void)data;
+	if (streq(q->method, "Read")) {
+		if (kills)
+			kill_children();
+		m.data = (ProtobufCBinaryData){ sent.len, (uint8_t *)sent.p };
+		m.eof = true;
+		message_pack(&packed, &m.base);
+	}
+	rpc_reply(r, stream, packed.p, packed.len);
+}
+
+static void on_closed(struct rpc *r, int num, void *data)
+{
+	(void)r;
+	(void)num;
+	(void)data;
+}
+
+static void connect_liar(struct client *c, const struct copystream_record *records, size_t n)
+{
+	struct copystream_record end = { .type = COPYSTREAM_END };
+	int pair[2];
+
+	buf_truncate(&sent, 0);
+	for (size_t i = 0; i < n; i++)
+		ASSERT_OK(copystream_encode(&sent, &records[i]));
+	ASSERT_OK(copystream_encode(&sent, &end));
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+	*c = (struct client){ .name = xstrdup("test") };
+	ASSERT_OK(loop_new(&c->loop));
+	ASSERT_OK(rpc_new(c->loop, pair[0], NULL, on_closed, NULL, &c->rpc));
+	ASSERT_OK(rpc_new(c->loop, pair[1], on_lying_request, on_closed, NULL, &liar));
+}
+
+static void disconnect_liar(struct client *c)
+{
+	rpc_free(c->rpc);
+	rpc_free(liar);
+	loop_free(c->loop);
+	free(TAKE_PTR(c->name));
+	buf_done(&sent);
+}
+
+TEST(what_is_copied_out_has_the_name_that_was_asked_for)
+{
+	static const struct copystream_record lies[] = {
+		{ .type = COPYSTREAM_ENTRY, .path = ".evil", .mode = S_IFDIR | 0755 },
+		{ .type = COPYSTREAM_ENTRY, .path = ".evil/keys", .mode = S_IFREG | 0600 },
+	};
+	static const char *const asked[] = { "/x/log", "/x/log/", "/x/log/.", "/log//./" };
+	_cleanup_free_ char *evil = xasprintf("%s/.evil", test_tmpdir()), *log = xasprintf("%s/log", test_tmpdir()),
+			    *keys = xasprintf("%s/log/keys", test_tmpdir());
+	struct error err = {};
+	struct client c;
+
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		connect_liar(&c, lies, ARRAY_SIZE(lies));
+		ASSERT_OK(copy_out(&c, asked[i], test_tmpdir(), &err));
+		ASSERT(access(evil, F_OK) < 0);
+		ASSERT_OK(unlink(keys));
+		ASSERT_OK(rmdir(log));
+		disconnect_liar(&c);
+	}
+}
+
+TEST(what_has_no_name_is_not_copied_into_a_directory)
+{
+	static const char *const asked[] = { "/", "/.", "//", "/etc/..", "/etc/../", "/etc/../." };
+	static const struct copystream_record lie = { .type = COPYSTREAM_ENTRY,
+						      .path = ".evil",
+						      .mode = S_IFREG | 0600 };
+	_cleanup_free_ char *evil = xasprintf("%s/.evil", test_tmpdir()), *name = xasprintf("%s/name", test_tmpdir());
+	struct error err = {};
+	struct client c;
+
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		connect_liar(&c, &lie, 1);
+		copy_fails(copy_out(&c, asked[i], test_tmpdir(), &err), &err, "has no name");
+		ASSERT(access(evil, F_OK) < 0);
+		disconnect_liar(&c);
+	}
+	connect_liar(&c, &lie, 1);
+	ASSERT_OK(copy_out(&c, "/", name, &err));
+	ASSERT_EQ(access(name, F_OK), 0);
+	disconnect_liar(&c);
+}
+
+TEST(who_was_killed_has_not_copied_anything)
+{
+	static const struct copystream_record file = { .type = COPYSTREAM_ENTRY, .path = "x", .mode = S_IFREG | 0600 };
+	_cleanup_free_ char *to = xasprintf("%s/to", test_tmpdir());
+	struct error err = {};
+	struct client c;
+
+	connect_liar(&c, &file, 1);
+	kills = true;
+	copy_fails(copy_out(&c, "/x", to, &err), &err, "was killed by signal 9");
+	disconnect_liar(&c);
 }

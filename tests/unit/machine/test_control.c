@@ -21,6 +21,7 @@ struct fixture {
 	int answers, last_num;
 	char last[64];
 	uint32_t held;
+	bool dials_refused;
 };
 
 static void on_request(uint64_t ticket, const char *method, const uint8_t *payload, size_t len, void *data)
@@ -52,6 +53,8 @@ static void guest_request(struct rpc *r, uint32_t stream, const struct ttrpc_req
 	snprintf(f->guest_saw + used, sizeof(f->guest_saw) - used, "%s ", req->method);
 	if (streq(req->method, "Wait"))
 		f->held = stream;
+	else if (streq(req->method, "Dial") && f->dials_refused)
+		rpc_reply_error(r, stream, ECONNREFUSED, "nobody listens");
 	else
 		rpc_reply(r, stream, "from guest", 10);
 }
@@ -195,6 +198,53 @@ TEST(pending_calls_about_the_main_process_are_counted)
 	settle(&f);
 	ASSERT_EQ(control_pending_main(f.control), 0);
 	ASSERT_STREQ(f.released, "main");
+	teardown(&f);
+}
+
+/* As many as one connection may have of them at once. */
+enum { SESSIONS = 64 };
+
+TEST(what_failed_or_was_released_does_not_count)
+{
+	struct fixture f;
+	char id[16];
+
+	setup(&f, true);
+	f.dials_refused = true;
+	for (int i = 0; i <= SESSIONS; i++) {
+		snprintf(id, sizeof(id), "probe-%d", i);
+		call_with_id(&f, "Dial", id);
+		ASSERT_EQ(f.last_num, ECONNREFUSED);
+	}
+	f.dials_refused = false;
+	for (int i = 0; i <= SESSIONS; i++) {
+		snprintf(id, sizeof(id), "open-%d", i);
+		call_with_id(&f, "Dial", id);
+		ASSERT_EQ(f.last_num, 0);
+		call_with_id(&f, "Release", id);
+		ASSERT_EQ(f.last_num, 0);
+	}
+	f.guest_saw[0] = '\0';
+	call_with_id(&f, "Dial", "last");
+	f.command = rpc_free(f.command);
+	settle(&f);
+	ASSERT_STREQ(f.guest_saw, "Dial Release ");
+	teardown(&f);
+}
+
+TEST(what_is_held_is_bounded)
+{
+	struct fixture f;
+	char id[16];
+
+	setup(&f, true);
+	for (int i = 0; i < SESSIONS; i++) {
+		snprintf(id, sizeof(id), "open-%d", i);
+		call_with_id(&f, "Dial", id);
+		ASSERT_EQ(f.last_num, 0);
+	}
+	call_with_id(&f, "Dial", "another");
+	ASSERT(f.last_num != 0);
 	teardown(&f);
 }
 

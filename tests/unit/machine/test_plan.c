@@ -2,33 +2,8 @@
 
 #include "agent.pb-c.h"
 #include "disk/seed.h"
+#include "plan_sample.h"
 #include "test.h"
-
-static void make_spec(struct machine_spec *s)
-{
-	machine_spec_init(s);
-	s->name = xstrdup("web");
-	s->id = xstrdup("00112233445566778899aabbccddeeff");
-	s->image_digest = xstrdup("sha256:1234");
-}
-
-static void make_facts(struct plan_facts *f)
-{
-	*f = (struct plan_facts){
-		.engine = engine_find("qemu"),
-		.program = xstrdup("/usr/bin/qemu-system-x86_64"),
-		.accel = ACCEL_TCG,
-		.accel_why = xstrdup("asked for"),
-		.kernel_path = xstrdup("/k/vmlinux"),
-		.initrd_path = xstrdup("/k/initrd"),
-		.image_disk = xstrdup("/i/disk.raw"),
-		.machine_dir = xstrdup("/m/web"),
-		.run_dir = xstrdup("/r/web"),
-	};
-	f->image.fstype = xstrdup("ext4");
-	f->image.format = xstrdup("raw");
-	f->kernel.name = xstrdup("built");
-}
 
 static Skerry__Agent__V1__BootConfig *boot_config(const struct machine_spec *spec, const struct plan_facts *f)
 {
@@ -54,8 +29,8 @@ TEST(equal_input_gives_equal_plans)
 	_cleanup_json_ struct json *ja = NULL, *jb = NULL;
 	_cleanup_buf_ struct buf ta = {}, tb = {};
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	ASSERT_OK(plan_make(&spec, &facts, &a, NULL));
 	ASSERT_OK(plan_make(&spec, &facts, &b, NULL));
 	ja = plan_json(&spec, &facts, &a);
@@ -73,8 +48,8 @@ TEST(a_modular_kernel_gets_a_shape_that_it_finds_devices_on)
 	_cleanup_facts_ struct plan_facts facts = {};
 	_cleanup_plan_ struct plan p = {};
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	facts.kernel.modular = true;
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	ASSERT_EQ(p.shape, SHAPE_FULL);
@@ -89,8 +64,8 @@ TEST(over_vsock_the_agent_dials_the_port_of_its_address)
 	_cleanup_buf_ struct buf text = {};
 	Skerry__Agent__V1__BootConfig *c;
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	c = boot_config(&spec, &facts);
 	ASSERT_EQ(c->vsock_port, 0);
 	skerry__agent__v1__boot_config__free_unpacked(c, NULL);
@@ -114,8 +89,8 @@ TEST(where_a_micro_machine_has_no_place_for_vsock_the_agent_has_a_port)
 	_cleanup_plan_ struct plan p = {};
 	char iso[] = "/i/x.iso";
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	facts.vsock_cid = 777777;
 	facts.home_base = xstrdup("/i/blank");
 	facts.blank_disk = xstrdup("/i/blank");
@@ -136,7 +111,7 @@ TEST(where_a_micro_machine_has_no_place_for_vsock_the_agent_has_a_port)
 
 static void make_firmware_facts(struct plan_facts *f)
 {
-	make_facts(f);
+	sample_facts(f);
 	f->image.boot = IMAGE_BOOT_FIRMWARE;
 	free(f->image.format);
 	f->image.format = xstrdup("qcow2");
@@ -160,7 +135,7 @@ TEST(an_image_that_boots_by_itself_gets_firmware_and_a_seed)
 	_cleanup_json_ struct json *j = NULL;
 	_cleanup_buf_ struct buf text = {};
 
-	make_spec(&spec);
+	sample_spec(&spec);
 	make_firmware_facts(&facts);
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	ASSERT_EQ(p.shape, SHAPE_FULL);
@@ -183,7 +158,7 @@ TEST(the_seed_says_what_the_agent_would_be_told)
 	_cleanup_plan_ struct plan p = {};
 	struct seed seed = {};
 
-	make_spec(&spec);
+	sample_spec(&spec);
 	make_firmware_facts(&facts);
 	buf_adds(&secrets.host_key, "PRIVATE");
 	buf_adds(&secrets.host_key_public, "PUBLIC");
@@ -229,8 +204,8 @@ TEST(a_read_only_image_is_a_disk_of_its_own)
 	_cleanup_buf_ struct buf text = {};
 	Skerry__Agent__V1__BootConfig *c;
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	free(facts.image.fstype);
 	facts.image.fstype = xstrdup("erofs");
 	facts.blank_disk = xstrdup("/i/blank.raw");
@@ -258,8 +233,8 @@ TEST(memory_comes_from_the_spec_then_the_image_then_the_default)
 	_cleanup_facts_ struct plan_facts facts = {};
 	struct plan p = {};
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	ASSERT_EQ(p.memory_bytes, 512 << 20);
 	plan_done(&p);
@@ -271,6 +246,11 @@ TEST(memory_comes_from_the_spec_then_the_image_then_the_default)
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	ASSERT_EQ(p.memory_bytes, 96 << 20);
 	plan_done(&p);
+	/* 1.3G */
+	spec.memory_bytes = 1395864371;
+	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
+	ASSERT_EQ(p.memory_bytes, UINT64_C(1331) << 20);
+	plan_done(&p);
 }
 
 TEST(no_secret_is_in_the_plan)
@@ -279,8 +259,8 @@ TEST(no_secret_is_in_the_plan)
 	_cleanup_facts_ struct plan_facts facts = {};
 	_cleanup_plan_ struct plan p = {};
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	strv_add(&spec.env, "PASSWORD=hunter2");
 	ASSERT_OK(plan_make(&spec, &facts, &p, NULL));
 	for (size_t i = 0; i < p.exec.argv.n; i++)
@@ -293,8 +273,8 @@ TEST(the_guest_is_told_what_it_needs)
 	_cleanup_facts_ struct plan_facts facts = {};
 	Skerry__Agent__V1__BootConfig *c;
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	strv_add(&spec.ssh_keys, "ssh-ed25519 BBBB user");
 	strv_add(&spec.env, "A=b");
 	facts.image.ssh = true;
@@ -327,8 +307,8 @@ TEST(without_a_network_there_is_no_interface)
 	_cleanup_facts_ struct plan_facts facts = {};
 	Skerry__Agent__V1__BootConfig *c;
 
-	make_spec(&spec);
-	make_facts(&facts);
+	sample_spec(&spec);
+	sample_facts(&facts);
 	free(spec.net);
 	spec.net = xstrdup("none");
 	c = boot_config(&spec, &facts);

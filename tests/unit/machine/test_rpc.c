@@ -13,8 +13,20 @@ struct peer {
 	uint32_t held_stream;
 	int answers, closed, last_num;
 	char last[64];
+	size_t last_len;
 	bool was_open; /* when the last answer came */
 };
+
+/* A status that would clear the screen and fill it. */
+static void rave(struct rpc *r, uint32_t stream)
+{
+	char text[5000];
+
+	memset(text, 'a', sizeof(text));
+	memcpy(text, "\033[2J\x9b\r\n", 7);
+	text[sizeof(text) - 1] = '\0';
+	rpc_reply_error(r, stream, EINVAL, text);
+}
 
 static void serve(struct rpc *r, uint32_t stream, const struct ttrpc_request *req, void *data)
 {
@@ -26,6 +38,8 @@ static void serve(struct rpc *r, uint32_t stream, const struct ttrpc_request *re
 		p->held_stream = stream;
 	else if (streq(req->method, "Fail"))
 		rpc_reply_error(r, stream, ENOENT, "no such thing");
+	else if (streq(req->method, "Rave"))
+		rave(r, stream);
 	else if (streq(req->method, "Hang up"))
 		p->b = rpc_free(r);
 }
@@ -49,6 +63,7 @@ static void on_done(const struct error *err, const uint8_t *payload, size_t len,
 	p->answers++;
 	p->last_num = err ? err->num : 0;
 	p->was_open = rpc_is_open(p->a);
+	p->last_len = err ? strlen(err->msg) : len;
 	snprintf(p->last, sizeof(p->last), "%.*s", err ? (int)strlen(err->msg) : (int)len,
 		 err ? err->msg : (const char *)payload);
 }
@@ -107,6 +122,19 @@ TEST(a_status_arrives_as_an_error_with_its_message)
 	run_until_answers(&p, 1);
 	ASSERT_EQ(p.last_num, ENOENT);
 	ASSERT_STREQ(p.last, "no such thing");
+	teardown(&p);
+}
+
+TEST(a_status_steers_no_terminal_and_is_bounded)
+{
+	struct peer p;
+
+	setup(&p);
+	ASSERT_OK(call(&p, "Rave", "", UINT64_MAX));
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.last_num, EINVAL);
+	ASSERT_EQ(strncmp(p.last, "?[2J???aaa", 10), 0);
+	ASSERT(p.last_len < 3000);
 	teardown(&p);
 }
 
@@ -187,26 +215,8 @@ TEST(a_megabyte_goes_through_in_pieces)
 	teardown(&p);
 }
 
-TEST(a_peer_that_speaks_something_else_is_hung_up_on)
-{
-	struct peer p;
-	int sv[2];
-
-	setup(&p);
-	p.b = rpc_free(p.b);
-	p.a = rpc_free(p.a);
-	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
-	ASSERT_OK(rpc_new(p.loop, sv[0], NULL, on_closed, &p, &p.a));
-	ASSERT_OK(call(&p, "Echo", "", UINT64_MAX));
-	ASSERT_EQ(write(sv[1], "GET / HTTP/1.1\r\n\r\n", 18), 18);
-	run_until_answers(&p, 1);
-	ASSERT_EQ(p.closed, 1);
-	close(sv[1]);
-	teardown(&p);
-}
-
-/* A connection on which a test writes frames and reads answers. */
-static int raw_peer(struct peer *p)
+/* A connection with one end, which serves or calls; on the other a test writes frames and reads answers. */
+static int raw_end(struct peer *p, rpc_request_fn on_request, struct rpc **ret)
 {
 	int sv[2];
 
@@ -214,8 +224,26 @@ static int raw_peer(struct peer *p)
 	p->a = rpc_free(p->a);
 	p->b = rpc_free(p->b);
 	ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
-	ASSERT_OK(rpc_new(p->loop, sv[0], serve, on_closed, p, &p->b));
+	ASSERT_OK(rpc_new(p->loop, sv[0], on_request, on_closed, p, ret));
 	return sv[1];
+}
+
+static int raw_peer(struct peer *p)
+{
+	return raw_end(p, serve, &p->b);
+}
+
+TEST(a_peer_that_speaks_something_else_is_hung_up_on)
+{
+	struct peer p;
+	int fd = raw_end(&p, NULL, &p.a);
+
+	ASSERT_OK(call(&p, "Echo", "", UINT64_MAX));
+	ASSERT_EQ(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
+	run_until_answers(&p, 1);
+	ASSERT_EQ(p.closed, 1);
+	close(fd);
+	teardown(&p);
 }
 
 /* Steps until a whole answer is there: its status. */
@@ -307,6 +335,56 @@ TEST(what_is_too_large_is_answered_at_once_and_left_out)
 	}
 	raw_request(fd, 3);
 	ASSERT_EQ(raw_answer(&p, fd, 3), TTRPC_OK);
+	close(fd);
+	teardown(&p);
+}
+
+/* A guest is not answered, which would have us keep what it does not read. */
+TEST(a_request_to_who_serves_nothing_ends_the_connection)
+{
+	struct peer p;
+	int fd = raw_end(&p, NULL, &p.a);
+
+	ASSERT_EQ(write(fd, "\0\0\0\0\0\0\0\1\1\0", 10), 10);
+	ASSERT_OK(loop_step(p.loop, clock_monotonic_ns() + 5 * NS_PER_SEC));
+	ASSERT_EQ(p.closed, 1);
+	close(fd);
+	teardown(&p);
+}
+
+TEST(who_does_not_read_its_answers_is_not_heard_for_a_while)
+{
+	enum { LARGE = 256 << 10, REQUESTS = 100 };
+	_cleanup_free_ char *text = xcalloc(1, LARGE);
+	_cleanup_buf_ struct buf b = {};
+	size_t sent = 0, answers = 0;
+	uint64_t deadline = clock_monotonic_ns() + 20 * NS_PER_SEC;
+	struct peer p;
+	int fd = raw_peer(&p), idle = 0;
+
+	memset(text, 'x', LARGE);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		ASSERT_OK(ttrpc_request_encode(&b, 2 * i + 1, "test", "Echo", text, LARGE, 0));
+	/* Until neither side goes on. */
+	while (idle < 100) {
+		ssize_t n = sent < b.len ? write(fd, b.p + sent, b.len - sent) : -1;
+
+		sent += n > 0 ? (size_t)n : 0;
+		idle = n > 0 ? 0 : idle + 1;
+		ASSERT_OK(loop_step(p.loop, clock_monotonic_ns()));
+	}
+	ASSERT(sent < b.len);
+	ASSERT(rpc_backlog(p.b) < 2 << 20);
+	/* It reads, and all is answered. */
+	while (answers < (size_t)REQUESTS * LARGE) {
+		ssize_t n = sent < b.len ? write(fd, b.p + sent, b.len - sent) : 0;
+
+		sent += n > 0 ? (size_t)n : 0;
+		n = read(fd, text, LARGE);
+		answers += n > 0 ? (size_t)n : 0;
+		ASSERT_OK(loop_step(p.loop, clock_monotonic_ns()));
+		ASSERT(clock_monotonic_ns() < deadline);
+	}
 	close(fd);
 	teardown(&p);
 }

@@ -48,6 +48,41 @@ static void key_with_newline(struct machine_spec *s)
 {
 	strv_add(&s->ssh_keys, "ssh-ed25519 AAAA x\ncommand=\"evil\"");
 }
+static void odd_user(struct machine_spec *s)
+{
+	s->user = xstrdup("jo hn");
+}
+static void option_like_user(struct machine_spec *s)
+{
+	s->user = xstrdup("-r");
+}
+static void long_user(struct machine_spec *s)
+{
+	s->user = xstrdup("a23456789012345678901234567890123");
+}
+static void odd_group(struct machine_spec *s)
+{
+	s->user = xstrdup("root:a:b");
+}
+static void user_and_group(struct machine_spec *s)
+{
+	s->user = xstrdup("a2345678901234567890123456789012:1000");
+}
+static void many_variables(struct machine_spec *s)
+{
+	for (int i = 0; i < MACHINE_ENV_MAX; i++)
+		strv_addf(&s->env, "N%d=x", i);
+}
+static void too_many_variables(struct machine_spec *s)
+{
+	many_variables(s);
+	strv_add(&s->env, "LAST=x");
+}
+static void large_variables(struct machine_spec *s)
+{
+	for (int i = 0; i < 10; i++)
+		strv_addf(&s->env, "N%d=%0*d", i, 100000, 0);
+}
 static void publish_without_net(struct machine_spec *s)
 {
 	bad_net(s);
@@ -59,6 +94,8 @@ static void publish_without_net(struct machine_spec *s)
 TEST(defaults_pass)
 {
 	ASSERT_OK(check_with(nothing, NULL));
+	ASSERT_OK(check_with(user_and_group, NULL));
+	ASSERT_OK(check_with(many_variables, NULL));
 }
 
 TEST(bad_values_are_usage_errors_that_name_the_option)
@@ -76,6 +113,12 @@ TEST(bad_values_are_usage_errors_that_name_the_option)
 		{ empty_label, "--label" },
 		{ key_with_newline, "--ssh-key" },
 		{ publish_without_net, "--publish" },
+		{ odd_user, "--user" },
+		{ option_like_user, "--user" },
+		{ long_user, "--user" },
+		{ odd_group, "--user" },
+		{ too_many_variables, "--env" },
+		{ large_variables, "--env" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -55,7 +55,7 @@ TEST(mode_none_attaches_nothing_and_publishes_nothing)
 	ASSERT_EQ(plan.kind, NET_ATTACH_NONE);
 	ASSERT_OK(m->prepare(&req, &plan, &fd, &pid, &pidfd, &e));
 	ASSERT_EQ(fd, -1);
-	m->release(&req, &plan);
+	m->release(&req);
 	net_plan_done(&plan);
 	req.publish = &p;
 	req.n_publish = 1;
@@ -210,7 +210,7 @@ static void passt_serves(void)
 	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC));
 	ASSERT_OK(pidfd_reap(pidfd, NULL));
 	close(pidfd);
-	m->release(&req, &plan);
+	m->release(&req);
 	net_plan_done(&plan);
 }
 

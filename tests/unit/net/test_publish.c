@@ -144,7 +144,6 @@ TEST(a_busy_port_is_reported_for_its_protocol_only)
 	ASSERT_EQ(net_publish_resolve(&p, &e), -EADDRINUSE);
 	ASSERT_EQ(e.kind, ERROR_BUSY);
 	ASSERT_CONTAINS(e.msg, "127.0.0.1");
-	ASSERT(e.hint);
 	error_done(&e);
 	p.udp = true;
 	ASSERT_OK(net_publish_resolve(&p, NULL));

@@ -28,11 +28,27 @@ TEST(a_server_on_the_loopback_or_of_ipv6_is_one_but_not_direct)
 
 	ASSERT(r.server && !r.first_direct);
 	ASSERT_STREQ(r.direct, "");
+	resolv_done(&r);
 	r = parse("nameserver fe80::1%eth0\r\nnameserver\t198.51.100.7\r\nnameserver 192.0.2.1");
 	ASSERT(r.server && !r.first_direct);
 	ASSERT_STREQ(r.direct, "198.51.100.7");
+	resolv_done(&r);
 	r = parse("nameserver ::1");
 	ASSERT(r.server && !r.first_direct && !r.direct[0]);
+	resolv_done(&r);
+}
+
+TEST(the_first_three_servers_are_in_their_order)
+{
+	struct resolv r = parse("nameserver 127.0.0.11\nnameserver fe80::1%eth0\nnameserver no\nnameserver 192.0.2.1\n"
+				"nameserver 192.0.2.2\nsearch lan\n");
+
+	ASSERT_EQ(r.servers.n, 3);
+	ASSERT_STREQ(r.servers.items[0], "127.0.0.11");
+	ASSERT_STREQ(r.servers.items[1], "fe80::1");
+	ASSERT_STREQ(r.servers.items[2], "192.0.2.1");
+	ASSERT_EQ(r.search.n, 1);
+	resolv_done(&r);
 }
 
 TEST(the_last_search_line_counts)

@@ -92,17 +92,78 @@ TEST(what_is_said_of_the_host_holds_for_containers)
 	_cleanup_spec_ struct spec_info plain = {}, asks = { .accel = ACCEL_TCG };
 
 	ASSERT_OK(load("accel: kvm\nkernel: one\nshape: full\n", &c, NULL));
-	shim_config_apply(&c, &plain);
+	ASSERT_OK(shim_config_apply(&c, &plain, NULL));
 	ASSERT_EQ(plain.accel, ACCEL_KVM);
 	ASSERT_STREQ(plain.kernel, "one");
 	ASSERT(plain.has_shape);
 	ASSERT_EQ(plain.shape, SHAPE_FULL);
-	ASSERT_OK(load("accel: kvm\nkernel: one\ncontainerd:\n  kernel: two\n", &d, NULL));
+	ASSERT_OK(load("kernel: one\ncontainerd:\n  kernel: two\n", &d, NULL));
 	asks.kernel = xstrdup("three");
-	shim_config_apply(&d, &asks);
+	ASSERT_OK(shim_config_apply(&d, &asks, NULL));
 	ASSERT_EQ(asks.accel, ACCEL_TCG);
 	ASSERT_STREQ(asks.kernel, "three");
 	ASSERT_STREQ(d.kernel, "two");
+}
+
+TEST(annotations_do_not_overrule_what_the_owner_refuses)
+{
+	static const struct {
+		const char *text;
+		enum accel asked;
+		bool refused;
+	} cases[] = {
+		{ "accel: kvm\n", ACCEL_TCG, true },
+		{ "containerd:\n  accel: kvm\n", ACCEL_TCG, true },
+		{ "accel: kvm\ncontainerd:\n  accel: auto\n", ACCEL_TCG, false },
+		{ "accel: kvm\n", ACCEL_AUTO, false },
+		{ "accel: tcg\n", ACCEL_KVM, false },
+		{ "", ACCEL_TCG, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_shim_config_ struct shim_config c;
+		_cleanup_error_ struct error e = {};
+		struct spec_info spec = { .accel = cases[i].asked };
+
+		ASSERT_OK(load(*cases[i].text ? cases[i].text : "{}\n", &c, NULL));
+		c.path = xstrdup("/c.yaml");
+		ASSERT_EQ(shim_config_apply(&c, &spec, &e), cases[i].refused ? -EPERM : 0);
+		ASSERT_EQ(e.kind == ERROR_DENIED, cases[i].refused);
+		if (cases[i].refused)
+			ASSERT_STREQ(e.msg,
+				     "annotation io.skerry.accel: 'tcg' is not permitted, /c.yaml says 'accel: kvm'");
+		spec_info_done(&spec);
+	}
+}
+
+TEST(sizes_by_annotation_end_where_the_owner_says)
+{
+	_cleanup_shim_config_ struct shim_config c, none;
+	struct spec_info large = { .fixed_cpus = true,
+				   .fixed_memory = true,
+				   .cpus = 64,
+				   .max_cpus = 64,
+				   .memory_bytes = 8192 * MIB,
+				   .max_memory_bytes = 8192 * MIB },
+			 small = { .cpus = 8, .max_memory_bytes = 500 * MIB }, free = large;
+
+	ASSERT_OK(load("containerd:\n  max_cpus: 4\n  max_memory: 1G\n  overhead: 24M\n", &c, NULL));
+	ASSERT_OK(shim_config_apply(&c, &large, NULL));
+	ASSERT_EQ(large.cpus, 4);
+	ASSERT_EQ(large.max_cpus, 4);
+	/* With what comes on top of it (size.h) it is all that the machine may have. */
+	ASSERT(large.memory_bytes + large.memory_bytes / 64 + 24 * MIB <= 1024 * MIB);
+	ASSERT(large.memory_bytes + large.memory_bytes / 64 + 25 * MIB > 1024 * MIB);
+	ASSERT_EQ(large.max_memory_bytes, 1024 * MIB);
+	ASSERT_OK(shim_config_apply(&c, &small, NULL));
+	ASSERT_EQ(small.cpus, 8); /* its limits, not its wish */
+	ASSERT_EQ(small.max_cpus, 0);
+	ASSERT_EQ(small.memory_bytes, 0);
+	ASSERT_EQ(small.max_memory_bytes, 500 * MIB);
+	shim_config_init(&none);
+	ASSERT_OK(shim_config_apply(&none, &free, NULL));
+	ASSERT_EQ(free.cpus, 64);
+	ASSERT_EQ(free.max_memory_bytes, 8192 * MIB);
 }
 
 TEST(a_wrong_file_is_one_line_that_names_the_key)

@@ -14,10 +14,10 @@ TEST(limits_make_the_size)
 		struct vm_size is;
 	} cases[] = {
 		{ 0, 0, 0, 0, { 16, 2048 * MIB, 16, 2048 * MIB, 16, 2048 * MIB } },
-		{ 1, 0, 256 * MIB, 0, { 1, 352 * MIB, 1, 352 * MIB, 8, 352 * MIB } },
+		{ 1, 0, 256 * MIB, 0, { 1, 356 * MIB, 1, 356 * MIB, 8, 356 * MIB } },
 		{ 200, 0, 1, 0, { 16, 128 * MIB, 16, 128 * MIB, 16, 128 * MIB } },
-		{ 2, 1, 256 * MIB, 4096 * MIB, { 2, 352 * MIB, 2, 352 * MIB, 2, 4096 * MIB } },
-		{ 2, 200, 256 * MIB, 1, { 2, 352 * MIB, 2, 352 * MIB, 16, 352 * MIB } },
+		{ 2, 1, 256 * MIB, 4096 * MIB, { 2, 356 * MIB, 2, 356 * MIB, 2, 4096 * MIB } },
+		{ 2, 200, 256 * MIB, 1, { 2, 356 * MIB, 2, 356 * MIB, 16, 356 * MIB } },
 		{ 1, 1, INT64_MAX, 0, { 1, 8192 * MIB, 1, 8192 * MIB, 1, 8192 * MIB } },
 	};
 	_cleanup_shim_config_ struct shim_config c;
@@ -58,7 +58,7 @@ TEST(what_follows_its_load_starts_small)
 	c.cpu_hotplug.min = 3;
 	size_choose(&spec, &c, &host, &is);
 	ASSERT_EQ(is.start_cpus, 1);
-	ASSERT_EQ(is.start_memory_bytes, 160 * MIB);
+	ASSERT_EQ(is.start_memory_bytes, 161 * MIB);
 }
 
 TEST(the_owner_of_the_host_has_a_say)
@@ -80,10 +80,10 @@ TEST(the_owner_of_the_host_has_a_say)
 	ASSERT_EQ(is.max_memory_bytes, 1000 * MIB);
 	spec.memory_bytes = 200 * MIB;
 	size_choose(&spec, &c, &host, &is);
-	ASSERT_EQ(is.memory_bytes, 210 * MIB);
+	ASSERT_EQ(is.memory_bytes, 214 * MIB);
 }
 
-static const struct vm_size begin = { 2, 352 * MIB, 2, 352 * MIB, 8, 1024 * MIB };
+static const struct vm_size begin = { 2, 356 * MIB, 2, 356 * MIB, 8, 1024 * MIB };
 
 static struct vm_size want(const struct spec_size *sizes, size_t n, bool keeps)
 {
@@ -105,17 +105,17 @@ TEST(a_machine_is_as_large_as_its_containers_together)
 	struct vm_size is = want(two, 2, false);
 
 	ASSERT_EQ(is.cpus, 4);
-	ASSERT_EQ(is.memory_bytes, 396 * MIB);
+	ASSERT_EQ(is.memory_bytes, 401 * MIB);
 	ASSERT_EQ(is.max_cpus, 8);
 	is = want(no_quota, 2, false);
 	ASSERT_EQ(is.cpus, 2);
-	ASSERT_EQ(is.memory_bytes, 352 * MIB);
+	ASSERT_EQ(is.memory_bytes, 356 * MIB);
 	is = want(one, 1, false);
 	ASSERT_EQ(is.cpus, 1);
-	ASSERT_EQ(is.memory_bytes, 160 * MIB);
+	ASSERT_EQ(is.memory_bytes, 161 * MIB);
 	is = want(one, 1, true);
 	ASSERT_EQ(is.cpus, 2);
-	ASSERT_EQ(is.memory_bytes, 352 * MIB);
+	ASSERT_EQ(is.memory_bytes, 356 * MIB);
 	is = want(NULL, 0, false);
 	ASSERT_EQ(is.cpus, 2);
 }

@@ -1,3 +1,4 @@
+#include "shim/shm.h"
 #include "shim/spec.h"
 #include "test.h"
 
@@ -20,6 +21,10 @@ static struct spec_info read_ok(const char *text)
 	return i;
 }
 
+static const struct spec_places places = {
+	.id = "c1", .root = "/share/c1/rootfs", .share = "/share/c1", .sockets = "/own/c1"
+};
+
 static struct json *guest(const char *text)
 {
 	_cleanup_json_ struct json *j = parse(text);
@@ -27,7 +32,7 @@ static struct json *guest(const char *text)
 	_cleanup_buf_ struct buf out = {};
 
 	ASSERT_OK(spec_read(j, "c1", &i, NULL));
-	spec_for_guest(j, "c1", "/share/c1", false, &out);
+	spec_for_guest(j, &i, &places, false, &out);
 	return parse(out.p);
 }
 
@@ -174,15 +179,17 @@ TEST(bind_mounts_come_from_the_share)
 	static const char text[] =
 		"{\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"},"
 		"{\"destination\":\"/a\",\"type\":\"bind\",\"source\":\"/host/a\",\"options\":[\"rbind\",\"ro\"]},"
-		"{\"destination\":\"/b\",\"source\":\"/host/b\",\"options\":[\"bind\"]}]}";
+		"{\"destination\":\"/b\",\"source\":\"/host/b\",\"options\":[\"bind\"]},"
+		"{\"destination\":\"/c\",\"source\":\"/host/c\",\"options\":[\"rbind\",\"rro\",\"rslave\"]}]}";
 	_cleanup_json_ struct json *g = guest(text);
 	_cleanup_spec_ struct spec_info s = read_ok(text);
 	struct json *mounts = json_get(g, "mounts");
 
-	ASSERT_EQ(s.n_binds, 2);
+	ASSERT_EQ(s.n_binds, 3);
 	ASSERT_STREQ(s.binds[0].source, "/host/a");
 	ASSERT(s.binds[0].recursive && s.binds[0].read_only);
 	ASSERT(!s.binds[1].recursive && !s.binds[1].read_only);
+	ASSERT(s.binds[2].read_only && s.binds[2].propagated && !s.binds[0].propagated && !s.binds[1].propagated);
 	ASSERT_STREQ(at(json_at(mounts, 0), "source", NULL), "proc");
 	ASSERT_STREQ(at(json_at(mounts, 1), "source", NULL), "/share/c1/m0");
 	ASSERT_STREQ(at(json_at(mounts, 2), "source", NULL), "/share/c1/m1");
@@ -203,7 +210,8 @@ TEST(a_bind_mount_of_nothing_is_refused)
 TEST(what_belongs_to_the_host_stays_there)
 {
 	_cleanup_json_ struct json *g =
-		guest("{\"hostname\":\"h\",\"annotations\":{\"a\":\"b\"},\"process\":{\"apparmorProfile\":\"p\","
+		guest("{\"hostname\":\"h\",\"annotations\":{\"io.kubernetes.cri.sandbox-id\":\"p\"},\"process\":{"
+		      "\"apparmorProfile\":\"p\","
 		      "\"selinuxLabel\":\"l\","
 		      "\"noNewPrivileges\":true,\"capabilities\":{\"bounding\":[\"CAP_KILL\"]}},"
 		      "\"hooks\":{\"prestart\":[{\"path\":\"/x\"}],\"createRuntime\":[{\"path\":\"/"
@@ -247,20 +255,127 @@ TEST(name_servers_are_the_guests_unless_they_are_given)
 			"{\"mounts\":[{\"destination\":\"/etc/resolv.conf\",\"type\":\"bind\",\"source\":\"/h\"}]}"),
 		*a = NULL, *b = NULL;
 	_cleanup_buf_ struct buf x = {}, y = {};
+	const struct spec_info none = {};
 
-	spec_for_guest(plain, "c1", "/s", true, &x);
-	spec_for_guest(given, "c1", "/s", true, &y);
+	spec_for_guest(plain, &none, &places, true, &x);
+	spec_for_guest(given, &none, &places, true, &y);
 	a = parse(x.p);
 	b = parse(y.p);
 	ASSERT_STREQ(at(json_at(json_get(a, "mounts"), 0), "source", NULL), "/etc/resolv.conf");
 	ASSERT_EQ(json_length(json_get(b, "mounts")), 1);
-	ASSERT_STREQ(at(json_at(json_get(b, "mounts"), 0), "source", NULL), "/s/m0");
+	ASSERT_STREQ(at(json_at(json_get(b, "mounts"), 0), "source", NULL), "/share/c1/m0");
+}
+
+TEST(a_socket_is_mounted_from_where_the_agent_listens)
+{
+	_cleanup_json_ struct json
+		*j = parse(
+			"{\"mounts\":[{\"type\":\"bind\",\"source\":\"/a\",\"destination\":\"/x\"},{\"type\":\"tmpfs\","
+			"\"source\":\"tmpfs\",\"destination\":\"/t\"},{\"type\":\"bind\",\"source\":\"/"
+			"b\",\"destination\":"
+			"\"/y\"},{\"type\":\"bind\",\"source\":\"/c\",\"destination\":\"/z\"}]}"),
+		*g = NULL;
+	_cleanup_spec_ struct spec_info i = {};
+	_cleanup_buf_ struct buf out = {};
+	const struct json *mounts;
+
+	ASSERT_OK(spec_read(j, "c1", &i, NULL));
+	ASSERT_EQ(i.n_binds, 3);
+	i.binds[1].socket = true;
+	spec_for_guest(j, &i, &places, false, &out);
+	g = parse(out.p);
+	mounts = json_get(g, "mounts");
+	ASSERT_STREQ(at(json_at(mounts, 0), "source", NULL), "/share/c1/m0");
+	ASSERT_STREQ(at(json_at(mounts, 1), "source", NULL), "tmpfs");
+	ASSERT_STREQ(at(json_at(mounts, 2), "source", NULL), "/own/c1/s1");
+	ASSERT_STREQ(at(json_at(mounts, 3), "source", NULL), "/share/c1/m2");
+	/* The guest does not learn what it is called on the host. */
+	ASSERT(!strstr(out.p, "\"/b\""));
+}
+
+TEST(a_pods_shared_memory_is_mounted_from_the_guests_own)
+{
+	_cleanup_json_ struct json *j = parse(
+					   "{\"mounts\":[{\"type\":\"bind\",\"source\":\"/a\",\"destination\":\"/x\"},"
+					   "{\"type\":\"bind\",\"source\":\"/p/shm\",\"destination\":\"/dev/shm\"}]}"),
+				   *g = NULL;
+	_cleanup_spec_ struct spec_info i = {};
+	_cleanup_buf_ struct buf out = {};
+	struct spec_places of_pod = places;
+	struct json *mounts;
+
+	ASSERT_OK(spec_read(j, "c1", &i, NULL));
+	ASSERT(!i.binds[0].at_shm && i.binds[1].at_shm);
+	/* Alone it has what it was given; so has a member whose mount is not the pod's own. */
+	shm_find(&i);
+	i.role = SPEC_MEMBER;
+	shm_find(&i);
+	ASSERT_EQ(i.binds[1].shm_bytes, 0);
+	i.binds[1].shm_bytes = 4096;
+	of_pod.shm = "/shm/c1";
+	spec_for_guest(j, &i, &of_pod, false, &out);
+	ASSERT_OK(json_parse(out.p, out.len, "spec", &g, NULL));
+	mounts = json_get(g, "mounts");
+	ASSERT_STREQ(at(json_at(mounts, 0), "source", NULL), "/share/c1/m0");
+	ASSERT_STREQ(at(json_at(mounts, 1), "source", NULL), "/shm/c1");
+}
+
+TEST(a_later_version_is_one_that_the_guest_takes)
+{
+	_cleanup_json_ struct json *g = guest("{\"ociVersion\":\"1.3.0\"}");
+
+	ASSERT_STREQ(at(g, "ociVersion", NULL), "1.0.2");
 }
 
 TEST(a_shared_host_name_is_the_pods)
 {
-	_cleanup_json_ struct json *g = guest(
-		"{\"hostname\":\"h\",\"linux\":{\"namespaces\":[{\"type\":\"uts\",\"path\":\"/proc/1/ns/uts\"}]}}");
+	_cleanup_json_ struct json *g =
+		guest("{\"hostname\":\"h\",\"annotations\":{\"io.kubernetes.cri.sandbox-id\":\"p\"},"
+		      "\"linux\":{\"namespaces\":[{\"type\":\"uts\",\"path\":\"/proc/1/ns/uts\"}]}}");
 
 	ASSERT(!json_get(g, "hostname"));
+}
+
+TEST(namespaces_of_another_machine_are_not_joined)
+{
+	static const char *const types[] = { "pid", "ipc", "uts", "user", "mount" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		_cleanup_free_ char *text =
+			xasprintf("{\"linux\":{\"namespaces\":[{\"type\":\"%s\",\"path\":\"/proc/7/ns/%s\"}]}}",
+				  types[i], types[i]);
+		_cleanup_json_ struct json *j = parse(text);
+		_cleanup_spec_ struct spec_info info = {};
+		_cleanup_error_ struct error e = {};
+
+		ASSERT(spec_read(j, "c1", &info, &e) < 0);
+		ASSERT_EQ(e.kind, ERROR_CONFIG);
+		ASSERT_CONTAINS(e.msg, types[i]);
+	}
+}
+
+TEST(kernel_parameters_are_the_machines)
+{
+	_cleanup_json_ struct json *j =
+		parse("{\"linux\":{\"sysctl\":{\"net.a\":\"1\",\"kernel.shmmax\":\"2\"},"
+		      "\"namespaces\":[{\"type\":\"network\"},{\"type\":\"ipc\"},{\"type\":\"pid\"}]}}");
+	_cleanup_json_ struct json *pod = parse("{\"net.a\":\"9\",\"net.b\":\"3\"}"), *g = NULL;
+	struct spec_places of_pod = places;
+	_cleanup_spec_ struct spec_info i = {};
+	_cleanup_buf_ struct buf out = {};
+	const struct json *namespaces, *sysctl;
+
+	of_pod.parameters = pod;
+	ASSERT_OK(spec_read(j, "c1", &i, NULL));
+	spec_for_guest(j, &i, &of_pod, false, &out);
+	g = parse(out.p);
+	namespaces = json_get(json_get(g, "linux"), "namespaces");
+	sysctl = json_get(json_get(g, "linux"), "sysctl");
+	/* Its own go before the pod's. */
+	ASSERT_STREQ(at(sysctl, "net.a", NULL), "1");
+	ASSERT_STREQ(at(sysctl, "net.b", NULL), "3");
+	/* Once, and only what it has not got itself. */
+	ASSERT_EQ(json_length(namespaces), 4);
+	ASSERT_STREQ(at(json_at(namespaces, 3), "type", NULL), "network");
+	ASSERT_STREQ(at(json_at(namespaces, 3), "path", NULL), "/proc/1/ns/net");
 }

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -34,6 +35,12 @@ TEST(fifos_open_without_a_reader)
 	ASSERT_OK(mkfifo(in, 0600));
 	ASSERT_OK(open_with(in, out, "", true, &s, NULL));
 	ASSERT(streams_has_input(s));
+	/* Whoever writes there waits until the process is started. */
+	ASSERT_EQ(open(in, O_WRONLY | O_NONBLOCK | O_CLOEXEC), -1);
+	ASSERT_EQ(errno, ENXIO);
+	ASSERT_OK(streams_open_input(s, NULL));
+	ASSERT_OK(streams_open_input(s, NULL));
+	ASSERT_OK(open(in, O_WRONLY | O_NONBLOCK | O_CLOEXEC));
 	streams_free(s);
 	ASSERT_OK(open_with("", "", "", false, &s, NULL));
 	ASSERT(!streams_has_input(s));
@@ -47,6 +54,9 @@ TEST(what_is_missing_is_named)
 	struct streams *s = NULL;
 
 	ASSERT_EQ(open_with("", out, "", false, &s, &e), -ENOENT);
+	ASSERT_CONTAINS(e.msg, "nowhere");
+	error_done(&e);
+	ASSERT_EQ(open_with(out, "", "", false, &s, &e), -ENOENT);
 	ASSERT_CONTAINS(e.msg, "nowhere");
 }
 

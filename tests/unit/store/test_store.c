@@ -96,6 +96,8 @@ TEST(a_relative_home_is_made_absolute)
 	setenv("SKERRY_HOME", "here", 1);
 	ASSERT_OK(store_open(&s, NULL));
 	ASSERT_STREQ(s.home_path, want);
+	/* For the programs that are started elsewhere. */
+	ASSERT_STREQ(getenv("SKERRY_HOME"), want);
 }
 
 TEST(a_user_follows_xdg)
@@ -142,7 +144,18 @@ TEST(without_a_runtime_directory_there_is_one_in_tmp_that_is_ours_alone)
 		ASSERT_OK(store_open(&s, &e));
 		ASSERT_STREQ(s.run_path, "/tmp/skerry-54321");
 		check_mode(s.run_path);
+		/* A machine that was started before the login is found after it. */
+		ASSERT_OK(mkdirat(s.run_fd, "web", 0700));
 		store_done(&s);
+		setenv("XDG_RUNTIME_DIR", t, 1);
+		ASSERT_OK(store_open(&s, &e));
+		ASSERT_STREQ(s.run_path, "/tmp/skerry-54321");
+		ASSERT_OK(unlinkat(s.run_fd, "web", AT_REMOVEDIR));
+		store_done(&s);
+		ASSERT_OK(store_open(&s, &e));
+		ASSERT(after_prefix(s.run_path, t));
+		store_done(&s);
+		unsetenv("XDG_RUNTIME_DIR");
 		/* Others could reach in. */
 		ASSERT_OK(chmod("/tmp/skerry-54321", 0770));
 		ASSERT_EQ(store_open(&s, &e), -EPERM);
@@ -166,6 +179,69 @@ TEST(without_a_runtime_directory_there_is_one_in_tmp_that_is_ours_alone)
 	}
 	expect_success(pid);
 	ASSERT_OK(rmdir("/tmp/skerry-54321"));
+}
+
+/* What su, runuser and `sudo -E` leave in the environment, and a place that nobody has made. */
+TEST(a_runtime_directory_of_somebody_else_is_not_used)
+{
+	const char *t = test_tmpdir();
+	_cleanup_free_ char *foreign = xasprintf("%s/foreign", t), *open = xasprintf("%s/open", t),
+			    *inside = xasprintf("%s/open/skerry", t);
+	const char *unusable[] = { foreign, open, "/proc/no/such" };
+	pid_t pid;
+
+	clear_environment();
+	if (geteuid() != 0)
+		test_skip("needs a second user");
+	ASSERT_OK(mkdir(foreign, 0700));
+	ASSERT_OK(mkdir(open, 0700));
+	ASSERT_OK(mkdir(inside, 0700));
+	ASSERT_OK(chmod(open, 0755));
+	ASSERT_OK(chmod(inside, 0755));
+	if (as_user(&pid)) {
+		setenv("HOME", t, 1);
+		for (size_t i = 0; i < ARRAY_SIZE(unusable); i++) {
+			_cleanup_store_ struct store s = {};
+			_cleanup_error_ struct error e = {};
+
+			setenv("XDG_RUNTIME_DIR", unusable[i], 1);
+			ASSERT_OK(store_open(&s, &e));
+			ASSERT_STREQ(s.run_path, "/tmp/skerry-54321");
+		}
+		ASSERT_OK(rmdir("/tmp/skerry-54321"));
+		_exit(0);
+	}
+	expect_success(pid);
+}
+
+TEST(what_only_reads_needs_no_place_for_configuration)
+{
+	const char *t = test_tmpdir();
+	_cleanup_free_ char *closed = xasprintf("%s/closed", t), *run = xasprintf("%s/run", t);
+	pid_t pid;
+
+	clear_environment();
+	if (geteuid() != 0)
+		test_skip("needs a second user");
+	ASSERT_OK(mkdir(closed, 0700));
+	if (as_user(&pid)) {
+		_cleanup_error_ struct error e = {};
+		_cleanup_store_ struct store s = {};
+
+		setenv("HOME", t, 1);
+		setenv("XDG_RUNTIME_DIR", run, 1);
+		setenv("XDG_CONFIG_HOME", closed, 1);
+		setenv("XDG_CACHE_HOME", closed, 1);
+		ASSERT_OK(store_open(&s, &e));
+		ASSERT_EQ(s.config_fd, -EBADF);
+		ASSERT_EQ(s.cache_fd, -EBADF);
+		ASSERT_EQ(store_config(&s, &e), -EACCES);
+		ASSERT_EQ(error_exit_status(&e), 77);
+		ASSERT_CONTAINS(e.msg, closed);
+		store_done(&s);
+		_exit(0);
+	}
+	expect_success(pid);
 }
 
 TEST(what_cannot_be_created_is_named)

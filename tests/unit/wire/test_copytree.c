@@ -2,12 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "test.h"
 #include "wire/copystream.h"
 
@@ -46,6 +49,8 @@ static void assert_content(int dir, const char *name, const char *text)
 	ASSERT_STREQ(b.p ? b.p : "", text);
 }
 
+static bool keep_owner;
+
 static int receive_records(int dir, const char *rename, uint64_t limit, bool with_end,
 			   const struct copystream_record *r, size_t n)
 {
@@ -58,7 +63,7 @@ static int receive_records(int dir, const char *rename, uint64_t limit, bool wit
 	if (with_end)
 		ASSERT_OK(copystream_encode(&b, &(struct copystream_record){ .type = COPYSTREAM_END }));
 	ASSERT_OK(pwrite_full(fd, b.p, b.len, 0));
-	rc = copytree_receive(fd, dir, rename, limit, false, NULL);
+	rc = copytree_receive(fd, dir, rename, limit, keep_owner, NULL);
 	return rc;
 }
 
@@ -210,14 +215,25 @@ TEST(nothing_is_written_through_a_link)
 		{ .type = COPYSTREAM_ENTRY, .path = "d/l/f", .mode = S_IFREG | 0600 },
 	};
 	struct copystream_record over = { .type = COPYSTREAM_ENTRY, .path = "link", .mode = S_IFREG | 0600 };
+	struct copystream_record below[] = {
+		{ .type = COPYSTREAM_ENTRY, .path = "d", .mode = S_IFDIR | 0755 },
+		{ .type = COPYSTREAM_ENTRY, .path = "d/f", .mode = S_IFREG | 0600 },
+	};
+	struct stat st;
 	struct copystream_record into = { .type = COPYSTREAM_ENTRY, .path = "link", .mode = S_IFDIR | 0755 };
 
 	ASSERT_EQ(receive_records(dst, NULL, 0, true, through, 3), -EBADMSG);
 	ASSERT(faccessat(out, "f", F_OK, 0) < 0);
 	ASSERT_OK(symlinkat("../out/g", dst, "link"));
-	ASSERT_EQ(receive_records(dst, NULL, 0, true, &over, 1), -EBADMSG);
-	ASSERT_EQ(receive_records(dst, NULL, 0, true, &into, 1), -EBADMSG);
+	ASSERT_EQ(receive_records(dst, NULL, 0, true, &into, 1), -ENOTDIR);
+	ASSERT_OK(symlinkat("../out", dst, "down"));
+	ASSERT_EQ(receive_records(dst, "down", 0, true, below, 2), -ENOTDIR);
+	ASSERT(faccessat(out, "f", F_OK, 0) < 0);
+	/* A file takes the place of a link. */
+	ASSERT_OK(receive_records(dst, NULL, 0, true, &over, 1));
 	ASSERT(faccessat(out, "g", F_OK, 0) < 0);
+	ASSERT_OK(fstatat(dst, "link", &st, AT_SYMLINK_NOFOLLOW));
+	ASSERT(S_ISREG(st.st_mode));
 }
 
 TEST(entries_beside_the_first_one_are_refused)
@@ -258,6 +274,27 @@ TEST(set_id_bits_are_dropped)
 	ASSERT_EQ(st.st_mode, S_IFREG | 0755);
 }
 
+TEST(set_id_bits_are_dropped_where_owners_are_kept_too)
+{
+	_cleanup_close_ int dst = new_dir("dst");
+	struct copystream_record r[] = {
+		{ .type = COPYSTREAM_ENTRY, .path = "d", .mode = S_IFDIR | 07755, .uid = geteuid(), .gid = getegid() },
+		{ .type = COPYSTREAM_ENTRY,
+		  .path = "d/su",
+		  .mode = S_IFREG | 06755,
+		  .uid = geteuid(),
+		  .gid = getegid() },
+	};
+	struct stat st;
+
+	keep_owner = true;
+	ASSERT_OK(receive_records(dst, NULL, 0, true, r, 2));
+	ASSERT_OK(fstatat(dst, "d/su", &st, 0));
+	ASSERT_EQ(st.st_mode, S_IFREG | 0755);
+	ASSERT_OK(fstatat(dst, "d", &st, 0));
+	ASSERT_EQ(st.st_mode, S_IFDIR | 01755);
+}
+
 TEST(a_fifo_in_the_way_is_not_waited_for)
 {
 	_cleanup_close_ int dst = new_dir("dst");
@@ -265,4 +302,171 @@ TEST(a_fifo_in_the_way_is_not_waited_for)
 
 	ASSERT_OK(mkfifoat(dst, "p", 0600));
 	ASSERT_EQ(receive_records(dst, NULL, 0, true, &r, 1), -EEXIST);
+}
+
+TEST(a_program_that_runs_is_replaced)
+{
+	_cleanup_close_ int dst = new_dir("dst");
+	_cleanup_free_ char *path = xasprintf("%s/dst/run", test_tmpdir());
+	struct copystream_record r = { .type = COPYSTREAM_ENTRY, .path = "run", .mode = S_IFREG | 0755 };
+	_cleanup_buf_ struct buf program = { 0 };
+	int out[2], status;
+	pid_t pid;
+	char line[8];
+
+	ASSERT_OK(file_read_at(AT_FDCWD, "/bin/cat", 8 << 20, &program));
+	ASSERT_OK(file_write_at(dst, "run", program.p, program.len, 0755, 0));
+	ASSERT_OK(fchmodat(dst, "run", 0755, 0));
+	ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out));
+	pid = fork();
+	ASSERT_OK(pid);
+	if (pid == 0) {
+		dup2(out[1], 0);
+		dup2(out[1], 1);
+		execl(path, path, NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	/* It runs when it answers. */
+	ASSERT_EQ(write(out[0], "hello\n", 6), 6);
+	ASSERT_EQ(read(out[0], line, sizeof(line)), 6);
+	ASSERT_EQ(openat(dst, "run", O_WRONLY | O_CLOEXEC), -1);
+	ASSERT_EQ(errno, ETXTBSY);
+	ASSERT_OK(receive_records(dst, NULL, 0, true, &r, 1));
+	assert_content(dst, "run", "");
+	close(out[0]);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+}
+
+TEST(a_file_that_may_not_be_written_to_is_replaced)
+{
+	_cleanup_close_ int dst = new_dir("dst");
+	struct copystream_record r = { .type = COPYSTREAM_ENTRY, .path = "ro", .mode = S_IFREG | 0444 };
+	int status;
+	pid_t pid;
+
+	ASSERT_OK(fchmod(dst, 0777));
+	put(dst, "ro", "old\n", 0444);
+	pid = fork();
+	ASSERT_OK(pid);
+	if (pid == 0) {
+		_cleanup_close_ int fd = stream_fd();
+		_cleanup_buf_ struct buf b = { 0 };
+
+		ASSERT_OK(copystream_encode(&b, &r));
+		ASSERT_OK(copystream_encode(&b, &(struct copystream_record){ .type = COPYSTREAM_END }));
+		ASSERT_OK(pwrite_full(fd, b.p, b.len, 0));
+		/* Root may write to anything. */
+		if (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0)
+			_exit(2);
+		_exit(copytree_receive(fd, dst, NULL, 0, false, NULL) < 0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(status, 0);
+	assert_content(dst, "ro", "");
+}
+
+TEST(files_that_do_not_say_how_large_they_are_arrive_whole)
+{
+	_cleanup_close_ int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), dst = new_dir("dst"),
+			    s = stream_fd();
+	_cleanup_buf_ struct buf is = { 0 }, came = { 0 };
+
+	/* No read gives more than a page of it. Symbols come and go: the first ones are the kernel's own. */
+	ASSERT_OK(file_read_at(proc, "kallsyms", 64 << 20, &is));
+	ASSERT(is.len > 8192);
+	ASSERT_OK(copytree_send(s, proc, "kallsyms"));
+	ASSERT_OK(lseek(s, 0, SEEK_SET));
+	ASSERT_OK(copytree_receive(s, dst, NULL, 0, false, NULL));
+	ASSERT_OK(file_read_at(dst, "kallsyms", 64 << 20, &came));
+	ASSERT(came.len > is.len / 2);
+	ASSERT_MEMEQ(came.p, is.p, 8192);
+}
+
+TEST(files_that_say_a_page_and_have_a_line_arrive_as_a_line)
+{
+	_cleanup_close_ int net = open("/sys/class/net/lo", O_RDONLY | O_DIRECTORY | O_CLOEXEC), dst = new_dir("dst"),
+			    s = stream_fd();
+
+	ASSERT_OK(copytree_send(s, net, "mtu"));
+	ASSERT_OK(lseek(s, 0, SEEK_SET));
+	ASSERT_OK(copytree_receive(s, dst, NULL, 0, false, NULL));
+	assert_content(dst, "mtu", "65536\n");
+}
+
+/* The sender is held up by a pipe that nobody reads until the file is shorter. */
+TEST(a_file_that_shrinks_meanwhile_is_an_error)
+{
+	enum { LARGE = 8 << 20 };
+
+	for (int sparse = 0; sparse < 2; sparse++) {
+		_cleanup_free_ char *src_name = xasprintf("src%d", sparse), *dst_name = xasprintf("dst%d", sparse);
+		_cleanup_close_ int src = new_dir(src_name), dst = new_dir(dst_name), f = -1;
+		_cleanup_free_ char *data = xcalloc(1, LARGE), *path = NULL;
+		int pipe_fds[2], status, r;
+		uint8_t first[4096];
+		pid_t pid;
+
+		memset(data, 'x', LARGE);
+		f = openat(src, "log", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		ASSERT_OK(pwrite_full(f, data, sparse ? LARGE / 2 : LARGE, 0));
+		ASSERT_OK(ftruncate(f, LARGE));
+		ASSERT_OK(pipe2(pipe_fds, O_CLOEXEC));
+		pid = fork();
+		ASSERT_OK(pid);
+		if (pid == 0) {
+			close(pipe_fds[0]);
+			_exit(copytree_send(pipe_fds[1], src, "log") == -EAGAIN ? 0 : 1);
+		}
+		close(pipe_fds[1]);
+		{
+			/* What it said first goes before the rest. */
+			_cleanup_close_ int all = stream_fd();
+			ssize_t n = read(pipe_fds[0], first, sizeof(first));
+			off_t at = 0;
+
+			ASSERT(n > 0);
+			ASSERT_OK(ftruncate(f, sparse ? LARGE / 2 : LARGE / 4));
+			do {
+				ASSERT_OK(pwrite_full(all, first, (size_t)n, (uint64_t)at));
+				at += n;
+				n = read(pipe_fds[0], first, sizeof(first));
+				ASSERT(n >= 0);
+			} while (n > 0);
+			r = copytree_receive(all, dst, NULL, 0, false, &path);
+		}
+		close(pipe_fds[0]);
+		ASSERT_EQ(r, -EAGAIN);
+		ASSERT_STREQ(path, "log");
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_EQ(status, 0);
+	}
+}
+
+TEST(what_is_too_deep_to_be_told_is_left_out_alone)
+{
+	enum { LEVELS = 18, NAME = 250 };
+	_cleanup_close_ int src = new_dir("src"), dst = new_dir("dst"), stream = stream_fd(), at = -EBADF;
+	_cleanup_free_ char *path = NULL;
+	char name[NAME + 1] = "";
+
+	memset(name, 'n', NAME);
+	ASSERT_OK(mkdirat(src, "tree", 0755));
+	at = openat(src, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	put(at, "beside", "arrives", 0644);
+	for (int i = 0; i < LEVELS; i++) {
+		int below;
+
+		ASSERT_OK(mkdirat(at, name, 0755));
+		below = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		ASSERT_OK(below);
+		close(at);
+		at = below;
+	}
+	put(at, "deep", "does not", 0644);
+	ASSERT_EQ(copytree_send(stream, src, "tree"), -ENAMETOOLONG);
+	ASSERT_OK(lseek(stream, 0, SEEK_SET));
+	ASSERT_EQ(copytree_receive(stream, dst, NULL, 0, false, &path), -ENAMETOOLONG);
+	assert_content(dst, "tree/beside", "arrives");
 }

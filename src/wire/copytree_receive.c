@@ -1,6 +1,3 @@
-#include "wire/copytree.h"
-
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -15,285 +12,9 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "wire/copystream.h"
+#include "wire/copytree.h"
 
-enum {
-	FLUSH_BYTES = 64 << 10, /* small records are gathered up to here */
-	READ_BYTES = 128 << 10,
-	DEPTH_MAX = 128, /* of directories; each level holds a descriptor while it is sent */
-};
-
-/* ---- Sending ---- */
-
-struct sender {
-	int fd;          /* borrowed */
-	struct buf out;  /* records not written yet */
-	struct buf path; /* of the entry at hand, as the receiver sees it */
-	uint8_t *chunk;  /* owned, COPYSTREAM_DATA_MAX bytes */
-	int result;      /* first error of the tree */
-};
-
-static int sender_flush(struct sender *s)
-{
-	int r = write_full(s->fd, s->out.p, s->out.len);
-
-	buf_truncate(&s->out, 0);
-	return r;
-}
-
-static int sender_put(struct sender *s, const struct copystream_record *rec)
-{
-	int r = copystream_encode(&s->out, rec);
-
-	if (r < 0)
-		return r;
-	return s->out.len >= FLUSH_BYTES ? sender_flush(s) : 0;
-}
-
-/* Tells of an entry that is left out. */
-static int sender_error(struct sender *s, int num)
-{
-	num = num < 0 ? -num : num;
-	if (s->result == 0)
-		s->result = -num;
-	return sender_put(s, &(struct copystream_record){ .type = COPYSTREAM_ERROR, .path = s->path.p, .num = num });
-}
-
-static int sender_put_entry(struct sender *s, const struct stat *st, uint64_t size, const char *link)
-{
-	return sender_put(s, &(struct copystream_record){
-				     .type = COPYSTREAM_ENTRY,
-				     .path = s->path.p,
-				     .mode = st->st_mode,
-				     .uid = st->st_uid,
-				     .gid = st->st_gid,
-				     .size = size,
-				     .mtime_ns = st->st_mtim.tv_sec < 0 ? 0
-									: (uint64_t)st->st_mtim.tv_sec * NS_PER_SEC +
-										  (uint64_t)st->st_mtim.tv_nsec,
-				     .link = link,
-			     });
-}
-
-static int sender_put_data(struct sender *s, uint64_t offset, size_t n)
-{
-	return sender_put(s, &(struct copystream_record){
-				     .type = COPYSTREAM_DATA, .offset = offset, .data = s->chunk, .data_len = n });
-}
-
-/* One stretch of data, [@from, @to). A file that shrinks meanwhile ends it. Errors of reading are told and end the file only. */
-static int send_extent(struct sender *s, int fd, uint64_t from, uint64_t to, bool *ret_ended)
-{
-	while (from < to) {
-		size_t want = to - from < COPYSTREAM_DATA_MAX ? (size_t)(to - from) : COPYSTREAM_DATA_MAX;
-		ssize_t n = pread(fd, s->chunk, want, (off_t)from);
-		int r;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			*ret_ended = true;
-			return n < 0 ? sender_error(s, errno) : 0;
-		}
-		r = sender_put_data(s, from, (size_t)n);
-		if (r < 0)
-			return r;
-		from += (uint64_t)n;
-	}
-	return 0;
-}
-
-static int send_content(struct sender *s, int fd, uint64_t size)
-{
-	uint64_t at = 0;
-	bool ended = false;
-
-	while (at < size && !ended) {
-		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
-		off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-		int r;
-
-		if (data < 0 && errno == ENXIO)
-			return 0; /* only a hole is left */
-		if (data < 0 || hole <= data) {
-			data = (off_t)at; /* a file system that knows no holes */
-			hole = (off_t)size;
-		}
-		if ((uint64_t)hole > size)
-			hole = (off_t)size;
-		r = send_extent(s, fd, (uint64_t)data, (uint64_t)hole, &ended);
-		if (r < 0)
-			return r;
-		at = (uint64_t)hole;
-	}
-	return 0;
-}
-
-static int send_file(struct sender *s, int parent, const char *name)
-{
-	_cleanup_close_ int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	struct stat st;
-	ssize_t n;
-	int r;
-
-	if (fd < 0)
-		return sender_error(s, errno);
-	if (fstat(fd, &st) < 0)
-		return sender_error(s, errno);
-	if (!S_ISREG(st.st_mode))
-		return sender_error(s, EAGAIN); /* replaced since it was looked at */
-	if (st.st_size > 0) {
-		r = sender_put_entry(s, &st, (uint64_t)st.st_size, NULL);
-		return r < 0 ? r : send_content(s, fd, (uint64_t)st.st_size);
-	}
-	/* Files of procfs and sysfs say 0 and have content all the same; one chunk holds any that a person would copy. */
-	n = pread(fd, s->chunk, COPYSTREAM_DATA_MAX, 0);
-	if (n < 0)
-		return sender_error(s, errno);
-	r = sender_put_entry(s, &st, (uint64_t)n, NULL);
-	return r < 0 || n == 0 ? r : sender_put_data(s, 0, (size_t)n);
-}
-
-static int send_link(struct sender *s, int parent, const char *name, const struct stat *st)
-{
-	_cleanup_free_ char *target = NULL;
-	size_t cap = st->st_size > 0 && st->st_size < 4096 ? (size_t)st->st_size + 1 : 4096;
-	ssize_t n;
-
-	target = xcalloc(cap + 1, 1);
-	n = readlinkat(parent, name, target, cap);
-	if (n < 0)
-		return sender_error(s, errno);
-	target[n] = '\0';
-	return sender_put_entry(s, st, 0, target);
-}
-
-static int send_entry(struct sender *s, int parent, const char *name, bool follow, unsigned depth);
-
-static int send_children(struct sender *s, DIR *dir, unsigned depth)
-{
-	size_t len = s->path.len;
-	int r = 0;
-
-	for (;;) {
-		const struct dirent *d;
-
-		errno = 0;
-		d = readdir(dir);
-		if (!d)
-			return errno ? sender_error(s, errno) : 0;
-		if (streq(d->d_name, ".") || streq(d->d_name, ".."))
-			continue;
-		buf_addc(&s->path, '/');
-		buf_adds(&s->path, d->d_name);
-		r = send_entry(s, dirfd(dir), d->d_name, false, depth + 1);
-		buf_truncate(&s->path, len);
-		if (r < 0)
-			return r;
-	}
-}
-
-static int send_directory(struct sender *s, int parent, const char *name, bool follow, unsigned depth)
-{
-	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW));
-	struct stat st;
-	DIR *dir;
-	int r;
-
-	if (fd < 0)
-		return sender_error(s, errno);
-	if (depth >= DEPTH_MAX || fstat(fd, &st) < 0) {
-		r = sender_error(s, depth >= DEPTH_MAX ? ENAMETOOLONG : errno);
-		safe_close(fd);
-		return r;
-	}
-	dir = fdopendir(fd);
-	if (!dir) {
-		r = sender_error(s, errno);
-		safe_close(fd);
-		return r;
-	}
-	r = sender_put_entry(s, &st, 0, NULL);
-	if (r == 0)
-		r = send_children(s, dir, depth);
-	closedir(dir);
-	return r;
-}
-
-static int send_entry(struct sender *s, int parent, const char *name, bool follow, unsigned depth)
-{
-	struct stat st;
-
-	if (s->path.len > 4095)
-		return sender_error(s, ENAMETOOLONG);
-	if (fstatat(parent, name, &st, follow ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
-		return sender_error(s, errno);
-	switch (st.st_mode & S_IFMT) {
-	case S_IFREG: return send_file(s, parent, name);
-	case S_IFDIR: return send_directory(s, parent, name, follow, depth);
-	case S_IFLNK: return send_link(s, parent, name, &st);
-	case S_IFIFO: return sender_put_entry(s, &st, 0, NULL);
-	default: return sender_error(s, EOPNOTSUPP);
-	}
-}
-
-/* The name that the receiver is told. "/", "." and ".." have none of their own. */
-static char *base_name(int dirfd, const char *path)
-{
-	size_t end = strlen(path), begin;
-	char *name;
-
-	while (end > 0 && path[end - 1] == '/')
-		end--;
-	begin = end;
-	while (begin > 0 && path[begin - 1] != '/')
-		begin--;
-	name = xstrndup(path + begin, end - begin);
-	if (streq(name, ".") || streq(name, "..")) {
-		_cleanup_close_ int fd = openat(dirfd, path, O_PATH | O_CLOEXEC);
-		char link[64], target[4096];
-		struct buf b = { 0 };
-		const char *slash;
-		ssize_t n;
-
-		buf_addf(&b, "/proc/self/fd/%d", fd);
-		n = b.len < sizeof(link) ? readlink(b.p, target, sizeof(target) - 1) : -1;
-		buf_done(&b);
-		target[n > 0 ? n : 0] = '\0';
-		slash = strrchr(target, '/');
-		free(name);
-		name = xstrdup(slash ? slash + 1 : "");
-	}
-	if (!name[0]) {
-		free(name);
-		name = xstrdup("root");
-	}
-	return name;
-}
-
-int copytree_send(int fd, int dirfd, const char *path)
-{
-	struct sender s = { .fd = fd };
-	_cleanup_free_ char *name = NULL;
-	size_t len = strlen(path);
-	int r;
-
-	if (len == 0)
-		return -ENOENT;
-	name = base_name(dirfd, path);
-	buf_adds(&s.path, name);
-	s.chunk = xcalloc(1, COPYSTREAM_DATA_MAX);
-	r = send_entry(&s, dirfd, path, path[len - 1] == '/', 0);
-	if (r == 0)
-		r = sender_put(&s, &(struct copystream_record){ .type = COPYSTREAM_END });
-	if (r == 0)
-		r = sender_flush(&s);
-	free(s.chunk);
-	buf_done(&s.out);
-	buf_done(&s.path);
-	return r < 0 ? r : s.result;
-}
-
-/* ---- Receiving ---- */
+enum { READ_BYTES = 128 << 10 };
 
 /* A directory gets its mode, owner and time when the last of its entries was made: it may be one that may not be written to. */
 struct open_dir {
@@ -315,7 +36,7 @@ struct receiver {
 	char *path;                     /* owned: of the entry at hand, below root */
 	int file;                       /* owned: the regular file at hand, or -EBADF */
 	struct copystream_record entry; /* of it; only its numbers are used */
-	struct open_dir dirs[DEPTH_MAX + 1];
+	struct open_dir dirs[COPYTREE_DEPTH_MAX + 1];
 	size_t n_dirs;
 
 	int sender_error;        /* first one */
@@ -352,8 +73,8 @@ static int apply_attributes(const struct receiver *v, int fd, uint32_t mode, uin
 	/* chown first: it clears set-id bits. */
 	if (v->keep_owner && fchown(fd, uid, gid) < 0)
 		return -errno;
-	/* Set-id bits of somebody else's file would lend out our own rights. */
-	if (fchmod(fd, mode & (v->keep_owner ? 07777 : 01777)) < 0)
+	/* Set-id bits lend out rights, and the other side chose mode, owner and content: nobody's here. */
+	if (fchmod(fd, mode & 01777) < 0)
 		return -errno;
 	if (futimens(fd, times) < 0)
 		return -errno;
@@ -416,6 +137,21 @@ static int place(struct receiver *v, const char *sent)
 	return 0;
 }
 
+/* What is in the way of a regular file and cannot be opened makes room for it where cp -f would do so: a file that may not be written to or is being
+ * executed, and a link, which is replaced and not followed. Returns as open_no_links(), @num when it has to stay. */
+static int replace_file(int parent, const char *name, int num)
+{
+	struct stat st;
+
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return num;
+	if (!(S_ISLNK(st.st_mode) && num == -EBADMSG) && !(S_ISREG(st.st_mode) && (num == -EACCES || num == -ETXTBSY)))
+		return num;
+	if (unlinkat(parent, name, 0) < 0)
+		return num == -EBADMSG ? -errno : num;
+	return open_no_links(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOCTTY, 0600);
+}
+
 static int make_file(struct receiver *v, int parent, const char *name, const struct copystream_record *r)
 {
 	_cleanup_close_ int fd = -EBADF;
@@ -423,6 +159,8 @@ static int make_file(struct receiver *v, int parent, const char *name, const str
 
 	/* O_NONBLOCK: a FIFO in the way must not make us wait for its reader. */
 	fd = open_no_links(parent, name, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY, 0600);
+	if (fd < 0)
+		fd = replace_file(parent, name, fd);
 	if (fd < 0)
 		return fd == -ENXIO ? -EEXIST : fd;
 	if (fstat(fd, &st) < 0)
@@ -447,8 +185,6 @@ static int make_directory(struct receiver *v, int parent, const char *name, cons
 			return -errno;
 		if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return -errno;
-		if (S_ISLNK(st.st_mode))
-			return -EBADMSG;
 		if (!S_ISDIR(st.st_mode))
 			return -ENOTDIR;
 	}

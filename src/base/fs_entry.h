@@ -1,4 +1,4 @@
-/* What the builders of file systems are told of one entry, and what those who read a file system tell of it. */
+/* One entry of a file system, as those who read layers and disks tell of it and those who build disks and layers are told. */
 #pragma once
 
 #include <stddef.h>
@@ -12,8 +12,8 @@ struct fs_xattr {
 };
 
 struct fs_entry {
-	/* Relative, checked: no "." or "..", no empty component; "." alone is the root. Parents are made (0755 root) when missing; symbolic
-	 * links among them are followed inside the root, at most 40. */
+	/* Relative: no "..", no empty component; "." alone is the root. Who builds checks it, makes parents that are missing (0755 root), and
+	 * follows symbolic links among them inside the root, at most 40. */
 	const char *path;
 	mode_t mode; /* with type */
 	uint32_t uid, gid;
@@ -23,4 +23,9 @@ struct fs_entry {
 	uint32_t rdev_major, rdev_minor;
 	const struct fs_xattr *xattrs;
 	size_t n_xattrs;
+};
+
+/* Where a regular file has data: all else of it is holes. */
+struct fs_segment {
+	uint64_t offset, n;
 };
