@@ -10,7 +10,7 @@ static void sh(const char *script, const char *input)
 {
 	_cleanup_free_ char *text = xasprintf("cd '%s' && { %s; }", test_tmpdir(), script);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, input, 120);
+	_cleanup_cli_ struct cli r = cli_argv(argv, input, 400);
 
 	ASSERT_STATUS(r, 0);
 }

@@ -8,7 +8,7 @@
  *           ASSERT_EQ(v, UINT64_C(2) << 30);
  *   }
  *
- * Each test runs in a child process of its own, with a time limit (TEST_TIMEOUT, default 30 s): a crash or a hang is one failure. */
+ * Each test runs in a child process of its own, with a time limit (TEST_TIMEOUT, default 120 s): a crash or a hang is one failure. */
 #pragma once
 
 #include <stdbool.h>
