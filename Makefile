@@ -21,6 +21,7 @@ all: build/build.ninja
 	$(AS_OWNER) ninja -C build
 
 build/build.ninja:
+	rm -rf build/meson-private
 	$(AS_OWNER) meson setup build --prefix=$(PREFIX) $(WERROR) $(MESON_ARGS)
 
 # What is installed is what was tested: the plain build, stripped. A log that root made could not be written to by its owner.
@@ -67,6 +68,7 @@ asan: build-asan/build.ninja
 	ninja -C build-asan
 
 build-asan/build.ninja:
+	rm -rf build-asan/meson-private
 	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false $(WERROR) $(MESON_ARGS)
 
 clean:
