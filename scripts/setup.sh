@@ -33,6 +33,25 @@ as_root() {
 	if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# apt ARGUMENT…: waits for whoever else installs packages, and asks a mirror again that is away for a moment.
+apt() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 "$@"
+}
+
+# Nothing waits for the lock of the lists, and an index that could not be had is no failure unless that is asked for. What stays away may be of no use here.
+update() {
+	for pause in 5 15 30 60; do
+		! apt -o APT::Update::Error-Mode=any update || return 0
+		sleep "$pause"
+	done
+	apt update
+}
+
+install() {
+	# shellcheck disable=SC2086 # a list of words
+	apt -y --no-install-recommends install $wanted >/dev/null
+}
+
 case ${1:-run} in
 run) packages=$run_packages ;;
 check) packages="$run_packages $check_packages" ;;
@@ -63,7 +82,7 @@ if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
 	exit 77
 fi
 echo "set-up: installing $wanted" >&2
-as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+update
 # busybox-static is busybox again, with more in it. Everything else that would have to go is somebody's.
 # shellcheck disable=SC2086
 removed=$(env LC_ALL=C apt-get -qq -s --no-install-recommends install $wanted | sed -n 's/^Remv \([^ ]*\).*/\1/p' | { grep -vx busybox || :; } | xargs)
@@ -72,5 +91,10 @@ if [ -n "$removed" ]; then
 	echo "set-up: if that is right, as root, run: apt-get install --no-install-recommends $wanted" >&2
 	exit 69
 fi
-# shellcheck disable=SC2086
-as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $wanted >/dev/null
+if ! install; then
+	# Somebody was killed while installing, or the mirror has other packages by now.
+	as_root dpkg --configure -a >&2 || :
+	update
+	apt -y --no-remove --fix-broken install >/dev/null || :
+	install
+fi

@@ -12,6 +12,8 @@
 
 enum { LIMIT = 1 << 20 };
 
+#define UPDATE "apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 -o APT::Update::Error-Mode=any update\n"
+
 /* Nothing is to be found but these. */
 static const char *const programs[] = { "echo", "env", "grep", "sed", "sh", "sort", "tr", "xargs" };
 
@@ -73,7 +75,7 @@ TEST(what_is_missing_is_installed)
 	make_host("", "Remv busybox [1:1.35]\\nInst gcc (12)\\n", true);
 	said = set_up("check", 0, &done);
 	ASSERT_CONTAINS(said, "set-up: installing gcc ");
-	ASSERT_CONTAINS(done, "apt-get -qq update\n");
+	ASSERT_CONTAINS(done, UPDATE);
 	ASSERT_CONTAINS(done, " install gcc ");
 	ASSERT_CONTAINS(done, " docker.io ");
 	ASSERT_CONTAINS(done, " containerd ");
@@ -100,7 +102,25 @@ TEST(nothing_is_installed_that_removes_something)
 	said = set_up("check", 69, &done);
 	ASSERT_CONTAINS(said, "these would be removed: docker-ce mine\n");
 	ASSERT_CONTAINS(said, "if that is right, as root, run: apt-get install");
-	ASSERT_STREQ(done, "apt-get -qq update\n");
+	ASSERT_STREQ(done, UPDATE);
+}
+
+/* Another one holds the lock, a mirror is away, a run before this one was killed. */
+TEST(what_fails_for_a_moment_is_done_again)
+{
+	_cleanup_free_ char *said = NULL, *done = NULL, *apt = NULL, *note = NULL;
+
+	make_host("", "", true);
+	apt = xasprintf("case \"$*\" in *' -s '*) exit ;; *' update') verb=update ;; *--fix-broken*) verb=repair ;; "
+			"*) verb=install ;; esac\n"
+			"cd '%s' && echo $verb >>done && [ -e $verb ] || { : >$verb && exit 100; }",
+			test_tmpdir());
+	note = xasprintf("echo \"${0##*/} $*\" >>'%s/done'", test_tmpdir());
+	script("apt-get", apt);
+	script("sleep", note);
+	script("dpkg", note);
+	said = set_up("run", 0, &done);
+	ASSERT_STREQ(done, "update\nsleep 5\nupdate\ninstall\ndpkg --configure -a\nupdate\nrepair\ninstall\n");
 }
 
 TEST(who_cannot_be_root_is_told_everything_at_once)
