@@ -60,7 +60,7 @@ debs=$SKERRY_CACHE/runtime-packages-$suite-$(echo "$packages $page_packages" | s
 if [ ! -e "$debs" ]; then
 	mkdir "$work/debs"
 	# Into a file: of a pipe tar leaves the last zeros unread, and mmdebstrap takes that for a failure, for which it ends its whole process group.
-	mmdebstrap --quiet --variant=extract --skip=cleanup/apt/cache --include="$packages" \
+	mmdebstrap --quiet --variant=extract --aptopt='Acquire::Retries "8"' --skip=cleanup/apt/cache --include="$packages" \
 		--extract-hook="cd \"\$1/var/cache/apt/archives\" && APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG apt-get -qq -o APT::Sandbox::User=root download $page_packages" "$suite" "$work/packages.tar"
 	tar -x -C "$work/debs" --strip-components=5 --wildcards -f "$work/packages.tar" './var/cache/apt/archives/*.deb'
 	rm -f "$work/packages.tar"

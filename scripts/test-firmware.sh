@@ -11,14 +11,17 @@ cd "$(dirname "$0")/.."
 : "${SKERRY_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/skerry-check}"
 key=$(sha256sum scripts/test-firmware.sh | cut -c 1-16)
 result=$SKERRY_CACHE/firmware-$key
-[ ! -e "$result" ] || exit 0
+use() {
+	ln -sfn "$(basename "$result")" "$SKERRY_CACHE/firmware"
+}
+[ ! -e "$result" ] || { use; exit 0; }
 [ "$(id -u)" -eq 0 ] || { echo "test-firmware: needs root" >&2; exit 77; }
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 mkdir -p "$SKERRY_CACHE"
 exec 9>"$SKERRY_CACHE/firmware.lock"
 flock 9
-[ ! -e "$result" ] || exit 0
+[ ! -e "$result" ] || { use; exit 0; }
 work=$(mktemp -d "$SKERRY_CACHE/.tmp-firmware-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -41,7 +44,7 @@ fat() {
 # ---- the distribution ----
 
 # shellcheck disable=SC2016 # the hooks expand them
-mmdebstrap --quiet --variant=minbase --mode=root \
+mmdebstrap --quiet --variant=minbase --mode=root --aptopt='Acquire::Retries "8"' \
 	--include=systemd-sysv,udev,dbus,linux-image-cloud-amd64,cloud-init,cloud-guest-utils,openssh-server,sudo,ifupdown,isc-dhcp-client,iproute2,e2fsprogs,busybox-static \
 	--customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf' \
 	--customize-hook=': >"$1"/etc/machine-id; printf "LABEL=root / ext4 rw,errors=remount-ro 0 1\n" >"$1"/etc/fstab' \
@@ -171,7 +174,7 @@ grub "$work/halt.efi" "$work/halt.cfg"
 iso "$work/out/halt.iso" "$work/halt.efi"
 
 mv "$work/out" "$result"
-ln -sfn "$(basename "$result")" "$SKERRY_CACHE/firmware"
+use
 for old in "$SKERRY_CACHE"/firmware-????????????????; do
 	[ "$old" = "$result" ] || rm -rf "$old"
 done

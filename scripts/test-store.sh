@@ -9,18 +9,28 @@ export SKERRY_HOME
 skerry=build/src/cli/skerry
 mkdir -p "$SKERRY_HOME"
 
-"$skerry" kernel build --replace
-[ -e "$SKERRY_HOME/kernels/debian" ] || "$skerry" kernel import debian
+# again COMMAND…: a mirror may be away for a moment.
+again() {
+	for pause in 10 60; do
+		! "$@" || return 0
+		sleep $pause
+	done
+	"$@"
+}
+
+again "$skerry" kernel build --replace
+[ -e "$SKERRY_HOME/kernels/debian" ] || again "$skerry" kernel import debian
 
 key=$(find src/image src/disk images -type f ! -name Dockerfile | sort | xargs sha256sum | sha256sum | cut -c 1-16)
 if [ ! -e "$SKERRY_HOME/images-$key" ]; then
 	# A cache, and maybe of a form that this version does not read.
 	rm -rf "$SKERRY_HOME/images"
 	"$skerry" image build tiny
-	"$skerry" image build debian
+	again "$skerry" image build debian
 	rm -f "$SKERRY_HOME"/images-*
 	: >"$SKERRY_HOME/images-$key"
 fi
-# The first home disk has its blank file system made.
+# The first home disk has its blank file system made. A run that was killed may have left the machine.
+"$skerry" delete --force -y warm-up >/dev/null 2>&1 || :
 "$skerry" create warm-up --image tiny --home 1G >/dev/null
 "$skerry" delete -y warm-up >/dev/null
