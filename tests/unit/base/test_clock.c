@@ -25,10 +25,12 @@ TEST(timeouts_round_up)
 	ASSERT_EQ(clock_poll_timeout(0), 0);
 	ASSERT_EQ(clock_poll_timeout(now), 0);
 	ms = clock_poll_timeout(now + 3600 * NS_PER_SEC);
-	ASSERT(ms > 3590 * 1000 && ms <= 3600 * 1000);
+	ASSERT(ms > 3500 * 1000 && ms <= 3600 * 1000);
 	/* A deadline that has not passed never gives 0, which would make a loop spin. */
-	now = clock_monotonic_ns();
-	ms = clock_poll_timeout(now + 100 * NS_PER_MS + 1);
+	do {
+		now = clock_monotonic_ns();
+		ms = clock_poll_timeout(now + 100 * NS_PER_MS + 1);
+	} while (clock_monotonic_ns() > now + 100 * NS_PER_MS);
 	ASSERT(ms > 0 && ms <= 101);
 	ASSERT_EQ(clock_poll_timeout(UINT64_MAX - 1), INT_MAX);
 }

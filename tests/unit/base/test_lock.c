@@ -56,23 +56,27 @@ TEST(it_is_free_once_its_descriptor_is_closed)
 TEST(waiting_ends_with_the_holder)
 {
 	_cleanup_close_ int d = dir(), fd = -EBADF;
-	int p[2];
+	int p[2], seen[2];
 	pid_t pid;
 	char c;
 
 	ASSERT_OK(pipe2(p, O_CLOEXEC));
+	ASSERT_OK(pipe2(seen, O_CLOEXEC));
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (lock_acquire(d, "lock", "x", 0, NULL) < 0)
 			_exit(1);
 		(void)write_full(p[1], "x", 1);
+		/* The other one has seen that it is busy. */
+		(void)read_full(seen[0], &c, 1);
 		give_time();
 		_exit(0);
 	}
 	ASSERT_OK(read_full(p[0], &c, 1));
 	ASSERT_EQ(lock_acquire(d, "lock", "x", 0, NULL), -EBUSY);
-	fd = lock_acquire(d, "lock", "x", 20 * NS_PER_SEC, NULL);
+	ASSERT_OK(write_full(seen[1], "x", 1));
+	fd = lock_acquire(d, "lock", "x", 100 * NS_PER_SEC, NULL);
 	ASSERT_OK(fd);
 	waitpid(pid, NULL, 0);
 }
@@ -124,7 +128,7 @@ TEST(a_lock_removed_while_waiting_is_not_the_one)
 	if (pid == 0) {
 		close(old);
 		(void)write_full(p[1], "x", 1);
-		fd = lock_acquire(d, "lock", "x", 20 * NS_PER_SEC, NULL);
+		fd = lock_acquire(d, "lock", "x", 100 * NS_PER_SEC, NULL);
 		/* What it got must be the file that has the name now. */
 		_exit(fd >= 0 && lock_acquire(d, "lock", "x", 0, NULL) == -EBUSY ? 0 : 1);
 	}

@@ -26,7 +26,7 @@ static const char *shown(int master, const char *want)
 
 	text[0] = '\0';
 	while (!strstr(text, want)) {
-		ssize_t n = poll(&p, 1, 5000) > 0 ? read(master, text + len, sizeof(text) - 1 - len) : 0;
+		ssize_t n = poll(&p, 1, 100000) > 0 ? read(master, text + len, sizeof(text) - 1 - len) : 0;
 
 		if (n <= 0)
 			test_fail(__FILE__, __LINE__, "\"%s\" does not contain \"%s\"", text, want);

@@ -95,7 +95,7 @@ TEST(a_time_limit_kills)
 	uint64_t began = clock_monotonic_ns();
 
 	ASSERT_EQ(sh("echo x; exec sleep 1000", NULL, &out, NULL, 100, 3 * NS_PER_SEC, NULL, &e), -ETIMEDOUT);
-	ASSERT(clock_monotonic_ns() - began < 20 * NS_PER_SEC);
+	ASSERT(clock_monotonic_ns() - began < 100 * NS_PER_SEC);
 	ASSERT_STREQ(e.msg, "sh: no end after 3000 ms, killed");
 	ASSERT_EQ(e.kind, ERROR_TIMEOUT);
 	ASSERT_EQ(waitpid(-1, NULL, WNOHANG), -1);
@@ -105,7 +105,9 @@ TEST(a_writer_without_end_is_stopped_by_the_time_limit)
 {
 	_cleanup_buf_ struct buf out = {};
 
-	ASSERT_EQ(sh("exec cat /dev/zero", NULL, &out, NULL, 10, 3 * NS_PER_SEC, NULL, NULL), -ETIMEDOUT);
+	/* Who is held up so long that it has not begun by then is given longer. */
+	for (uint64_t limit_ns = 3 * NS_PER_SEC; !out.len; limit_ns *= 2)
+		ASSERT_EQ(sh("exec cat /dev/zero", NULL, &out, NULL, 10, limit_ns, NULL, NULL), -ETIMEDOUT);
 	ASSERT_EQ(out.len, 10);
 }
 
@@ -114,8 +116,8 @@ TEST(a_daemon_left_behind_does_not_hold_us)
 	_cleanup_buf_ struct buf out = {};
 	uint64_t began = clock_monotonic_ns(), pid;
 
-	ASSERT_OK(sh("sleep 20 & echo $!", NULL, &out, NULL, 100, 0, NULL, NULL));
-	ASSERT(clock_monotonic_ns() - began < 10 * NS_PER_SEC);
+	ASSERT_OK(sh("sleep 1000 & echo $!", NULL, &out, NULL, 100, 0, NULL, NULL));
+	ASSERT(clock_monotonic_ns() - began < 100 * NS_PER_SEC);
 	ASSERT(out.len > 1);
 	buf_truncate(&out, out.len - 1);
 	ASSERT_OK(parse_u64(out.p, 2, INT32_MAX, &pid));
@@ -161,7 +163,7 @@ TEST(check_passes_success_on)
 	struct spawn s = SPAWN_INIT;
 
 	s.argv = argv;
-	ASSERT_OK(spawn_check(&s, NULL, &out, 1000, NS_PER_SEC * 20, &e));
+	ASSERT_OK(spawn_check(&s, NULL, &out, 1000, NS_PER_SEC * 100, &e));
 	ASSERT_STREQ(out.p, "hello\n");
 	ASSERT(!e.num);
 }

@@ -23,7 +23,7 @@ static char *output(struct spawn *s, const char *script)
 	_cleanup_buf_ struct buf out = {};
 
 	s->argv = argv;
-	if (spawn_check(s, NULL, &out, LIMIT, 20 * NS_PER_SEC, &e) < 0)
+	if (spawn_check(s, NULL, &out, LIMIT, 100 * NS_PER_SEC, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s: %s", script, e.msg);
 	return buf_take(&out);
 }
@@ -303,7 +303,7 @@ TEST(a_child_dies_with_its_parent_when_told_to)
 	}
 	ASSERT_OK(kill(pid, SIGKILL));
 	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
-	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC));
+	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 100 * NS_PER_SEC));
 }
 
 TEST(few_descriptors_left_is_an_error_and_not_a_hang)

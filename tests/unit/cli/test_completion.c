@@ -28,7 +28,7 @@ static char *bash_offers(const char *words)
 		 "\"${COMPREPLY[*]}\"\n",
 		 words);
 	sp.argv = argv;
-	ASSERT_OK(spawn_run(&sp, &input, &out, NULL, 1 << 20, 20 * NS_PER_SEC, &status, NULL));
+	ASSERT_OK(spawn_run(&sp, &input, &out, NULL, 1 << 20, 100 * NS_PER_SEC, &status, NULL));
 	ASSERT_EQ(status, 0);
 	return buf_take(&out);
 }
@@ -139,7 +139,7 @@ static void parses(const char *shell, enum completion_shell kind, const char *fl
 	close(fd);
 	sp.argv = argv;
 	sp.stdio[2] = STDOUT_FILENO;
-	ASSERT_OK(spawn_run(&sp, NULL, NULL, NULL, 4096, 20 * NS_PER_SEC, &status, NULL));
+	ASSERT_OK(spawn_run(&sp, NULL, NULL, NULL, 4096, 100 * NS_PER_SEC, &status, NULL));
 	ASSERT_EQ(status, 0);
 }
 
