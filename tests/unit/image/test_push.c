@@ -11,7 +11,7 @@
 #include "test.h"
 #include "web.h"
 
-enum { LAYER_BYTES = 2 << 20, MEETING_MS = 30000 };
+enum { LAYER_BYTES = 2 << 20, MEETING_MS = 100000 };
 
 enum misbehaviour {
 	HONEST,
