@@ -24,7 +24,7 @@ build() {
 	rm -rf "$work/module"
 	mkdir -p "$work/module"
 	if (cd "$work/module" && go mod init skerry.test/peer && timeout "$limit" go get "$2" &&
-		timeout "$limit" nice -n 10 go build -trimpath -ldflags '-s -w' -o "$work/$1" "${2%@*}") >"$work/log" 2>&1; then
+		timeout $((limit * 4)) nice -n 10 go build -trimpath -ldflags '-s -w' -o "$work/$1" "${2%@*}") >"$work/log" 2>&1; then
 		mv "$work/$1" "$result/$1"
 	else
 		tail -n 5 "$work/log" >&2

@@ -24,7 +24,7 @@ trap 'exit 1' HUP INT TERM
 module=github.com/containerd/containerd/v2
 mkdir "$work/bin" "$work/module"
 if ! (cd "$work/module" && go mod init skerry.test/peer && timeout "$limit" go get "$module/cmd/containerd@$version" "$module/cmd/ctr@$version" &&
-	timeout "$limit" nice -n 10 go build -trimpath -ldflags '-s -w' -tags 'no_btrfs no_zfs no_devmapper' -o "$work/bin/" \
+	timeout $((limit * 4)) nice -n 10 go build -trimpath -ldflags '-s -w' -tags 'no_btrfs no_zfs no_devmapper' -o "$work/bin/" \
 		"$module/cmd/containerd" "$module/cmd/ctr") >"$work/log" 2>&1; then
 	tail -n 5 "$work/log" >&2
 	echo "test-containerd2: containerd $version could not be built: no tests with it" >&2
