@@ -117,8 +117,13 @@ static int open_known(struct blob_writer *w, bool wait, struct error *err)
 		r = open_partial(w, wait, err);
 		if (r < 0)
 			return r;
-		if (is_current(w))
-			return blob_exists(w->store, w->digest) ? 1 : resume(w, err);
+		if (is_current(w)) {
+			if (!blob_exists(w->store, w->digest))
+				return resume(w, err);
+			/* It has become one since we looked: what we have just made is a part of nothing. */
+			(void)unlinkat(w->store->images_fd, w->path, 0);
+			return 1;
+		}
 		w->fd = safe_close(w->fd);
 	}
 	return error_set(err, EBUSY, "images/%s: somebody else makes and removes it", w->path);

@@ -156,3 +156,40 @@ TEST(removal_waits_for_nobody)
 	ASSERT_OK(shared);
 	(void)close(shared);
 }
+
+/* Two want one blob, and one of them has it whole while the other is about to begin. */
+TEST(who_comes_too_late_leaves_no_part)
+{
+	enum { ROUNDS = 200 };
+
+	open_store();
+	for (int i = 0; i < ROUNDS; i++) {
+		_cleanup_free_ char *text = xasprintf("%d", i), *digest = digest_bytes(text, strlen(text)),
+				    *part = xasprintf("partial/%s", digest_hex(digest));
+		struct blob_writer *w;
+		int status, r;
+		pid_t pid = fork();
+
+		ASSERT(pid >= 0);
+		if (pid == 0) {
+			r = blob_writer_open(&store, digest, strlen(text), &w, NULL);
+			if (r == 0)
+				r = blob_writer_write(w, text, strlen(text), NULL);
+			if (r == 0)
+				r = blob_writer_finish(w, NULL, NULL);
+			_exit(r != 0);
+		}
+		while ((r = blob_writer_try(&store, digest, strlen(text), &w, NULL)) == -EBUSY)
+			;
+		if (r == 0) {
+			ASSERT_OK(blob_writer_write(w, text, strlen(text), NULL));
+			ASSERT_OK(blob_writer_finish(w, NULL, NULL));
+			blob_writer_free(w);
+		}
+		ASSERT(r == 0 || r == 1);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == (r == 0));
+		ASSERT(blob_exists(&store, digest));
+		ASSERT(faccessat(store.images_fd, part, F_OK, 0) < 0);
+	}
+}
