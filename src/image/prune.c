@@ -230,6 +230,43 @@ static int list_directory(int images_fd, const char *path, struct strv *ret)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* What whoever wrote a record there left when he was killed. The caller keeps everybody else from writing one. */
+static int remove_temporaries(int dirfd, const char *directory, struct prune_result *ret, struct error *err)
+{
+	_cleanup_strv_ struct strv names = {};
+	int r = list_directory(dirfd, directory, &names);
+
+	for (size_t i = 0; r >= 0 && i < names.n; i++) {
+		_cleanup_free_ char *path = xasprintf("%s/%s", directory, names.items[i]);
+		uint64_t freed;
+
+		if (!after_prefix(names.items[i], ".tmp-"))
+			continue;
+		freed = freed_by(dirfd, path, 0);
+		r = fault_point("prune-temporary");
+		if (r >= 0)
+			r = remove_tree_at(dirfd, path);
+		ret->freed_bytes += freed;
+		ret->n_leftovers++;
+	}
+	return r < 0 ? error_set_errno(err, r, "%s: cannot remove what was left in it", directory) : 0;
+}
+
+/* Sealed images' records and the index are written under the images' lock, the layout's mark by those who bring blobs in. */
+static int remove_unfinished(const struct store *s, int disks_fd, struct prune_result *ret, struct error *err)
+{
+	_cleanup_strv_ struct strv names = {};
+	int r = image_list_disks(disks_fd, &names, err);
+
+	for (size_t i = 0; r >= 0 && i < names.n; i++) {
+		_cleanup_free_ char *digest = image_directory_digest(names.items[i]);
+
+		if (digest)
+			r = remove_temporaries(disks_fd, names.items[i], ret, err);
+	}
+	return r >= 0 && !ret->blobs_kept ? remove_temporaries(s->images_fd, ".", ret, err) : r;
+}
+
 static int remove_file(int images_fd, const char *path, const char *label, struct prune_result *ret, size_t *count,
 		       struct error *err)
 {
@@ -318,6 +355,8 @@ int image_prune(const struct store *s, const struct prune_request *req, struct p
 		r = remove_disks(s, disks, req, &index, &res, err);
 	if (r >= 0)
 		r = remove_leftovers(disks, &res, err);
+	if (r >= 0)
+		r = remove_unfinished(s, disks, &res, err);
 	if (r >= 0 && !res.blobs_kept)
 		r = remove_blobs(s, &res, err);
 	if (r >= 0 && !res.blobs_kept)

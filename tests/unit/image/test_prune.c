@@ -162,6 +162,31 @@ TEST(leftovers_go_when_their_maker_is_gone)
 	ASSERT(!exists(&s, "disks/.tmp-maker"));
 }
 
+/* A record is written beside its place and renamed: who is killed between the two leaves it there. */
+TEST(records_that_were_never_finished_go)
+{
+	_cleanup_(prune_result_done) struct prune_result busy = {}, idle = {};
+	_cleanup_free_ char *digest = NULL, *path = NULL;
+	_cleanup_store_ struct store s = {};
+	struct prune_request req = {};
+	int lock;
+
+	open_store(&s);
+	digest = seal(&s, "named:1", "a");
+	path = xasprintf("disks/%s/.tmp-0", digest + strlen("sha256:"));
+	ASSERT_OK(file_write_at(s.images_fd, path, "x", 1, 0600, 0));
+	ASSERT_OK(file_write_at(s.images_fd, ".tmp-0", "x", 1, 0600, 0));
+	lock = blob_lock(&s, false, NULL);
+	ASSERT_OK(lock);
+	busy = prune(&s, &req);
+	ASSERT_EQ(busy.n_leftovers, 1);
+	ASSERT(!exists(&s, path) && exists(&s, ".tmp-0"));
+	safe_close(lock);
+	idle = prune(&s, &req);
+	ASSERT_EQ(idle.n_leftovers, 1);
+	ASSERT(!exists(&s, ".tmp-0") && exists(&s, "index.json") && exists(&s, "oci-layout"));
+}
+
 /* What a pull left that ended with a full disk. */
 TEST(all_takes_what_is_half_there_too)
 {
