@@ -64,10 +64,13 @@ static int place(struct new_file *f, bool replace)
 	_cleanup_free_ char *tmp = NULL;
 	int r;
 
-	if (!replace)
-		return f->tmp ? (link(f->tmp, f->path) < 0 ? -errno : 0) : give_name(f, f->path);
+	if (!replace && f->tmp)
+		return link(f->tmp, f->path) < 0 ? -errno : 0;
 	if (!f->tmp) {
-		/* Nothing replaces a name but another name. */
+		r = give_name(f, f->path);
+		if (r != -EEXIST || !replace)
+			return r;
+		/* Nothing replaces a name but another name, which stays behind when we are killed just then. */
 		tmp = beside(f->path);
 		r = give_name(f, tmp);
 		if (r < 0)
