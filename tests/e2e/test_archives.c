@@ -11,6 +11,8 @@
 #include "json/json.h"
 #include "terminal.h"
 
+enum { COMMAND_S = 120 };
+
 static char *at(const char *name)
 {
 	return xasprintf("%s/%s", test_tmpdir(), name);
@@ -21,7 +23,7 @@ static void sh(const char *script)
 {
 	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, COMMAND_S);
 
 	ASSERT_STATUS(r, 0);
 }
@@ -30,7 +32,7 @@ static void need(const char *program)
 {
 	_cleanup_free_ char *text = xasprintf("command -v %s", program);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, COMMAND_S);
 
 	if (r.status != 0)
 		test_skip("%s is not installed", program);
@@ -103,7 +105,7 @@ TEST(standard_input_is_an_archive_too)
 	cli_home(false);
 	make_root();
 	text = xasprintf("gzip -c '%s/root.tar' | '%s' image import - --name piped", test_tmpdir(), cli_skerry());
-	r = cli_argv((const char *const[]){ CLI_SHELL, text, NULL }, NULL, 60);
+	r = cli_argv((const char *const[]){ CLI_SHELL, text, NULL }, NULL, COMMAND_S);
 	ASSERT_STATUS(r, 0);
 	ASSERT_CONTAINS(r.out, "piped:latest sha256:");
 }
@@ -173,8 +175,8 @@ static void shows_a_bar(const char *const *argv)
 	struct terminal t;
 
 	terminal_begin(&t, argv);
-	terminal_expect(&t, "writing  [", 60);
-	terminal_expect(&t, "writing: done, ", 60);
+	terminal_expect(&t, "writing  [", COMMAND_S);
+	terminal_expect(&t, "writing: done, ", COMMAND_S);
 	terminal_end(&t, 0);
 }
 
@@ -206,7 +208,7 @@ TEST(who_sits_at_a_terminal_sees_how_far_it_is_and_nobody_else)
 	/* What reads the pipe may draw on the same terminal. */
 	piped = xasprintf("'%s' image save app:1 | cat >'%s/piped'; echo end", cli_skerry(), test_tmpdir());
 	terminal_begin(&t, (const char *[]){ "/bin/sh", "-c", piped, NULL }); /* lint: as a user would */
-	ASSERT_EQ(cli_wait(t.pid, 60), 0);
+	ASSERT_EQ(cli_wait(t.pid, COMMAND_S), 0);
 	while (!strchr(t.text, '\n')) {
 		ssize_t n = read(t.master, t.text + t.n, sizeof(t.text) - t.n - 1);
 
@@ -296,7 +298,7 @@ TEST(an_imported_image_runs_as_its_configuration_says)
 
 		for (size_t k = 0; k < 6; k++)
 			argv[3 + k] = runs[i].args[k];
-		r = cli_argv(argv, NULL, 120);
+		r = cli_argv(argv, NULL, COMMAND_S);
 		ASSERT_STATUS(r, 0);
 		ASSERT_STREQ(r.out, runs[i].out);
 	}
@@ -345,7 +347,7 @@ TEST(what_is_killed_leaves_no_file_behind)
 			for (char *p = names; *p; p = strchr(p, '\n') + 1)
 				kill((pid_t)strtol(p, NULL, 10), SIGKILL); /* lint: a digit string of ours */
 			(void)kill(pid, SIGKILL);
-			(void)cli_wait(pid, 30);
+			(void)cli_wait(pid, COMMAND_S);
 			ASSERT(cli_processes_gone(120));
 			/* Whole, when it was faster than that. */
 			sh("ls -A out | grep -v '^a[.]tar$' | grep -v '^a[.]qcow2$' >left || true; test ! -s left; rm "

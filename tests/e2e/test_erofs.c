@@ -207,7 +207,7 @@ static void ends_clean(const char *kernel)
 		 "do sleep 1; done; echo $s; systemctl --failed --no-legend; echo changed > /etc/motd",
 		 NULL),
 	     "running");
-	ok(cli("stop", "d", NULL));
+	ok(cli("stop", "--timeout", "300", "d", NULL));
 	ok(shell("qemu-img convert -O raw \"$SKERRY_HOME\"/machines/d/system.qcow2 d.raw; e2fsck -fn d.raw;"
 		 "! dumpe2fs -h d.raw 2>/dev/null | grep -q needs_recovery; rm d.raw"));
 	ok(cli("commit", "d", "committed:1", NULL));
@@ -232,6 +232,8 @@ TEST(what_is_built_here)
 TEST(a_whole_system_ends_clean)
 {
 	cli_home(true);
+	/* As long as a whole distribution may take, emulated beside others. */
+	cli_setenv("CLI_TIMEOUT_S=600");
 	ASSERT_EQ(chdir(test_tmpdir()), 0);
 	ok(cli("image", "save", "debian", "system.tar", NULL));
 	ok(cli("image", "import", "system.tar", "--format", "erofs", "--name", "system", NULL));

@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "registry.h"
 
-enum { DIFFERENT = 4, IMAGES = DIFFERENT + 1, ROUNDS = 3, PULL_TIMEOUT_S = 200 };
+enum { DIFFERENT = 4, IMAGES = DIFFERENT + 1, ROUNDS = 3, PULL_TIMEOUT_S = 200, COMMAND_S = 120 };
 /* A manifest, a configuration and two layers. */
 enum { BLOBS = 4 };
 
@@ -108,7 +108,7 @@ static void is_whole(unsigned i)
 	snprintf(to, sizeof(to), "docker-archive:out%u", i);
 	ok(cli("image", "save", name(i), to, NULL));
 	ok(cli("image", "export-disk", "--force", "--format", "raw", name(i), "out.raw", NULL));
-	check = cli_argv((const char *[]){ "e2fsck", "-fn", "out.raw", NULL }, NULL, 60);
+	check = cli_argv((const char *[]){ "e2fsck", "-fn", "out.raw", NULL }, NULL, COMMAND_S);
 	ASSERT_STATUS(check, 0);
 	(void)unlink(to + strlen("docker-archive:"));
 }
@@ -153,7 +153,7 @@ TEST(what_would_be_given_back_is_what_is)
 	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
 	cli_setenv(own);
 	ok(cli("list", NULL));
-	ok(cli_argv((const char *[]){ CLI_SHELL, make, NULL }, NULL, 20));
+	ok(cli_argv((const char *[]){ CLI_SHELL, make, NULL }, NULL, COMMAND_S));
 	before = cli("system", "df", "--format", "json", NULL);
 	ASSERT_CONTAINS(before.out, "\"reclaimable_bytes\": 65536");
 	prune = cli("system", "prune", "--all", "--yes", NULL);
@@ -181,7 +181,7 @@ TEST(what_was_fetched_goes_when_nothing_is_made_from_it)
 	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
 	cli_setenv(own);
 	ok(cli("list", NULL));
-	ok(cli_argv((const char *[]){ CLI_SHELL, make, cli_skerry(), NULL }, NULL, 60));
+	ok(cli_argv((const char *[]){ CLI_SHELL, make, cli_skerry(), NULL }, NULL, COMMAND_S));
 	df = cli("system", "df", "--format", "json", NULL);
 	ASSERT_STATUS(df, 0);
 	ASSERT_CONTAINS(df.out, "\"downloads\"");
@@ -191,13 +191,13 @@ TEST(what_was_fetched_goes_when_nothing_is_made_from_it)
 	ok(cli("system", "prune", "--yes", NULL));
 	prune = cli("system", "prune", "--all", "--yes", NULL);
 	ASSERT_STATUS(prune, 0);
-	left = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, 20);
+	left = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, COMMAND_S);
 	ASSERT_STREQ(left.out, "1-used, 1-used.json, 3-new, 3-new.json, lock\n");
 	/* The image goes with its machine, and then nothing leads there. */
 	ok(cli("delete", "-y", "vm", NULL));
 	gone = cli("system", "prune", "--all", "--yes", NULL);
 	ASSERT_STATUS(gone, 0);
-	none = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, 20);
+	none = cli_argv((const char *[]){ CLI_SHELL, see, NULL }, NULL, COMMAND_S);
 	ASSERT_STREQ(none.out, "3-new, 3-new.json, lock\n");
 }
 
@@ -225,7 +225,7 @@ TEST(layers_of_an_image_that_no_machine_uses_can_be_given_back)
 	snprintf(own, sizeof(own), "SKERRY_HOME=%s/own", test_tmpdir());
 	cli_setenv(own);
 	ok(cli("list", NULL));
-	ok(cli_argv((const char *[]){ CLI_SHELL, import, cli_skerry(), NULL }, NULL, 20));
+	ok(cli_argv((const char *[]){ CLI_SHELL, import, cli_skerry(), NULL }, NULL, COMMAND_S));
 	ASSERT_EQ(layers_gain(&size), size);
 	ASSERT(size > 300000);
 	ok(cli("image", "tag", "app", "app:latest-dev", NULL));
