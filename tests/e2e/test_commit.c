@@ -207,9 +207,9 @@ TEST(pushing_a_commit_sends_its_layer_and_nothing_of_what_is_below)
 	ok(cli("commit", "dev", "made:1", NULL));
 	/* What was built here has no layers of its own; its tree is one. And a configuration. */
 	ok(cli("image", "push", "tiny", base, NULL));
-	ASSERT_EQ(registry_server_count(&server, path, " 201 "), 2);
+	ASSERT_EQ(registry_server_await(&server, path, " 201 ", 2), 2);
 	ok(cli("image", "push", "made:1", made, NULL));
-	ASSERT_EQ(registry_server_count(&server, path, " 201 "), 4);
+	ASSERT_EQ(registry_server_await(&server, path, " 201 ", 4), 4);
 	ok(cli("delete", "--force", "dev", NULL));
 }
 
@@ -236,11 +236,11 @@ TEST(what_a_commit_stands_on_is_taken_over_from_where_it_was_pulled)
 	}
 	snprintf(made, sizeof(made), "%s/you/made1:1", server.host);
 	ok(cli("image", "push", made, NULL));
-	ASSERT_EQ(registry_server_count(&server, "\"PUT /v2/you/made1/blobs/uploads/", " 201 "), 2);
+	ASSERT_EQ(registry_server_await(&server, "\"PUT /v2/you/made1/blobs/uploads/", " 201 ", 2), 2);
 	/* A commit of a commit has the same base; the layer between them the registry has elsewhere. */
 	snprintf(made, sizeof(made), "%s/you/made2:1", server.host);
 	ok(cli("image", "push", made, NULL));
-	ASSERT_EQ(registry_server_count(&server, "\"PUT /v2/you/made2/blobs/uploads/", " 201 "), 3);
+	ASSERT_EQ(registry_server_await(&server, "\"PUT /v2/you/made2/blobs/uploads/", " 201 ", 3), 3);
 }
 
 TEST(a_layer_is_packed_as_asked_and_its_ports_are_published)

@@ -134,8 +134,8 @@ TEST(what_skopeo_put_there_is_pulled_and_pushed_and_is_the_same)
 	quiet = cli("image", "pull", "--quiet", "--tls-ca", server.ca, name("me/app:1"), NULL);
 	ASSERT_STREQ(quiet.out, line);
 	ASSERT_STREQ(quiet.err, "");
-	ASSERT_EQ(registry_server_count(&server, "\"GET /v2/me/app/blobs/", "skerry/"), 3);
-	ASSERT_EQ(registry_server_count(&server, "\"GET /v2/me/app/manifests/", "skerry/"), 1);
+	ASSERT_EQ(registry_server_await(&server, "\"GET /v2/me/app/blobs/", "skerry/", 3), 3);
+	ASSERT_EQ(registry_server_await(&server, "\"GET /v2/me/app/manifests/", "skerry/", 1), 1);
 	inspect = cli("image", "inspect", name("me/app:1"), NULL);
 	ASSERT_STATUS(inspect, 0);
 	ASSERT_CONTAINS(inspect.out, digest);
@@ -143,10 +143,10 @@ TEST(what_skopeo_put_there_is_pulled_and_pushed_and_is_the_same)
 	ASSERT_STATUS(push, 0);
 	ASSERT_STREQ(push.out, line);
 	/* All three blobs were taken over from me/app. */
-	ASSERT_EQ(registry_server_count(&server, "from=me%2Fapp", " 201 "), 3);
+	ASSERT_EQ(registry_server_await(&server, "from=me%2Fapp", " 201 ", 3), 3);
 	more = cli("image", "push", "--tls-ca", server.ca, name("me/app:1"), name("you/copy:3"), NULL);
 	ASSERT_STATUS(more, 0);
-	ASSERT_EQ(registry_server_count(&server, "\"POST ", "skerry/"), 3);
+	ASSERT_EQ(registry_server_await(&server, "\"POST ", "skerry/", 3), 3);
 	registry_get(&server, "you/copy:2", "two", true);
 	ASSERT_STREQ(registry_layout_digest("two"), digest);
 	/* The authority, where docker has it, saves the option. */
@@ -200,7 +200,8 @@ TEST(an_image_is_pulled_into_the_kind_of_file_system_that_is_asked_for)
 	ASSERT_STATUS(push, 0);
 	ASSERT_STREQ(push.out, pull.out);
 	/* The other kind is made of what is here. */
-	blobs = registry_server_count(&server, "GET", "/blobs/");
+	blobs = registry_server_await(&server, "GET", "/blobs/", 3);
+	ASSERT_EQ(blobs, 3);
 	ext4 = cli("image", "pull", "--quiet", "--format", "ext4", name("app:1"), NULL);
 	ASSERT_STATUS(ext4, 0);
 	ASSERT_STREQ(ext4.out, pull.out);
@@ -238,7 +239,7 @@ TEST(an_image_goes_to_a_registry_that_has_nothing_of_it)
 		push = cli("image", "push", source, name("a/b/c:x"), NULL);
 	}
 	ASSERT_STATUS(push, 0);
-	ASSERT_EQ(registry_server_count(&server, "\"PUT /v2/a/b/c/blobs/uploads/", " 201 "), 3);
+	ASSERT_EQ(registry_server_await(&server, "\"PUT /v2/a/b/c/blobs/uploads/", " 201 ", 3), 3);
 	registry_get(&server, "a/b/c:x", "two", false);
 	ASSERT_STREQ(registry_layout_digest("two"), digest);
 	gone = cli("image", "push", "nothing-of-that-name", NULL);
@@ -351,8 +352,8 @@ TEST(two_pulls_at_once_fetch_once)
 	for (int i = 0; i < 4; i++)
 		pids[i] = cli_spawn(argv);
 	for (int i = 0; i < 4; i++)
-		ASSERT_EQ(cli_wait(pids[i], 120), 0);
-	ASSERT_EQ(registry_server_count(&server, "\"GET /v2/app/blobs/", "skerry/"), 3);
+		ASSERT_EQ(cli_wait(pids[i], COMMAND_S), 0);
+	ASSERT_EQ(registry_server_await(&server, "\"GET /v2/app/blobs/", "skerry/", 3), 3);
 	list = cli("image", "list", "--format", "json", NULL);
 	ASSERT_CONTAINS(list.out, "\"generation\": 1");
 }

@@ -14,7 +14,7 @@
 
 #include "cli.h"
 
-enum { WAIT_MS = 50, WAITS = 2400, PORTS_TRIED = 10 };
+enum { WAIT_MS = 50, WAITS = 2400, PORTS_TRIED = 10, COMMAND_S = 300 };
 
 /* A script in the test's directory; the test fails with what it said. */
 static void run(const char *script)
@@ -23,7 +23,7 @@ static void run(const char *script)
 	_cleanup_cli_ struct cli r = {};
 
 	snprintf(whole, sizeof(whole), "set -e; cd '%s'; %s", test_tmpdir(), script);
-	r = cli_argv((const char *[]){ CLI_SHELL, whole, NULL }, NULL, 120);
+	r = cli_argv((const char *[]){ CLI_SHELL, whole, NULL }, NULL, COMMAND_S);
 	ASSERT_STATUS(r, 0);
 }
 
@@ -33,21 +33,22 @@ static void need(const char *program)
 	_cleanup_cli_ struct cli r = {};
 
 	snprintf(script, sizeof(script), "command -v %s", program);
-	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 30);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, COMMAND_S);
 	if (r.status != 0)
 		test_skip("%s is not installed", program);
 }
 
-static int free_port(void)
+/* A port that stays ours until the test ends: what is bound and does not listen gives way to nobody but who asks for this very port with
+ * SO_REUSEADDR, as the server does. */
+static int reserve_port(void)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&a, &len) < 0)
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || getsockname(fd, (struct sockaddr *)&a, &len) < 0)
 		test_fail(__FILE__, __LINE__, "socket: %s", strerror(errno));
-	close(fd);
 	return ntohs(a.sin_port);
 }
 
@@ -138,7 +139,7 @@ static void start(struct registry_server *s, const char *tls, const char *auth)
 	snprintf(s->log, sizeof(s->log), "%s/registry.log", test_tmpdir());
 	snprintf(config, sizeof(config), "%s/config.yml", test_tmpdir());
 	for (int i = 0; i < PORTS_TRIED; i++) {
-		port = free_port();
+		port = reserve_port();
 		write_config(port, tls, auth);
 		snprintf(s->host, sizeof(s->host), "localhost:%d", port);
 		if (comes_up(serve(s->log, config), port))
@@ -185,6 +186,19 @@ unsigned registry_server_count(const struct registry_server *s, const char *one,
 		n += strstr(line, one) && strstr(line, two);
 	fclose(f);
 	return n;
+}
+
+unsigned registry_server_await(const struct registry_server *s, const char *one, const char *two, unsigned n)
+{
+	unsigned found = 0;
+
+	for (int i = 0; i < WAITS; i++) {
+		found = registry_server_count(s, one, two);
+		if (found >= n)
+			break;
+		(void)poll(NULL, 0, WAIT_MS); /* lint: nothing announces this */
+	}
+	return found;
 }
 
 void registry_make_image(const char *tag, unsigned kib)
@@ -242,7 +256,7 @@ const char *registry_layout_digest(const char *layout_tag)
 
 	snprintf(script, sizeof(script), "cd '%s' && skopeo inspect --format '{{.Digest}}' oci:layout:%s",
 		 test_tmpdir(), layout_tag);
-	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, COMMAND_S);
 	ASSERT_STATUS(r, 0);
 	snprintf(digest, sizeof(digest), "%.71s", r.out);
 	ASSERT_EQ(strlen(digest), 71);

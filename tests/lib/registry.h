@@ -17,6 +17,8 @@ void registry_server_start(struct registry_server *s, bool secured);
 void registry_server_start_with_tokens(struct registry_server *s, const char *realm);
 /* Lines of the log that contain both. */
 unsigned registry_server_count(const struct registry_server *s, const char *one, const char *two);
+/* The same once there are @n, or after two minutes: an answer with a large body is in the log only after its last byte has gone out. */
+unsigned registry_server_await(const struct registry_server *s, const char *one, const char *two, unsigned n);
 
 /* Makes an OCI layout DIR:TAG below the test's directory with busybox, and some files of @kib KiB that do not compress. */
 void registry_make_image(const char *tag, unsigned kib);
