@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -18,15 +17,15 @@
 #include "web.h"
 
 /* docker-registry takes a token for so long after its end. */
-enum { BLOBS = 3, LEEWAY_S = 60, LIFE_S = 300, SHORT_S = 15, KEY_WAIT_MS = 100 };
+enum { BLOBS = 3, LEEWAY_S = 60, LIFE_S = 300, COMMAND_S = 120 };
 
 static struct shared {
 	int registry_port;
 	unsigned tokens, refusals, anonymous;
-	bool read_only;      /* nobody gets "push" */
-	bool first_is_short; /* the first token lives for SHORT_S, … */
-	long first_ends_s;   /* … until then (CLOCK_REALTIME) */
-	char scope[512];     /* asked for last */
+	bool read_only;                /* nobody gets "push" */
+	bool first_ends;               /* the first token is good for no layer any more: … */
+	char first[4096], ended[4096]; /* … it, and the same as it is after its end; for "Authorization:" */
+	char scope[512];               /* asked for last */
 } * shared;
 static struct registry_server server;
 
@@ -131,13 +130,30 @@ static void add_access(struct buf *out, const char *target)
 	buf_adds(out, "]}");
 }
 
+static void make_token(struct buf *token, const char *target, unsigned nth, long ends)
+{
+	long begins = (long)time(NULL) - LIFE_S * 2;
+	struct buf claims = {};
+
+	add_header(token);
+	buf_addf(&claims,
+		 "{\"iss\":\"test\",\"sub\":\"me\",\"aud\":\"registry\",\"exp\":%ld,\"nbf\":%ld,\"iat\":%ld,\"jti\":\"%"
+		 "u\",",
+		 ends, begins, begins, nth);
+	add_access(&claims, target);
+	buf_addc(token, '.');
+	add_base64url(token, claims.p, claims.len);
+	sign(token);
+	buf_done(&claims);
+}
+
 static void give_token(const struct web_request *q, struct web_answer *a, void *data)
 {
 	static const char me[] = "Basic bWU6cHc=" /* me:pw */;
 	const char *given = web_header(q, "Authorization");
 	unsigned nth = __atomic_add_fetch(&shared->tokens, 1, __ATOMIC_SEQ_CST);
-	long now = (long)time(NULL), ends = now + LIFE_S;
-	struct buf token = {}, claims = {}, body = {};
+	long now = (long)time(NULL);
+	struct buf token = {}, ended = {}, body = {};
 
 	(void)data;
 	snprintf(shared->scope, sizeof(shared->scope), "%s", strchr(q->target, '?') ? strchr(q->target, '?') : "");
@@ -148,19 +164,12 @@ static void give_token(const struct web_request *q, struct web_answer *a, void *
 		a->status = 401;
 		return;
 	}
-	if (nth == 1 && shared->first_is_short) {
-		ends = now + SHORT_S - LEEWAY_S;
-		shared->first_ends_s = now + SHORT_S;
+	make_token(&token, q->target, nth, now + LIFE_S);
+	if (nth == 1 && shared->first_ends) {
+		make_token(&ended, q->target, nth, now - LEEWAY_S * 2);
+		snprintf(shared->first, sizeof(shared->first), "Bearer %s", token.p);
+		snprintf(shared->ended, sizeof(shared->ended), "Bearer %s", ended.p);
 	}
-	add_header(&token);
-	buf_addf(&claims,
-		 "{\"iss\":\"test\",\"sub\":\"me\",\"aud\":\"registry\",\"exp\":%ld,\"nbf\":%ld,\"iat\":%ld,\"jti\":\"%"
-		 "u\",",
-		 ends, now - 600, now - 600, nth);
-	add_access(&claims, q->target);
-	buf_addc(&token, '.');
-	add_base64url(&token, claims.p, claims.len);
-	sign(&token);
 	/* What it says of its life is not what is in it. */
 	buf_addf(&body, "{\"token\":\"%s\",\"expires_in\":%d}", token.p, LIFE_S);
 	a->body = body.p;
@@ -189,23 +198,25 @@ static void read_all(int fd, struct buf *out)
 		buf_add(out, piece, (size_t)n);
 }
 
-/* Passes a request on, and its answer back. Layers are asked for only when the first token has ended. */
+/* Passes a request on, and its answer back. When layers are asked for, the first token has ended: however long it took to come to that, the
+ * registry sees the one that has. */
 static void relay(const struct web_request *q, struct web_answer *a, void *data)
 {
 	static const char *const kept[] = { "Content-Type", "Docker-Content-Digest", "WWW-Authenticate", "Location" };
 	struct buf ask = {}, got = {};
 	struct web_request answer = {};
-	const char *body;
+	const char *body, *authorization;
 	int fd;
 
 	(void)data;
-	while (strstr(q->target, "/blobs/") && shared->first_is_short && time(NULL) <= shared->first_ends_s)
-		(void)poll(NULL, 0, KEY_WAIT_MS); /* lint: time passing is what is waited for */
 	fd = dial(shared->registry_port);
 	buf_addf(&ask, "%s %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n", q->method, q->target, web_header(q, "Host"),
 		 "relay");
-	if (*web_header(q, "Authorization"))
-		buf_addf(&ask, "Authorization: %s\r\n", web_header(q, "Authorization"));
+	authorization = web_header(q, "Authorization");
+	if (strstr(q->target, "/blobs/") && *authorization && strcmp(authorization, shared->first) == 0)
+		authorization = shared->ended;
+	if (*authorization)
+		buf_addf(&ask, "Authorization: %s\r\n", authorization);
 	if (*web_header(q, "Accept"))
 		buf_addf(&ask, "Accept: %s\r\n", "application/vnd.oci.image.manifest.v1+json");
 	buf_adds(&ask, "\r\n");
@@ -234,7 +245,7 @@ static void make_key(void)
 		 "cd '%s' && openssl req -x509 -newkey rsa:2048 -nodes -keyout token.key -out token.crt -days 3 -subj "
 		 "/CN=tokens 2>openssl.log",
 		 test_tmpdir());
-	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 120);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, COMMAND_S);
 	if (r.status != 0)
 		test_skip("openssl cannot make a key");
 }
@@ -280,7 +291,7 @@ static const char *name(const char *repository)
 static struct cli login(const char *host, const char *password)
 {
 	return cli_argv((const char *[]){ cli_skerry(), "login", "--user", "me", "--password-stdin", host, NULL },
-			password, 60);
+			password, COMMAND_S);
 }
 
 /* An image of two layers, which skopeo has put there as me: so others believe these tokens, too. */
@@ -293,7 +304,7 @@ static void put_image(const char *to)
 	snprintf(script, sizeof(script),
 		 "cd '%s' && skopeo copy -q --dest-tls-verify=false --dest-creds me:pw oci:layout:one docker://%s",
 		 test_tmpdir(), to);
-	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 120);
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, COMMAND_S);
 	ASSERT_STATUS(r, 0);
 }
 
@@ -333,7 +344,7 @@ TEST(with_tokens_an_image_is_pulled_pushed_and_taken_over)
 	ASSERT_STREQ(other.out, digest);
 	ASSERT_CONTAINS(shared->scope, "scope=repository%3Ame%2Fapp%3Apull");
 	ASSERT_CONTAINS(shared->scope, "scope=repository%3Ayou%2Fcopy%3Apull%2Cpush");
-	ASSERT_EQ(registry_server_count(&server, "from=me%2Fapp", " 201 "), 3);
+	ASSERT_EQ(registry_server_await(&server, "from=me%2Fapp", " 201 ", 3), 3);
 	back = cli("image", "pull", name("you/copy:1"), NULL);
 	ASSERT_STATUS(back, 0);
 	ASSERT_STREQ(back.out, digest);
@@ -378,12 +389,12 @@ TEST(a_token_that_ends_in_the_midst_of_a_pull_is_renewed)
 	in = login(host, "pw");
 	ASSERT_STATUS(in, 0);
 	shared->tokens = 0;
-	shared->first_is_short = true;
+	shared->first_ends = true;
 	pull = cli("image", "pull", from, NULL);
 	ASSERT_STATUS(pull, 0);
 	ASSERT_STREQ(pull.out, digest);
 	ASSERT(shared->tokens >= 2);
 	/* The registry has refused the first one for blobs. */
-	ASSERT(registry_server_count(&server, "GET /v2/me/app/blobs/", " 401 ") > 0);
-	ASSERT_EQ(registry_server_count(&server, "GET /v2/me/app/blobs/", " 200 "), 3);
+	ASSERT(registry_server_await(&server, "GET /v2/me/app/blobs/", " 401 ", 1) > 0);
+	ASSERT_EQ(registry_server_await(&server, "GET /v2/me/app/blobs/", " 200 ", 3), 3);
 }
