@@ -191,6 +191,13 @@ static uint64_t rollup_bytes(const char *text, const char *key)
 	}
 }
 
+bool signal_ignored(int sig)
+{
+	struct sigaction now;
+
+	return sigaction(sig, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 int process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_pss_bytes, uint64_t *ret_rss_bytes)
 {
 	_cleanup_buf_ struct buf b = {};

@@ -25,5 +25,8 @@ int pidfd_reap(int pidfd, int *ret_status);
 const char *boot_id(void);
 /* "killed by signal 9 (KILL)", "exited with status 3" from a wait status. @out 64 bytes. */
 const char *wait_status_text(int status, char *out, unsigned n);
+/* Whether this process ignores @sig (SIG_IGN, as nohup(1) leaves it for HUP). Blocked it would be reported all the same: who waits for signals leaves
+ * out what was to be ignored. */
+bool signal_ignored(int sig);
 /* kB of private memory (Private_Clean + Private_Dirty of /proc/PID/smaps_rollup), or PSS. */
 int process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_pss_bytes, uint64_t *ret_rss_bytes);

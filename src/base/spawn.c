@@ -96,7 +96,9 @@ static int child_signals(const struct child *c)
 	for (int sig = 1; sig < _NSIG; sig++) {
 		if (sigaction(sig, NULL, &sa) < 0)
 			continue;
-		if (sa.sa_handler == SIG_DFL || (c->s->mask_signals && sa.sa_handler == SIG_IGN))
+		if (sa.sa_handler == SIG_DFL)
+			continue;
+		if (sa.sa_handler == SIG_IGN && (c->s->mask_signals || (c->s->keep_hangup && sig == SIGHUP)))
 			continue;
 		memset(&sa, 0, sizeof(sa));
 		sa.sa_handler = SIG_DFL;

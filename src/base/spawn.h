@@ -32,6 +32,7 @@ struct spawn {
 	bool foreground_tty; /* with new_session: stdio[0] becomes the controlling terminal */
 	int death_signal;    /* PR_SET_PDEATHSIG, 0 = none */
 	bool patient; /* begins with HUP, INT and TERM blocked: who sends those to everything leaves its end to us */
+	bool keep_hangup;  /* HUP stays ignored where it is, as nohup(1) wants it */
 	bool mask_signals; /* keep the parent's signal mask; default: empty mask, default dispositions */
 	/* Called in the parent while the child waits before its exec, so that the pid is on record before the program runs. A negative
 	 * return (and the parent's death) ends the child; spawn_start() then returns it. */

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/random.h>
 
+#include "base/process.h"
 #include "cli/commands.h"
 #include "cli/create.h"
 #include "cli/output.h"
@@ -229,7 +230,8 @@ static int watch_interrupts(struct interrupts *in, loop_signal_fn fn, struct err
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(in->sources); i++)
-		r = loop_add_signal(in->client->loop, &in->sources[i], interrupts[i], fn, in);
+		if (!signal_ignored(interrupts[i]))
+			r = loop_add_signal(in->client->loop, &in->sources[i], interrupts[i], fn, in);
 	return r < 0 ? error_set_errno(err, r, "cannot wait for signals") : 0;
 }
 
@@ -248,7 +250,8 @@ static void hold_interrupts(void)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
-		sigaddset(&set, interrupts[i]);
+		if (!signal_ignored(interrupts[i]))
+			sigaddset(&set, interrupts[i]);
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 }
 

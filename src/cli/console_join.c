@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/loop.h"
 #include "base/memory.h"
+#include "base/process.h"
 #include "cli/output.h"
 #include "machine/machine.h"
 #include "machine/terminal.h"
@@ -87,7 +88,8 @@ static int console_attach(const char *name, int sock, struct error *err)
 	if (r >= 0)
 		r = loop_add_fd(c.loop, &output, sock, EPOLLIN, on_output, &c);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(ending); i++)
-		r = loop_add_signal(c.loop, &signals[i], ending[i], on_signal, &c);
+		if (!signal_ignored(ending[i]))
+			r = loop_add_signal(c.loop, &signals[i], ending[i], on_signal, &c);
 	/* A file or nothing as input: then this only watches. */
 	if (r >= 0)
 		(void)loop_add_fd(c.loop, &c.input, STDIN_FILENO, EPOLLIN, on_input, &c);

@@ -71,10 +71,12 @@ int provide_run_from(const char *const *args, int in_fd, int out_fd, struct erro
 	sp.stdio[1] = out_fd;
 	sp.stdio[2] = STDERR_FILENO;
 	sp.death_signal = SIGTERM;
+	sp.keep_hangup = true;
 	(void)sigemptyset(&ends);
 	(void)sigaddset(&ends, SIGINT);
 	(void)sigaddset(&ends, SIGTERM);
-	(void)sigaddset(&ends, SIGHUP);
+	if (!signal_ignored(SIGHUP))
+		(void)sigaddset(&ends, SIGHUP);
 	(void)sigaddset(&ends, SIGQUIT);
 	(void)sigprocmask(SIG_BLOCK, &ends, &before);
 	signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);

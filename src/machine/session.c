@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/process.h"
 #include "wire/message.h"
 
 enum {
@@ -468,7 +469,7 @@ static int pump_begin(struct pump *p)
 
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(passed_on); i++)
 		/* With a terminal INT and QUIT are bytes; should somebody send them all the same, they act as TERM does. */
-		if (p->s->signals || p->s->terminal)
+		if ((p->s->signals || p->s->terminal) && !signal_ignored(passed_on[i]))
 			r = loop_add_signal(p->client->loop, &p->signals[n++], passed_on[i], got_signal, p);
 	if (r >= 0 && p->s->terminal)
 		r = loop_add_signal(p->client->loop, &p->signals[n++], SIGWINCH, got_signal, p);

@@ -70,6 +70,24 @@ TEST(a_machine_that_stays_powers_off_when_its_terminal_hangs_up)
 	ASSERT_STATUS(gone, 0);
 }
 
+/* As nohup(1) starts it. */
+TEST(who_is_deaf_to_a_lost_terminal_stays_so)
+{
+	char script[4096];
+	_cleanup_cli_ struct cli r = {};
+
+	cli_home(true);
+	snprintf(script, sizeof(script),
+		 "cd %s; mkfifo in\n"
+		 "(trap '' HUP; exec %s run --rm -i tiny sh -c 'echo up; read w; echo got $w') <in >out & pid=$!\n"
+		 "exec 3>in; until grep -qx up out; do kill -0 $pid || exit 9; sleep 0.1; done\n"
+		 "kill -HUP $pid; echo word >&3; wait $pid || exit 8; cat out",
+		 test_tmpdir(), cli_skerry());
+	r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 300);
+	ASSERT_STATUS(r, 0);
+	ASSERT_STREQ(r.out, "up\ngot word\n");
+}
+
 TEST(the_console_is_joined_and_left)
 {
 	const char *argv[] = { cli_skerry(), "console", "web", NULL };

@@ -194,6 +194,17 @@ TEST(signals_are_reset)
 	buf_truncate(&kept, 0);
 	ASSERT_OK(spawn_check(&s, NULL, &kept, LIMIT, 0, NULL));
 	ASSERT_STREQ(kept.p, "SigBlk:\t0000000000004003\nSigIgn:\t0000000000000000\n");
+	s.patient = false;
+	s.keep_hangup = true;
+	buf_truncate(&kept, 0);
+	ASSERT(!signal_ignored(SIGHUP));
+	ASSERT_OK(spawn_check(&s, NULL, &kept, LIMIT, 0, NULL));
+	ASSERT_STREQ(kept.p, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+	signal(SIGHUP, SIG_IGN);
+	ASSERT(signal_ignored(SIGHUP));
+	buf_truncate(&kept, 0);
+	ASSERT_OK(spawn_check(&s, NULL, &kept, LIMIT, 0, NULL));
+	ASSERT_STREQ(kept.p, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\n");
 	ASSERT_OK(sigprocmask(SIG_BLOCK, NULL, &now));
 	ASSERT(sigismember(&now, SIGTERM) && !sigismember(&now, SIGHUP));
 }
