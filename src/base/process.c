@@ -18,10 +18,11 @@
 
 /* <sys/pidfd.h> and the newer idtype_t member do not exist everywhere. */
 enum { IDTYPE_PIDFD = 3 };
+/* Fields of proc_pid_stat(5), and a bit of the flags that the kernel has had there for ever. */
+enum { STAT_FLAGS = 9, STAT_START = 22, FLAG_EXITING = 4 };
 
-/* State letter and start time from /proc/PID/stat. The command, in parentheses, may hold anything, also ") Z 1 2"; the last ')'
- * ends it. */
-static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start)
+/* A number from /proc/PID/stat. The command, in parentheses, may hold anything, also ") Z 1 2"; the last ')' ends it. */
+static int read_stat(pid_t pid, int wanted, uint64_t *ret)
 {
 	_cleanup_buf_ struct buf b = {};
 	char path[32], *p, *end;
@@ -37,9 +38,8 @@ static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start)
 	if (!p || p[1] != ' ' || !p[2])
 		return -ESRCH;
 	p += 2;
-	*ret_state = *p;
-	/* The state is field 3, the start time field 22. */
-	for (int field = 3; field < 22; field++) {
+	/* The state is field 3. */
+	for (int field = 3; field < wanted; field++) {
 		p = strchr(p, ' ');
 		if (!p)
 			return -EBADMSG;
@@ -49,14 +49,13 @@ static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start)
 	if (!end)
 		return -EBADMSG;
 	*end = '\0';
-	return parse_u64(p, 0, UINT64_MAX, ret_start) < 0 ? -EBADMSG : 0;
+	return parse_u64(p, 0, UINT64_MAX, ret) < 0 ? -EBADMSG : 0;
 }
 
 int process_identify(pid_t pid, struct process_id *ret)
 {
 	uint64_t start;
-	char state;
-	int r = read_stat(pid, &state, &start);
+	int r = read_stat(pid, STAT_START, &start);
 
 	if (r < 0)
 		return r;
@@ -67,8 +66,8 @@ int process_identify(pid_t pid, struct process_id *ret)
 int process_open(const struct process_id *id)
 {
 	_cleanup_close_ int fd = -EBADF;
+	struct pollfd ended = { .events = POLLIN };
 	uint64_t start;
-	char state;
 	int r;
 
 	if (id->pid <= 0)
@@ -77,11 +76,12 @@ int process_open(const struct process_id *id)
 	fd = (int)syscall(SYS_pidfd_open, id->pid, 0);
 	if (fd < 0)
 		return -errno;
-	r = read_stat(id->pid, &state, &start);
+	r = read_stat(id->pid, STAT_START, &start);
 	if (r < 0)
 		return r;
-	/* A zombie that nobody reaps, as under a container's careless PID 1, is gone. */
-	if (start != id->start_time || state == 'Z' || state == 'X')
+	/* A zombie that nobody reaps, as under a container's careless PID 1, is gone. One whose other threads are ending yet has its files and locks. */
+	ended.fd = fd;
+	if (start != id->start_time || poll(&ended, 1, 0) > 0)
 		return -ESRCH;
 	return TAKE_FD(fd);
 }
@@ -91,6 +91,14 @@ bool process_alive(const struct process_id *id)
 	_cleanup_close_ int fd = process_open(id);
 
 	return fd >= 0;
+}
+
+bool process_ending(const struct process_id *id)
+{
+	uint64_t start, flags;
+
+	return read_stat(id->pid, STAT_START, &start) < 0 || start != id->start_time ||
+	       read_stat(id->pid, STAT_FLAGS, &flags) < 0 || (flags & FLAG_EXITING);
 }
 
 int pidfd_kill(int pidfd, int sig)

@@ -15,6 +15,8 @@ int process_identify(pid_t pid, struct process_id *ret);
 /* A pidfd for exactly that process. Errors: -ESRCH when it has gone or another one has its pid. Owned by the caller. */
 int process_open(const struct process_id *id);
 bool process_alive(const struct process_id *id);
+/* Its end has begun, or is over: it may have files and locks yet, but does nothing with them any more. */
+bool process_ending(const struct process_id *id);
 /* Sends @sig through a pidfd (pidfd_send_signal(2)). */
 int pidfd_kill(int pidfd, int sig);
 /* Waits until the pidfd's process has exited. Errors: -ETIMEDOUT. @deadline_ns as clock_poll_timeout(). */

@@ -119,10 +119,12 @@ int machine_recover(const struct store *s, const struct name *name, int machine_
 		return error_set(err, EIO, "cannot read the host's boot id");
 	same_boot = streq(st.boot_id, boot_id());
 	if (same_boot) {
+		struct process_id engine = machine_process(st.engine_pid, st.engine_start);
 		bool settled =
 			st.status == MACHINE_RUNNING || st.status == MACHINE_PAUSED || st.status == MACHINE_STOPPING;
 
-		if (settled && machine_recorded_alive(st.engine_pid, st.engine_start)) {
+		/* One that is being killed is nothing to adopt: its end is waited for. */
+		if (settled && machine_recorded_alive(st.engine_pid, st.engine_start) && !process_ending(&engine)) {
 			*ret = RECOVERY_ADOPT;
 			return 0;
 		}

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -40,6 +41,7 @@ TEST(a_process_is_found_again)
 	fd = process_open(&id);
 	ASSERT_OK(fd);
 	ASSERT(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	ASSERT(!process_ending(&id));
 }
 
 TEST(another_start_time_is_another_process)
@@ -92,6 +94,48 @@ TEST(a_zombie_is_gone)
 	ASSERT_EQ(pidfd_reap(pidfd, &status), -ECHILD);
 	ASSERT_EQ(pidfd_kill(pidfd, SIGKILL), -ESRCH);
 	ASSERT(!process_alive(&id));
+}
+
+static _Noreturn void *stay(void *data)
+{
+	(void)data;
+	for (;;)
+		pause();
+}
+
+/* Its state is a zombie's from the end of its first thread on. */
+TEST(a_process_is_there_until_its_last_thread_has_ended)
+{
+	_cleanup_close_ int pidfd = -EBADF;
+	struct process_id id;
+	pid_t pid = fork();
+	char path[64], line[512] = "";
+
+	ASSERT(pid >= 0);
+	if (pid == 0) {
+		pthread_t t;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (pthread_create(&t, NULL, stay, NULL) == 0)
+			pthread_exit(NULL);
+		_exit(1);
+	}
+	ASSERT_OK(process_identify(pid, &id));
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	while (!strstr(line, ") Z ")) {
+		FILE *f = fopen(path, "re");
+
+		ASSERT(f && fgets(line, sizeof(line), f));
+		fclose(f);
+	}
+	pidfd = process_open(&id);
+	ASSERT_OK(pidfd);
+	ASSERT(process_ending(&id));
+	ASSERT_EQ(pidfd_wait_exit(pidfd, clock_monotonic_ns()), -ETIMEDOUT);
+	ASSERT_OK(pidfd_kill(pidfd, SIGKILL));
+	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 60 * NS_PER_SEC));
+	ASSERT_EQ(process_open(&id), -ESRCH);
+	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
 }
 
 TEST(waiting_ends_at_the_deadline)
