@@ -20,6 +20,8 @@
 #define MONITOR_READY_NS (60 * NS_PER_SEC)
 /* While a lock is waited for: whoever holds it may be a monitor by now, which keeps it. */
 #define LOOK_AGAIN_NS (200 * NS_PER_MS)
+/* From the end of a monitor's pipe to its own. */
+#define MONITOR_GONE_NS (10 * NS_PER_SEC)
 
 /* Starts it by @prefix, which may be empty, and waits for its report. *ret_prefix_failed: the prefix it was that could not. */
 static int spawn_by(const struct strv *prefix, const char *const *words, int lock_fd, bool *ret_prefix_failed,
@@ -55,8 +57,8 @@ static int spawn_by(const struct strv *prefix, const char *const *words, int loc
 		return r;
 	wr = safe_close(wr);
 	r = report_receive(rd, clock_monotonic_ns() + MONITOR_READY_NS, err);
-	/* A monitor says why it ends, unless it is killed. */
-	if (r == -ECHILD && prefix->n && pidfd_wait_exit(pidfd, clock_monotonic_ns() + NS_PER_SEC) >= 0 &&
+	/* A monitor says why it ends, unless it is killed. Then it may have the lock for a moment yet, and whoever hears of it may try again at once. */
+	if (r == -ECHILD && pidfd_wait_exit(pidfd, clock_monotonic_ns() + MONITOR_GONE_NS) >= 0 && prefix->n &&
 	    pidfd_reap(pidfd, &status) >= 0)
 		*ret_prefix_failed = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE;
 	return r;
