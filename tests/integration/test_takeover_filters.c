@@ -45,22 +45,34 @@ TEST(frames_go_both_ways_up_to_a_large_mtu)
 	goes_both_ways(9000);
 }
 
-/* Asks who has 172.17.0.2 and tells whether somebody answers; @text goes along to be found at a TAP. */
-static bool is_answered(int peer, const char *text)
+/* Asks who has 172.17.0.2; @text goes along to be found at a TAP. */
+static void ask(int peer, const char *text)
 {
 	uint8_t p[100] = { 0 };
-	ssize_t n;
 
 	(void)frame_make(p, "", 60);
 	memcpy(p + 12, "\x08\x06\0\x01\x08\0\x06\x04\0\x01\x02\0\0\0\0\x01\xac\x11\0\x01\0\0\0\0\0\0\xac\x11\0\x02",
 	       30);
 	memcpy(p + 42, text, strlen(text));
 	ASSERT_EQ(write(peer, p, 60), 60);
-	/* A stack of this host answers within that call. */
-	while ((n = read(peer, p, sizeof(p))) > 0)
+}
+
+/* Whether somebody has answered, or does within @wait_ms. */
+static bool is_answered(int peer, int wait_ms)
+{
+	uint64_t deadline = clock_monotonic_ns() + (uint64_t)wait_ms * NS_PER_MS;
+	uint8_t p[100];
+
+	for (;;) {
+		struct pollfd poll_fd = { peer, POLLIN, 0 };
+		ssize_t n;
+
+		if (poll(&poll_fd, 1, clock_poll_timeout(deadline)) <= 0)
+			return false;
+		n = read(peer, p, sizeof(p));
 		if (n >= 42 && memcmp(p + 12, "\x08\x06", 2) == 0 && p[21] == 2)
 			return true;
-	return false;
+	}
 }
 
 TEST(the_namespaces_own_stack_gets_nothing_until_it_is_released)
@@ -69,12 +81,18 @@ TEST(the_namespaces_own_stack_gets_nothing_until_it_is_released)
 	struct net_takeover t = takeover_inspected(p.inside);
 	int peer = frame_socket(p.outside, "out0"), tap;
 
-	ASSERT(is_answered(peer, "one"));
+	ask(peer, "one");
+	ASSERT(is_answered(peer, PATIENCE_MS));
 	tap = takeover_attached(p.inside, &t.nics[0]);
-	ASSERT(!is_answered(peer, "two"));
-	ASSERT_EQ(frame_with(tap, VNET_HEADER + 28, "two", 10000), 60 - 28);
+	/* When the second has come, the stack would have had the first. */
+	ask(peer, "two");
+	ASSERT_EQ(frame_with(tap, VNET_HEADER + 28, "two", PATIENCE_MS), 60 - 28);
+	ask(peer, "three");
+	ASSERT_EQ(frame_with(tap, VNET_HEADER + 28, "three", PATIENCE_MS), 60 - 28);
+	ASSERT(!is_answered(peer, 0));
 	takeover_released(p.inside);
-	ASSERT(is_answered(peer, "three"));
+	ask(peer, "four");
+	ASSERT(is_answered(peer, PATIENCE_MS));
 	close(tap);
 	close(peer);
 	net_takeover_done(&t);
@@ -148,7 +166,7 @@ static bool arrives(int fd, size_t skip, const char *text, int wait_ms)
 		if (poll(&poll_fd, 1, clock_poll_timeout(deadline)) <= 0)
 			return false;
 		n = read(fd, p, sizeof(p));
-		if (n > 0 && memmem(p + skip, (size_t)n - skip, text, strlen(text)))
+		if (n > (ssize_t)skip && memmem(p + skip, (size_t)n - skip, text, strlen(text)))
 			return true;
 	}
 }
@@ -175,14 +193,15 @@ TEST(answers_of_name_servers_come_to_both_and_own_ports_to_the_stack)
 	struct net_takeover t = takeover_inspected(p.inside);
 	int peer = frame_socket(p.outside, "out0"), tap = takeover_attached_keeping(p.inside, &t.nics[0]);
 
-	ASSERT(is_answered(peer, "arp"));
-	ASSERT(arrives(tap, VNET_HEADER, "arp", 5000));
+	ask(peer, "arp");
+	ASSERT(is_answered(peer, PATIENCE_MS));
+	ASSERT(arrives(tap, VNET_HEADER, "arp", PATIENCE_MS));
 	comes_in(peer, 17, 53, 40000, "name");
-	ASSERT(arrives(tap, VNET_HEADER, "name", 5000));
+	ASSERT(arrives(tap, VNET_HEADER, "name", PATIENCE_MS));
 	comes_in(peer, 17, 54, 53, "other");
-	ASSERT(arrives(tap, VNET_HEADER, "other", 5000));
+	ASSERT(arrives(tap, VNET_HEADER, "other", PATIENCE_MS));
 	comes_in(peer, 6, 53, 40000, "by tcp");
-	ASSERT(arrives(tap, VNET_HEADER, "by tcp", 5000));
+	ASSERT(arrives(tap, VNET_HEADER, "by tcp", PATIENCE_MS));
 	comes_in(peer, 6, 40000, 8080, "page");
 	comes_in(peer, 6, 40000, 8081, "guests");
 	/* In order: had the page come, it would have come before. */
@@ -193,7 +212,7 @@ TEST(answers_of_name_servers_come_to_both_and_own_ports_to_the_stack)
 		while (n >= 0 && !(n > 0 && memmem(b, (size_t)n, "guests", 6))) {
 			struct pollfd poll_fd = { tap, POLLIN, 0 };
 
-			ASSERT(poll(&poll_fd, 1, 5000) == 1);
+			ASSERT(poll(&poll_fd, 1, PATIENCE_MS) == 1);
 			n = read(tap, b, sizeof(b));
 			ASSERT(n > 0 && !memmem(b, (size_t)n, "page", 4));
 		}
@@ -217,17 +236,17 @@ TEST(a_reset_to_a_name_server_does_not_leave)
 		uint8_t b[FRAME_MAX];
 		bool plain = false, begin = false;
 
-		while (!begin) {
+		/* On several processors one may overtake the other. */
+		while (!begin || !plain) {
 			struct pollfd poll_fd = { peer, POLLIN, 0 };
 			ssize_t n;
 
-			ASSERT(poll(&poll_fd, 1, 5000) == 1);
+			ASSERT(poll(&poll_fd, 1, PATIENCE_MS) == 1);
 			n = read(peer, b, sizeof(b));
 			ASSERT(n > 0 && !memmem(b, (size_t)n, "reset", 5));
 			plain = plain || memmem(b, (size_t)n, "plain", 5);
-			begin = memmem(b, (size_t)n, "begin", 5) != NULL;
+			begin = begin || memmem(b, (size_t)n, "begin", 5);
 		}
-		ASSERT(plain);
 	}
 	close(tap);
 	close(peer);
@@ -249,7 +268,7 @@ TEST(the_control_network_ends_at_the_stack)
 	       "\x08\x06\0\x01\x08\0\x06\x04\0\x01\x02\0\0\0\0\x02\xa9\xfe\xff\x02\0\0\0\0\0\0\xa9\xfe\xff\x01", 30);
 	ASSERT_EQ(write(tap, frame, sizeof(frame)), (ssize_t)sizeof(frame));
 	/* The stack's answer: it has it, and tells the guest's address. */
-	ASSERT(arrives(tap, VNET_HEADER + 28, "\xa9\xfe\xff\x01", 5000));
+	ASSERT(arrives(tap, VNET_HEADER + 28, "\xa9\xfe\xff\x01", PATIENCE_MS));
 	goes_out(tap, "169.254.255.2", "169.254.255.1", 53, 0x02, "inside");
 	goes_out(tap, "172.17.0.2", "172.17.0.1", 53, 0x02, "outside");
 	{
@@ -259,9 +278,11 @@ TEST(the_control_network_ends_at_the_stack)
 		while (!(n > 0 && memmem(b, (size_t)n, "outside", 7))) {
 			struct pollfd poll_fd = { peer, POLLIN, 0 };
 
-			ASSERT(poll(&poll_fd, 1, 5000) == 1);
+			ASSERT(poll(&poll_fd, 1, PATIENCE_MS) == 1);
 			n = read(peer, b, sizeof(b));
-			ASSERT(n > 0 && !memmem(b, (size_t)n, "inside", 6) && !memmem(b, (size_t)n, "\xa9\xfe\xff", 3));
+			ASSERT(n > 0 && !memmem(b, (size_t)n, "inside", 6));
+			/* Random addresses are in those of IPv6. */
+			ASSERT(b[12] != 8 || !memmem(b, (size_t)n, "\xa9\xfe\xff", 3));
 		}
 	}
 	close(tap);

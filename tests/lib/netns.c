@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +13,8 @@
 #include "base/memory.h"
 #include "base/spawn.h"
 #include "test.h"
+
+#define PATIENCE_NS (120 * NS_PER_SEC)
 
 int netns_enter(int ns)
 {
@@ -62,7 +67,7 @@ static int run(int ns, const char *command, struct buf *out, struct buf *errout)
 	}
 	s.argv = (const char *const *)words.items;
 	before = netns_enter(ns);
-	if (spawn_run(&s, NULL, out, errout, 1 << 20, 30 * NS_PER_SEC, &status, &e) < 0)
+	if (spawn_run(&s, NULL, out, errout, 1 << 20, PATIENCE_NS, &status, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s: %s", command, e.msg);
 	netns_leave(before);
 	return status;
@@ -120,10 +125,52 @@ char *netns_picture(int ns, const char *interface)
 	return buf_take(&all);
 }
 
+int netns_listen(int ns, unsigned groups)
+{
+	const struct sockaddr_nl changes = { .nl_family = AF_NETLINK, .nl_groups = groups };
+	int before = netns_enter(ns), fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	ASSERT_OK(fd);
+	ASSERT_EQ(bind(fd, (const struct sockaddr *)&changes, sizeof(changes)), 0);
+	netns_leave(before);
+	return fd;
+}
+
+bool netns_heard(int fd, uint64_t deadline_ns)
+{
+	struct pollfd p = { fd, POLLIN, 0 };
+	char event[4096];
+
+	if (poll(&p, 1, clock_poll_timeout(deadline_ns)) <= 0)
+		return false;
+	/* That there were more than there is room for is as good. */
+	ASSERT(read(fd, event, sizeof(event)) > 0 || errno == ENOBUFS);
+	return true;
+}
+
+/* The kernel looks at the carrier in the background: until it has, whatever is sent there is dropped, and there is no link-local address. */
+static void carries(int ns, const char *name)
+{
+	uint64_t deadline = clock_monotonic_ns() + PATIENCE_NS;
+	_cleanup_free_ char *command = xasprintf("ip -o link show dev %s", name);
+	_cleanup_close_ int changes = netns_listen(ns, RTMGRP_LINK);
+
+	for (;;) {
+		_cleanup_free_ char *now = netns_output(ns, command);
+
+		if (strstr(now, " state UP "))
+			return;
+		if (!netns_heard(changes, deadline))
+			test_fail(__FILE__, __LINE__, "no carrier: %s", now);
+	}
+}
+
 void netns_pair(int inside, const char *name, int outside, const char *peer)
 {
 	netns_run(outside, "ip link add %s type veth peer name %s", peer, name);
 	netns_run(outside, "ip link set %s netns /proc/%d/fd/%d", name, getpid(), inside);
 	netns_run(outside, "ip link set %s up", peer);
 	netns_run(inside, "ip link set %s up", name);
+	carries(outside, peer);
+	carries(inside, name);
 }

@@ -1,6 +1,9 @@
 /* Network namespaces for tests: made by a descriptor alone, so that they vanish with the test's process. Root only. */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/buf.h"
 
 /* A new one with its loopback up; skips the test where that is not possible. */
@@ -15,5 +18,8 @@ int netns_try(int ns, const char *command, ...) __attribute__((format(printf, 2,
 char *netns_output(int ns, const char *command);
 /* Everything that iproute2 tells of it: links, addresses, routes, neighbours, queueing disciplines and filters of @interface. */
 char *netns_picture(int ns, const char *interface);
-/* A pair of interfaces between two namespaces. */
+/* A socket that hears of changes there (RTMGRP_… of rtnetlink(7)), and whether it has heard of some before the deadline. */
+int netns_listen(int ns, unsigned groups);
+bool netns_heard(int fd, uint64_t deadline_ns);
+/* A pair of interfaces between two namespaces, up, with carrier at both ends. */
 void netns_pair(int inside, const char *name, int outside, const char *peer);

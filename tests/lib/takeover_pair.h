@@ -3,7 +3,11 @@
 
 #include "net/takeover.h"
 
-enum { VNET_HEADER = 10, FRAME_MAX = 10000 };
+enum {
+	VNET_HEADER = 10,
+	FRAME_MAX = 10000,
+	PATIENCE_MS = 60000 /* with what is sure to come */
+};
 
 struct takeover_pair {
 	int inside, outside;
