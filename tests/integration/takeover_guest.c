@@ -25,7 +25,7 @@ enum { PIECE = 64 << 10, CONNECTIONS = 8 };
 struct connection {
 	int fd;
 	size_t n, at;
-	bool ended;
+	uint64_t taken; /* bytes, of all pieces */
 	char piece[PIECE];
 };
 
@@ -100,7 +100,8 @@ static bool pump(struct connection *c, short events, bool *quit)
 		n = read(c->fd, c->piece, sizeof(c->piece));
 		if (n <= 0)
 			return n == 0 || errno != EAGAIN;
-		*quit = n == 1 && c->piece[0] == 'q';
+		c->taken += (uint64_t)n;
+		*quit = c->taken == 1 && c->piece[0] == 'q';
 		c->n = (size_t)n;
 		c->at = 0;
 	}
