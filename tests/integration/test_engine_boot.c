@@ -22,7 +22,7 @@
 
 #define BOOT_TEXT   "the boot configuration"
 #define DISK_TEXT   "sixteen bytes ok"
-#define DEADLINE_NS (100 * NS_PER_SEC)
+#define DEADLINE_NS (300 * NS_PER_SEC)
 #define NOBODY      65534
 
 struct vm {

@@ -11,7 +11,7 @@
 #include "netns.h"
 #include "test.h"
 
-enum { TIMEOUT_MS = 20000 };
+enum { TIMEOUT_MS = 60000 };
 
 union address {
 	struct sockaddr a;
