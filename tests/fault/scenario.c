@@ -7,7 +7,7 @@
 #include "engine/host_cgroup.h"
 
 /* Servers of the test itself are in its cgroups and end after it: then the cgroups stay, which is nobody's fault. */
-enum { GONE_S = 5 };
+enum { GONE_S = 5, STEP_S = 600, ENDINGS_S = 20 };
 
 const struct step life[] = {
 	{ "create", { "create", MACHINE, "--image", "tiny", NULL }, 73 },
@@ -30,13 +30,16 @@ struct cli run_step(size_t i)
 
 	for (size_t k = 0; life[i].argv[k]; k++)
 		argv[k + 1] = life[i].argv[k];
-	return cli_argv(argv, NULL, 120);
+	return cli_argv(argv, NULL, STEP_S);
 }
 
 void repeat_step(size_t i, const char *why)
 {
-	_cleanup_cli_ struct cli r = run_step(i);
+	_cleanup_cli_ struct cli r = {};
 
+	/* What was killed is heard of before its sockets and locks have gone with it. */
+	(void)cli_endings_over(ENDINGS_S);
+	r = run_step(i);
 	if (r.status != 0 && r.status != life[i].tolerated)
 		test_fail(__FILE__, __LINE__, "%s: `%s` again: status %d\n# err: %s", why, life[i].name, r.status,
 			  r.err);
@@ -103,7 +106,7 @@ static void assert_no_cgroup(const char *why)
 		const char *argv[] = { "find", cgroups.items[i], "-mindepth", "1", "-type", "d", NULL };
 
 		for (int tries = 0;; tries++) {
-			_cleanup_cli_ struct cli found = cli_argv(argv, NULL, 60);
+			_cleanup_cli_ struct cli found = cli_argv(argv, NULL, STEP_S);
 
 			if (!*found.out)
 				break;
@@ -116,11 +119,13 @@ static void assert_no_cgroup(const char *why)
 
 void assert_nothing_left(const char *why)
 {
-	_cleanup_cli_ struct cli gone = cli("delete", "--force", "-y", MACHINE, NULL);
-	_cleanup_cli_ struct cli create = cli("create", "other", "--image", "tiny", NULL);
-	_cleanup_cli_ struct cli gone_too = cli("delete", "--force", "-y", "other", NULL);
+	_cleanup_cli_ struct cli gone = {}, create = {}, gone_too = {};
 	char names[2048];
 
+	(void)cli_endings_over(ENDINGS_S);
+	gone = cli("delete", "--force", "-y", MACHINE, NULL);
+	create = cli("create", "other", "--image", "tiny", NULL);
+	gone_too = cli("delete", "--force", "-y", "other", NULL);
 	if (create.status != 0 || gone_too.status != 0)
 		test_fail(__FILE__, __LINE__, "%s: cannot make another machine: %s%s", why, create.err, gone_too.err);
 	if (!cli_processes_gone(120)) {

@@ -48,7 +48,7 @@ static void serve(const struct web_request *q, struct web_answer *a, void *data)
 
 static struct cli fetch(void)
 {
-	return cli_argv((const char *[]){ IMAGE_PROGRAM, "fetch-disk", address, NULL }, NULL, 60);
+	return cli_argv((const char *[]){ IMAGE_PROGRAM, "fetch-disk", address, NULL }, NULL, 600);
 }
 
 static void set_up(void)
@@ -64,7 +64,7 @@ static void set_up(void)
 static void forget(void)
 {
 	_cleanup_free_ char *script = xasprintf("rm -rf '%s/downloads'", getenv("SKERRY_HOME"));
-	_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+	_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 600);
 
 	ASSERT_STATUS(r, 0);
 }
@@ -128,6 +128,7 @@ static bool disturb(const char *label, unsigned nth, const char *action)
 	cli_setenv("SKERRY_FAULT=");
 	if (broken.status != 128 + 9)
 		assert_clean_failure(&broken, why);
+	ASSERT(cli_processes_gone(120));
 	again = fetch();
 	assert_whole(&again, why);
 	return broken.status != 0;

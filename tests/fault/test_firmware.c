@@ -4,7 +4,7 @@
 
 #include "scenario.h"
 
-enum { LONG_S = 600 };
+enum { LONG_S = 1800, ENDINGS_S = 20 };
 
 static char disk[300], answers[300], user_data[300], halt[512];
 
@@ -34,7 +34,7 @@ static void prepare(void)
 	ASSERT_OK(truncate(plain, 1 << 20));
 	f = fopen(plain, "r+e");
 	ASSERT(f && fseek(f, 510, SEEK_SET) == 0 && fputs("\x55\xaa", f) >= 0 && fclose(f) == 0);
-	packed = cli_argv((const char *const[]){ "gzip", plain, NULL }, NULL, 60);
+	packed = cli_argv((const char *const[]){ "gzip", plain, NULL }, NULL, 600);
 	ASSERT_STATUS(packed, 0);
 	write_text(user_data, "#!/bin/sh\n");
 	ASSERT_OK(mkdir(answers, 0700));
@@ -65,6 +65,7 @@ static void broken_off(const char *label, const char *action, const char *const 
 		test_fail(__FILE__, __LINE__, "%s at %s: nothing was broken off", action, label);
 	if (strcmp(action, "kill") != 0)
 		assert_clean_failure(&broken, label);
+	(void)cli_endings_over(ENDINGS_S);
 	again = skerry(words);
 	if (again.status != 0)
 		test_fail(__FILE__, __LINE__, "%s at %s, then again: status %d\n# err: %s", action, label, again.status,

@@ -19,7 +19,7 @@ static struct cli import(const char *format)
 
 static void shell(const char *script)
 {
-	_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60);
+	_cleanup_cli_ struct cli r = cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 600);
 
 	ASSERT_STATUS(r, 0);
 }

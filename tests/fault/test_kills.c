@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "scenario.h"
 
 static void make_running(void)
@@ -89,6 +90,9 @@ TEST(monitor_and_engine_killed_together)
 	assert_nothing_left("after both were killed");
 }
 
+/* Twenty at once are slow on a host that has other things to do. */
+enum { CROWD = 20, CROWD_S = 900, LOOKS = 600 };
+
 /* @how ends it, and the monitor dies of being asked. Whoever is told that it has ended finds nothing that runs. */
 static void dies_of(const char *how, const char *point)
 {
@@ -104,7 +108,7 @@ static void dies_of(const char *how, const char *point)
 	ASSERT_STATUS(start, 0);
 	end = cli(how, MACHINE, NULL);
 	ASSERT_STATUS(end, 0);
-	ASSERT(cli_processes_gone(10));
+	ASSERT(cli_processes_gone(120));
 	assert_usable(point);
 	assert_nothing_left(point);
 }
@@ -135,11 +139,11 @@ TEST(a_stop_whose_asker_and_monitor_are_dead_goes_on)
 					    "f=$SKERRY_HOME/run/" MACHINE "/state.json; grep -q running $f && "
 					    "sed -i 's/\"running\"/\"stopping\"/' $f && grep -q stopping $f",
 					    NULL },
-			  NULL, 10);
+			  NULL, CROWD_S);
 	ASSERT_STATUS(record, 0);
 	recover = cli("system", "recover", NULL);
 	ASSERT_STATUS(recover, 0);
-	ASSERT(cli_processes_gone(30));
+	ASSERT(cli_processes_gone(120));
 	assert_state("stopped");
 	assert_usable("after a stop that was gone on with");
 	assert_nothing_left("after a stop that was gone on with");
@@ -162,8 +166,6 @@ TEST(a_directory_that_does_not_go_at_once_is_deleted_all_the_same)
 	assert_nothing_left("after a delete that left files");
 }
 
-enum { CROWD = 20 };
-
 TEST(twenty_starts_of_one_machine_give_one_machine)
 {
 	const char *start[] = { cli_skerry(), "start", MACHINE, NULL };
@@ -177,7 +179,7 @@ TEST(twenty_starts_of_one_machine_give_one_machine)
 	for (int i = 0; i < CROWD; i++)
 		pids[i] = cli_spawn(start);
 	for (int i = 0; i < CROWD; i++) {
-		int status = cli_wait(pids[i], 120);
+		int status = cli_wait(pids[i], CROWD_S);
 
 		if (status != 0 && status != 75)
 			test_fail(__FILE__, __LINE__, "one of the crowd ended with %d", status);
@@ -186,8 +188,12 @@ TEST(twenty_starts_of_one_machine_give_one_machine)
 	ASSERT(ok >= 1);
 	exec = cli("exec", MACHINE, "true", NULL);
 	ASSERT_STATUS(exec, 0);
-	/* One monitor and one engine (and the network's helper, where there is one). */
-	ASSERT(cli_processes(names, sizeof(names)) <= 3);
+	/* One monitor and one engine (and the network's helper, where there is one), when whoever helped them for a moment has gone. */
+	for (int i = 0; cli_processes(names, sizeof(names)) > 3; i++) {
+		if (i == LOOKS)
+			test_fail(__FILE__, __LINE__, "there are:\n%s", names);
+		(void)usleep(200000); /* lint: other people's children announce nothing */
+	}
 	assert_nothing_left("after the crowd");
 }
 
@@ -205,6 +211,7 @@ TEST(twenty_commands_of_all_kinds_on_one_machine)
 		{ "pause", MACHINE },
 		{ "resume", MACHINE },
 	};
+	_cleanup_cli_ struct cli resume = {}, end = {};
 	int pids[CROWD];
 
 	make_running();
@@ -215,15 +222,18 @@ TEST(twenty_commands_of_all_kinds_on_one_machine)
 			argv[k + 1] = verbs[i % 10][k];
 		pids[i] = cli_spawn(argv);
 	}
-	for (int i = 0; i < CROWD; i++)
-		if (cli_wait(pids[i], 120) < 0)
-			test_fail(__FILE__, __LINE__, "`%s` does not end", verbs[i % 10][0]);
-	/* Whatever it is left as. */
-	for (int i = 0; i < 2; i++) {
-		_cleanup_cli_ struct cli r = cli(i ? "kill" : "resume", MACHINE, NULL);
-
-		ASSERT(r.status >= 0);
+	/* A command in a guest that has been paused waits for it to go on; all others end by themselves. */
+	for (int in_guest = 0; in_guest < 2; in_guest++) {
+		for (int i = 0; i < CROWD; i++)
+			if (streq(verbs[i % 10][0], "exec") == in_guest && cli_wait(pids[i], CROWD_S) < 0)
+				test_fail(__FILE__, __LINE__, "`%s` does not end", verbs[i % 10][0]);
+		if (!in_guest)
+			resume = cli("resume", MACHINE, NULL);
 	}
+	ASSERT(resume.status >= 0);
+	/* Whatever it is left as. */
+	end = cli("kill", MACHINE, NULL);
+	ASSERT(end.status >= 0);
 	assert_usable("after all kinds of commands");
 	assert_nothing_left("after all kinds of commands");
 }
@@ -235,21 +245,21 @@ TEST(twenty_machines_at_once)
 
 	scenario_home(true);
 	for (int i = 0; i < CROWD; i++) {
-		const char *argv[] = { cli_skerry(), "run",  "-d",    "--name", names[i], "--memory",
-				       "96M",        "tiny", "sleep", "1000",   NULL };
+		const char *argv[] = { cli_skerry(), "run", "-d",   "--timeout", "600s", "--name", names[i],
+				       "--memory",   "96M", "tiny", "sleep",     "1000", NULL };
 
 		snprintf(names[i], sizeof(names[i]), "m%d", i);
 		pids[i] = cli_spawn(argv);
 	}
 	for (int i = 0; i < CROWD; i++)
-		ASSERT_EQ(cli_wait(pids[i], 120), 0);
+		ASSERT_EQ(cli_wait(pids[i], CROWD_S), 0);
 	for (int i = 0; i < CROWD; i++) {
 		const char *argv[] = { cli_skerry(), "delete", "--force", "-y", names[i], NULL };
 
 		pids[i] = cli_spawn(argv);
 	}
 	for (int i = 0; i < CROWD; i++)
-		ASSERT_EQ(cli_wait(pids[i], 120), 0);
+		ASSERT_EQ(cli_wait(pids[i], CROWD_S), 0);
 	ASSERT(cli_processes_gone(120));
 	if (cli_entries("machines", left, sizeof(left)) > 0)
 		test_fail(__FILE__, __LINE__, "left: %s", left);

@@ -83,7 +83,7 @@ static void shell(const char *fmt, ...)
 	va_start(ap, fmt);
 	buf_vaddf(&script, fmt, ap);
 	va_end(ap);
-	r = cli_argv((const char *[]){ CLI_SHELL, script.p, NULL }, NULL, 60);
+	r = cli_argv((const char *[]){ CLI_SHELL, script.p, NULL }, NULL, 600);
 	if (r.status != 0)
 		test_fail(__FILE__, __LINE__, "%s: status %d\n# out: %s\n# err: %s", script.p, r.status, r.out, r.err);
 }

@@ -229,6 +229,24 @@ bool cli_processes_gone(unsigned timeout_s)
 	return gone;
 }
 
+bool cli_endings_over(unsigned timeout_s)
+{
+	uint64_t deadline = now_ns() + timeout_s * UINT64_C(1000000000), now;
+	struct seen s = { 0 };
+	bool over;
+
+	see_ending(&s);
+	while (s.n && (now = now_ns()) < deadline)
+		if (poll(s.p, s.n, (int)((deadline - now) / 1000000 + 1)) > 0)
+			forget_ended(&s);
+	over = !s.n;
+	for (nfds_t i = 0; i < s.n; i++)
+		close(s.p[i].fd);
+	free(s.p);
+	free(s.pids);
+	return over;
+}
+
 static void kill_one(int pid, const char *name, void *data)
 {
 	(void)name;

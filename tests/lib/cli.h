@@ -59,5 +59,7 @@ int cli_wait(int pid, unsigned timeout_s);
 unsigned cli_processes(char *names, size_t n);
 /* Waits (event by event, at most @timeout_s) until there are none, nor any that has begun to end and may hold files or locks yet. */
 bool cli_processes_gone(unsigned timeout_s);
+/* Waits until every process that has begun to end has ended, with its files, sockets and locks; those that run may go on. */
+bool cli_endings_over(unsigned timeout_s);
 /* Entries below a directory of the home ("run", "machines"), "." names of locks left out; -1 when there is no such directory. */
 int cli_entries(const char *directory, char *names, size_t n);
