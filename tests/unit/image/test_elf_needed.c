@@ -1,5 +1,6 @@
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -46,16 +47,22 @@ TEST(what_is_no_program_is_refused)
 TEST(damaged_programs_are_refused_or_read)
 {
 	_cleanup_buf_ struct buf program = {};
+	/* In memory: a thousand files cost a busy disk half a minute. */
+	_cleanup_close_ int fd = memfd_create("damaged", MFD_CLOEXEC);
+	_cleanup_free_ char *path = xasprintf("/proc/self/fd/%d", fd);
+	unsigned read = 0;
 
+	ASSERT_OK(fd);
 	ASSERT_OK(file_read_at(AT_FDCWD, "/proc/self/exe", 64 << 20, &program));
 	for (size_t i = 0; i < 1024; i++) {
 		_cleanup_buf_ struct buf head = {};
 		_cleanup_strv_ struct strv files = {};
-		_cleanup_free_ char *path = NULL;
 
 		buf_add(&head, program.p, program.len < 65536 ? program.len : 65536);
 		head.p[i] = (char)~head.p[i];
-		path = write_file("damaged", head.p, i % 2 ? head.len : i + 1);
-		(void)elf_needed(path, &files, NULL);
+		ASSERT_OK(ftruncate(fd, 0));
+		ASSERT_OK(pwrite_full(fd, head.p, i % 2 ? head.len : i + 1, 0));
+		read += elf_needed(path, &files, NULL) >= 0;
 	}
+	ASSERT(read > 0);
 }
