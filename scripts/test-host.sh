@@ -63,7 +63,8 @@ trap 'exit 1' HUP INT TERM
 n=0
 until [ -S "$socket" ]; do
 	n=$((n + 1))
-	[ $n -lt 300 ] || { cat "$dir/files.log" && exit 1; }
+	[ $n -lt 1200 ] || { cat "$dir/files.log" && exit 1; }
+	kill -0 $files 2>/dev/null || { cat "$dir/files.log" && exit 1; }
 	sleep 0.1
 done
 qemu-system-x86_64 -M q35 -accel tcg,thread=multi -smp 2 -cpu max -m 1536M \

@@ -14,6 +14,8 @@ export SKERRY_CACHE SKERRY_HOME
 kernel=$SKERRY_HOME/kernels/built/vmlinux
 skerry=build/src/cli/skerry
 mkdir -p "$SKERRY_CACHE"
+exec 9>"$SKERRY_CACHE/runtime.lock"
+flock 9
 work=$(mktemp -d "$SKERRY_CACHE/.tmp-runtime-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
