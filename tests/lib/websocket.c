@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "base/parse.h"
 
-enum { READ_MAX = 64 << 10 };
+enum { READ_MAX = 64 << 10, OPEN_S = 120 };
 
 int http_connect(uint16_t port)
 {
@@ -95,7 +95,7 @@ int websocket_open(struct websocket *ws, uint16_t port, const char *target, cons
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 		"Sec-WebSocket-Protocol: %s\r\n%s\r\n",
 		target, port, protocol, headers);
-	uint64_t deadline = clock_monotonic_ns() + 60 * NS_PER_SEC;
+	uint64_t deadline = clock_monotonic_ns() + OPEN_S * NS_PER_SEC;
 	const char *body = NULL;
 	int status = 0;
 
