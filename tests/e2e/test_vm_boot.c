@@ -13,7 +13,7 @@
 #include "web.h"
 
 /* Emulated, on a busy host: firmware, a boot loader, a kernel. */
-enum { RUN_S = 900, SHORT_S = 60 };
+enum { RUN_S = 900, SHORT_S = 300 };
 
 static void set(const char *name, const char *value)
 {
