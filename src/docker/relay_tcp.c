@@ -447,10 +447,11 @@ static int on_tcp_timer(struct loop_source *s, void *data)
 		next = c->next;
 		if (c->deadline_ns > now) {
 			first = c->deadline_ns < first ? c->deadline_ns : first;
+		} else if (c->stage == CONNECTING && has_come(c)) {
+			/* Also when it was noticed late. */
+			guest_answered(c);
 		} else if (c->stage != CONNECTING || c->limit_ns <= now) {
 			deadline_passed(c);
-		} else if (has_come(c)) {
-			guest_answered(c);
 		} else if (retries++ < RETRIES_AT_ONCE) {
 			close_guest(c);
 			connect_guest(c);
