@@ -66,6 +66,9 @@ void set_up(struct bench *b, struct relay_options *o, const char *list)
 	o->resolve = on_resolve;
 	o->release = on_release;
 	o->data = b;
+	/* What a test does not say is none that it could reach. */
+	if (!o->wait_ns)
+		o->wait_ns = 100 * NS_PER_SEC;
 	if (relay_new(b->loop, o, &b->relay, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
 }
@@ -195,4 +198,16 @@ void is_reset(int fd)
 
 	ASSERT_EQ(recv(fd, &c, 1, 0), -1);
 	ASSERT_EQ(errno, ECONNRESET);
+}
+
+void dial_reset(uint16_t port)
+{
+	int fd = dial_type(SOCK_STREAM, "127.0.0.1", port);
+
+	/* The kernel lets in before the relay resets: connect() may see either. */
+	if (fd == -ECONNRESET)
+		return;
+	ASSERT_OK(fd);
+	is_reset(fd);
+	close(fd);
 }

@@ -41,3 +41,5 @@ void say(int fd, const char *text);
 void hears(int fd, const char *text);
 void hears_end(int fd);
 void is_reset(int fd);
+/* Dials where nobody is let in. */
+void dial_reset(uint16_t port);
