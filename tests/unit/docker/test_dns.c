@@ -15,7 +15,7 @@
 
 #define HERE    "127.53.0.1"
 #define STEP_NS (20 * NS_PER_MS)
-enum { TURNS = 500 };
+enum { TURNS = 5000 };
 
 struct bench {
 	struct loop *loop;
@@ -64,6 +64,9 @@ static void begin(struct bench *b, const char *servers)
 	b->options.server_port = b->server_port;
 	b->options.resolv_conf = b->conf;
 	b->options.address = at(HERE, 1).sin_addr;
+	/* What a test does not say is none that it could reach. */
+	if (!b->options.wait_ns)
+		b->options.wait_ns = 100 * NS_PER_SEC;
 	ASSERT_OK(loop_new(&b->loop));
 	if (dns_new(b->loop, &b->options, &b->dns, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
@@ -123,6 +126,21 @@ static void turn(struct bench *b, int times)
 {
 	for (int i = 0; i < times; i++)
 		ASSERT_OK(loop_step(b->loop, clock_monotonic_ns() + STEP_NS));
+}
+
+/* Turns the loop until the other end is heard to have ended: 0 orderly, -ECONNRESET. */
+static int end_heard(struct bench *b, int fd)
+{
+	char c;
+
+	for (int i = 0; i < TURNS; i++) {
+		ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+
+		if (n >= 0 || errno != EAGAIN)
+			return n < 0 ? -errno : (int)n;
+		turn(b, 1);
+	}
+	return -EAGAIN;
 }
 
 TEST(what_the_guest_asks_is_asked_and_answered)
@@ -287,11 +305,9 @@ TEST(a_connection_is_joined_to_one_to_a_server)
 	}
 	/* One end closes, then the other. */
 	ASSERT_EQ(shutdown(guest, SHUT_WR), 0);
-	turn(&b, 5);
-	ASSERT_EQ(recv(server, p, sizeof(p), MSG_DONTWAIT), 0);
+	ASSERT_EQ(end_heard(&b, server), 0);
 	close(server);
-	turn(&b, 5);
-	ASSERT_EQ(recv(guest, p, sizeof(p), MSG_DONTWAIT), 0);
+	ASSERT_EQ(end_heard(&b, guest), 0);
 	close(guest);
 	end(&b);
 }
@@ -333,27 +349,25 @@ TEST(the_next_server_is_connected_to_when_the_first_is_silent)
 TEST(connections_of_others_too_many_and_to_nobody_end_at_once)
 {
 	struct bench b = { .options = { .connections = 1 } };
-	int listener, other, first, second, third;
+	int listener, other, first, second, third, r;
 	char p[16];
 
 	b.options.guests[b.options.n_guests++] = at("127.53.0.2", 1).sin_addr;
 	begin(&b, "nameserver 127.53.1.1\n");
 	listener = bound(SOCK_STREAM, "127.53.1.1", b.server_port);
 	other = connection(&b, "127.53.0.3");
-	turn(&b, 3);
-	ASSERT_EQ(recv(other, p, sizeof(p), MSG_DONTWAIT), 0);
+	ASSERT_EQ(end_heard(&b, other), 0);
 	first = connection(&b, "127.53.0.2");
 	turn(&b, 3);
 	ASSERT_EQ(recv(first, p, sizeof(p), MSG_DONTWAIT), -1);
 	second = connection(&b, "127.53.0.2");
-	turn(&b, 3);
-	ASSERT_EQ(recv(second, p, sizeof(p), MSG_DONTWAIT), 0);
+	ASSERT_EQ(end_heard(&b, second), 0);
 	close(first);
 	close(listener);
 	turn(&b, 3);
 	third = connection(&b, "127.53.0.2");
-	turn(&b, 3);
-	ASSERT(recv(third, p, sizeof(p), MSG_DONTWAIT) <= 0 && errno != EAGAIN);
+	r = end_heard(&b, third);
+	ASSERT(r == 0 || r == -ECONNRESET);
 	close(other);
 	close(second);
 	close(third);
