@@ -15,6 +15,9 @@
 #include "shim/registry.h"
 #include "test.h"
 
+/* No process has begun then: not even the first one, which begins within the boot's first ticks. */
+#define NO_START UINT64_MAX
+
 static char *below(const char *path)
 {
 	return xasprintf("%s/%s", test_tmpdir(), path);
@@ -101,7 +104,7 @@ TEST(nothing_at_all_is_no_error)
 
 TEST(engine_and_file_server_of_a_killed_shim_are_ended)
 {
-	struct shim_record r = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = 1 };
+	struct shim_record r = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = NO_START };
 	_cleanup_close_ int bundle = -EBADF;
 	_cleanup_buf_ struct buf told = {};
 	_cleanup_free_ char *line = NULL;
@@ -149,8 +152,8 @@ TEST(what_lives_is_not_touched)
 /* Numbers come again: after a restart of the host, and for another process that began later. */
 TEST(processes_of_others_are_not_ended)
 {
-	struct shim_record before = { .boot_id = xstrdup("another"), .shim_pid = 1, .shim_start = 1 },
-			   later = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = 1 };
+	struct shim_record before = { .boot_id = xstrdup("another"), .shim_pid = 1, .shim_start = NO_START },
+			   later = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = NO_START };
 	_cleanup_close_ int a = -EBADF, b = -EBADF;
 	_cleanup_buf_ struct buf told = {};
 	pid_t one, two;
@@ -173,7 +176,7 @@ TEST(processes_of_others_are_not_ended)
 
 TEST(damage_is_told_and_stops_nobody_else)
 {
-	struct shim_record r = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = 1 }, bad = {};
+	struct shim_record r = { .boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = NO_START }, bad = {};
 	_cleanup_close_ int bundle = -EBADF, broken = -EBADF;
 	_cleanup_free_ char *gone = NULL, *nowhere = below("nowhere");
 	_cleanup_error_ struct error e = {};
@@ -215,7 +218,7 @@ static int make_hooked(struct shim_record *r)
 	json_set(spec, "hooks", json_ref(hooks));
 	json_render(spec, false, &text);
 	*r = (struct shim_record){
-		.boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = 1, .hooked = xstrdup("c1")
+		.boot_id = xstrdup(boot_id()), .shim_pid = 1, .shim_start = NO_START, .hooked = xstrdup("c1")
 	};
 	bundle = make_bundle("t/default/c1", r);
 	ASSERT_OK(file_write_at(bundle, "config.json", text.p, text.len, 0600, 0));

@@ -69,7 +69,7 @@ TEST(a_guest_that_answers_a_kill_and_does_not_end_the_process_is_ended)
 	struct guest g;
 	uint32_t wait, kill;
 
-	begin(&g, &(struct scene){ RUNS, .limits.kill_ns = 200 * NS_PER_MS });
+	begin(&g, &(struct scene){ RUNS, .limits.kill_ns = 3 * NS_PER_SEC });
 	wait = ask(&g, "Wait");
 	kill = ask_kill(&g);
 	guest_answers(&g, asked(&g, "KillContainer"), NULL);
@@ -180,7 +180,7 @@ TEST(a_process_that_never_joins_is_waited_for_no_longer)
 	uint32_t started, joined;
 	struct guest g;
 
-	begin(&g, &(struct scene){ RUNS, .limits.answer_ns = 500 * NS_PER_MS });
+	begin(&g, &(struct scene){ RUNS, .limits.answer_ns = 3 * NS_PER_SEC });
 	started = ask_exec(&g);
 	(void)asked(&g, "ExecContainer");
 	joined = ask_of(&g, "Wait", "e1");
