@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -120,14 +121,20 @@ TEST(a_long_text_is_refused_and_any_prefix_of_a_form_is_harmless)
 	}
 }
 
-static int bound_socket(int type, const char *ip, uint16_t *ret_port)
+/* @port 0 = a free one. <0: it is in use. */
+static int bound_socket(int type, uint16_t port, uint16_t *ret_port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr = { htonl(INADDR_LOOPBACK) },
+				 .sin_port = htons(port) };
 	socklen_t len = sizeof(a);
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
-	ASSERT_EQ(inet_pton(AF_INET, ip, &a.sin_addr), 1);
-	ASSERT_OK(bind(fd, (struct sockaddr *)&a, sizeof(a)));
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		ASSERT_EQ(errno, EADDRINUSE);
+		close(fd);
+		return -EADDRINUSE;
+	}
 	if (type == SOCK_STREAM)
 		ASSERT_OK(listen(fd, 1));
 	ASSERT_OK(getsockname(fd, (struct sockaddr *)&a, &len));
@@ -135,24 +142,40 @@ static int bound_socket(int type, const char *ip, uint16_t *ret_port)
 	return fd;
 }
 
+/* One number of both protocols: what is free of one may be somebody's, or a closed connection's, of the other. */
+static void bind_both(uint16_t *ret_port, int *ret_tcp, int *ret_udp)
+{
+	for (;;) {
+		*ret_tcp = bound_socket(SOCK_STREAM, 0, ret_port);
+		ASSERT_OK(*ret_tcp);
+		*ret_udp = bound_socket(SOCK_DGRAM, *ret_port, ret_port);
+		if (*ret_udp >= 0)
+			return;
+		close(*ret_tcp);
+	}
+}
+
 TEST(a_busy_port_is_reported_for_its_protocol_only)
 {
 	struct net_publish p = parsed("1:80");
 	struct error e = {};
-	int fd = bound_socket(SOCK_STREAM, "127.0.0.1", &p.host_port);
+	int tcp, udp;
 
+	bind_both(&p.host_port, &tcp, &udp);
+	close(udp);
 	ASSERT_EQ(net_publish_resolve(&p, &e), -EADDRINUSE);
 	ASSERT_EQ(e.kind, ERROR_BUSY);
 	ASSERT_CONTAINS(e.msg, "127.0.0.1");
 	error_done(&e);
 	p.udp = true;
 	ASSERT_OK(net_publish_resolve(&p, NULL));
-	close(fd);
-	fd = bound_socket(SOCK_DGRAM, "127.0.0.1", &p.host_port);
+	close(tcp);
+	bind_both(&p.host_port, &tcp, &udp);
+	close(tcp);
 	ASSERT_EQ(net_publish_resolve(&p, NULL), -EADDRINUSE);
 	p.udp = false;
-	close(fd);
 	ASSERT_OK(net_publish_resolve(&p, NULL));
+	close(udp);
 }
 
 TEST(host_port_zero_becomes_a_free_one)
