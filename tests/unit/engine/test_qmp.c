@@ -26,7 +26,7 @@ struct peer {
 };
 
 #define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[\"oob\"]}}\r\n"
-#define SOON     (10 * NS_PER_SEC)
+#define SOON     (100 * NS_PER_SEC)
 
 static void maybe_free(struct peer *p, int where)
 {

@@ -7,7 +7,7 @@
 
 static uint64_t soon(void)
 {
-	return clock_monotonic_ns() + NS_PER_SEC;
+	return clock_monotonic_ns() + 100 * NS_PER_SEC;
 }
 
 TEST(success_and_errors_arrive_as_they_were)

@@ -88,7 +88,7 @@ static void teardown(struct peer *p)
 
 static void run_until_answers(struct peer *p, int n)
 {
-	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+	uint64_t deadline = clock_monotonic_ns() + 100 * NS_PER_SEC;
 
 	while (p->answers < n && clock_monotonic_ns() < deadline)
 		ASSERT_OK(loop_step(p->loop, deadline));
@@ -249,7 +249,7 @@ TEST(a_peer_that_speaks_something_else_is_hung_up_on)
 /* Steps until a whole answer is there: its status. */
 static int32_t raw_answer(struct peer *p, int fd, uint32_t stream)
 {
-	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+	uint64_t deadline = clock_monotonic_ns() + 100 * NS_PER_SEC;
 	_cleanup_buf_ struct buf in = {};
 
 	for (;;) {
@@ -346,7 +346,7 @@ TEST(a_request_to_who_serves_nothing_ends_the_connection)
 	int fd = raw_end(&p, NULL, &p.a);
 
 	ASSERT_EQ(write(fd, "\0\0\0\0\0\0\0\1\1\0", 10), 10);
-	ASSERT_OK(loop_step(p.loop, clock_monotonic_ns() + 5 * NS_PER_SEC));
+	ASSERT_OK(loop_step(p.loop, clock_monotonic_ns() + 100 * NS_PER_SEC));
 	ASSERT_EQ(p.closed, 1);
 	close(fd);
 	teardown(&p);
@@ -358,7 +358,7 @@ TEST(who_does_not_read_its_answers_is_not_heard_for_a_while)
 	_cleanup_free_ char *text = xcalloc(1, LARGE);
 	_cleanup_buf_ struct buf b = {};
 	size_t sent = 0, answers = 0;
-	uint64_t deadline = clock_monotonic_ns() + 20 * NS_PER_SEC;
+	uint64_t deadline = clock_monotonic_ns() + 100 * NS_PER_SEC;
 	struct peer p;
 	int fd = raw_peer(&p), idle = 0;
 
@@ -393,7 +393,7 @@ TEST(a_client_that_speaks_something_else_is_hung_up_on)
 {
 	struct peer p;
 	int fd = raw_peer(&p);
-	uint64_t deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+	uint64_t deadline = clock_monotonic_ns() + 100 * NS_PER_SEC;
 
 	ASSERT_EQ(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
 	while (!p.closed && clock_monotonic_ns() < deadline)

@@ -202,12 +202,12 @@ static void passt_serves(void)
 	ASSERT(strv_has(&plan.helper_argv, "--no-map-gw"));
 	ASSERT_OK(m->prepare(&req, &plan, &fd, &pid, &pidfd, &e));
 	ASSERT(fd >= 0 && pid > 0 && pidfd >= 0);
-	ASSERT(answers_arp(fd, clock_monotonic_ns() + 10 * NS_PER_SEC));
+	ASSERT(answers_arp(fd, clock_monotonic_ns() + 100 * NS_PER_SEC));
 	/* It listens for the published port by now. */
 	ASSERT_EQ(net_publish_resolve(&p, NULL), -EADDRINUSE);
 	/* The end of the engine is its end. */
 	close(fd);
-	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 10 * NS_PER_SEC));
+	ASSERT_OK(pidfd_wait_exit(pidfd, clock_monotonic_ns() + 100 * NS_PER_SEC));
 	ASSERT_OK(pidfd_reap(pidfd, NULL));
 	close(pidfd);
 	m->release(&req);

@@ -177,7 +177,7 @@ TEST(a_machine_made_anew_while_waiting_is_another)
 	if (pid == 0) {
 		close(lock);
 		(void)write_full(p[1], "x", 1);
-		lock = store_machine_lock(&s, &web, 20 * NS_PER_SEC, NULL);
+		lock = store_machine_lock(&s, &web, 100 * NS_PER_SEC, NULL);
 		_exit(lock >= 0 && store_machine_lock(&s, &web, 0, NULL) == -EBUSY ? 0 : 1);
 	}
 	ASSERT_OK(read_full(p[0], &c, 1));
@@ -206,7 +206,7 @@ TEST(a_machine_deleted_while_waiting_is_gone)
 	if (pid == 0) {
 		close(lock);
 		(void)write_full(p[1], "x", 1);
-		_exit(store_machine_lock(&s, &web, 20 * NS_PER_SEC, NULL) == -ENOENT ? 0 : 1);
+		_exit(store_machine_lock(&s, &web, 100 * NS_PER_SEC, NULL) == -ENOENT ? 0 : 1);
 	}
 	ASSERT_OK(read_full(p[0], &c, 1));
 	give_time();
