@@ -91,6 +91,9 @@ void monitor_hold_release(struct monitor *m)
 		go_on(m, 0);
 		return;
 	}
+	/* The guest's answer would be taken for the one to the next command, which may come first. */
+	if (stage == HOLD_FREEZING)
+		agent_link_cancel(m->agent, m->hold.freeze_call);
 	forget(m);
 	thaw(m);
 }
@@ -162,8 +165,10 @@ static int freeze(struct monitor *m, struct rpc *agent, uint64_t timeout_ns)
 
 	req.timeout_ns = FROZEN_NS;
 	m->hold.stage = HOLD_FREEZING;
-	return rpc_call(agent, AGENT_SERVICE, "Freeze", packed, skerry__agent__v1__freeze_request__pack(&req, packed),
-			clock_monotonic_ns() + timeout_ns, on_frozen, m, NULL);
+	m->hold.freeze_call =
+		rpc_call(agent, AGENT_SERVICE, "Freeze", packed, skerry__agent__v1__freeze_request__pack(&req, packed),
+			 clock_monotonic_ns() + timeout_ns, on_frozen, m, NULL);
+	return m->hold.freeze_call;
 }
 
 static void begin(struct monitor *m, uint64_t ticket, uint64_t timeout_ns)

@@ -39,6 +39,7 @@ enum hold_stage { HOLD_NONE, HOLD_FREEZING, HOLD_PAUSING, HOLD_HELD, HOLD_RESUMI
 struct hold {
 	enum hold_stage stage;
 	uint64_t peer, ticket; /* whose it is; what is still to be answered, 0 = nothing */
+	int freeze_call;       /* the guest's answer that is waited for while it freezes */
 	bool frozen;
 	bool thaw_wanted; /* once the agent answers */
 	uint64_t next_peer, next_ticket,
