@@ -79,7 +79,7 @@ static void release_network(const struct shim_record *r, uint64_t deadline_ns)
 
 void shim_record_release(const struct shim_record *r, uint64_t deadline_ns)
 {
-	uint64_t processes = clock_monotonic_ns() + PROCESSES_NS;
+	uint64_t processes = clock_monotonic_ns() + PROCESSES_NS, cgroups;
 
 	if (r->boot_id && streq(r->boot_id, boot_id())) {
 		end_process(r->shim_pid, r->shim_start, processes);
@@ -90,7 +90,9 @@ void shim_record_release(const struct shim_record *r, uint64_t deadline_ns)
 	release_network(r, deadline_ns);
 	if (r->socket)
 		(void)unlink(r->socket);
-	host_cgroup_remove(&r->cgroups, clock_monotonic_ns() + CGROUPS_NS);
+	/* Children of what was ended may take as long as the host lets them. */
+	cgroups = clock_monotonic_ns() + CGROUPS_NS;
+	host_cgroup_remove(&r->cgroups, deadline_ns > cgroups ? deadline_ns : cgroups);
 	if (r->link)
 		(void)unlink(r->link);
 }

@@ -29,5 +29,5 @@ void shim_record_done(struct shim_record *r);
 int shim_record_read(int bundle_fd, struct shim_record *ret, struct error *err);
 int shim_record_write(int bundle_fd, const struct shim_record *r, struct error *err);
 /* Ends and removes what @r names, unless it is of another boot: processes (but the caller), the socket, cgroups, and what a network gave (lease.h).
- * Idempotent; waits until @deadline_ns, and half a second more for cgroups. */
+ * Idempotent; waits until @deadline_ns, for cgroups half a second at least. */
 void shim_record_release(const struct shim_record *r, uint64_t deadline_ns);
