@@ -10,7 +10,7 @@
 #include "containerd.h"
 
 /* Containers in a row; SKERRY_TEST_CONTAINERS says otherwise. */
-enum { WARM_UP = 5, CONTAINERS = 25, CONTAINERS_MAX = 100000, COLLECTED_S = 60, GROWTH_KIB_MAX = 24 << 10 };
+enum { WARM_UP = 5, CONTAINERS = 25, CONTAINERS_MAX = 100000, COLLECTED_S = 120, GROWTH_KIB_MAX = 24 << 10 };
 
 struct host {
 	unsigned descriptors, mounts, threads, entries, cgroups;
@@ -34,7 +34,7 @@ static unsigned number_from(const char *script)
 {
 	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 60);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
 	uint64_t n;
 
 	r.out[strcspn(r.out, "\n")] = '\0';

@@ -16,7 +16,16 @@
 
 #define RUNTIME "io.containerd.skerry.v1"
 
-enum { WORDS_MAX = 64, START_S = 120, GONE_S = 120, STATUS_S = 120 };
+enum {
+	WORDS_MAX = 64,
+	START_S = 120,
+	GONE_S = 120,
+	STATUS_S = 300,
+	LOG_S = 120,
+	CTR_S = 300,
+	SCRIPT_S = 600,
+	LOOK_S = 120
+};
 
 static int daemon_pid;
 static bool with_cri;
@@ -27,7 +36,7 @@ void ctd_sh(const char *script)
 {
 	_cleanup_free_ char *text = xasprintf("cd '%s' && %s", test_tmpdir(), script);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, SCRIPT_S);
 
 	ASSERT_STATUS(r, 0);
 }
@@ -41,7 +50,7 @@ static void need(const char *program)
 {
 	_cleanup_free_ char *text = xasprintf("command -v %s", program);
 	const char *argv[] = { CLI_SHELL, text, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, LOOK_S);
 
 	if (r.status != 0)
 		test_skip("%s is not installed", program);
@@ -64,7 +73,7 @@ static struct cli ctr_words(const char *const *words, const char *input)
 
 	for (size_t n = 3; (argv[n] = *words) && n < WORDS_MAX - 1; n++)
 		words++;
-	return cli_argv(argv, input, 120);
+	return cli_argv(argv, input, CTR_S);
 }
 
 struct cli ctr(const char *first, ...)
@@ -101,15 +110,31 @@ int ctd_pid(void)
 	return daemon_pid;
 }
 
+/* Whether a line of "TASK PID STATUS" says so. */
+static bool has_status(const char *lines, const char *id, const char *status)
+{
+	for (const char *line = lines; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		const char *rest = after_prefix(line, id);
+		size_t n = strlen(status);
+
+		if (!rest || *rest != ' ')
+			continue;
+		rest += strspn(rest, " ");
+		rest += strcspn(rest, " \n");
+		rest += strspn(rest, " ");
+		return strncmp(rest, status, n) == 0 && strchr(" \n", rest[n]);
+	}
+	return false;
+}
+
 void ctd_wait_status(const char *id, const char *status)
 {
 	uint64_t deadline = clock_monotonic_ns() + STATUS_S * NS_PER_SEC;
 
 	for (;;) {
 		_cleanup_cli_ struct cli r = ctr("task", "ls", NULL);
-		const char *line = strstr(r.out, id);
 
-		if (line && strstr(line, status))
+		if (has_status(r.out, id, status))
 			return;
 		if (clock_monotonic_ns() > deadline)
 			test_fail(__FILE__, __LINE__, "%s is not %s:\n%s", id, status, r.out);
@@ -172,6 +197,21 @@ char *ctd_log(void)
 	return buf_take(&text);
 }
 
+void ctd_wait_log(const char *text)
+{
+	uint64_t deadline = clock_monotonic_ns() + LOG_S * NS_PER_SEC;
+
+	for (;;) {
+		_cleanup_free_ char *log = ctd_log();
+
+		if (strstr(log, text))
+			return;
+		if (clock_monotonic_ns() > deadline)
+			ASSERT_CONTAINS(log, text);
+		(void)usleep(50000); /* lint: containerd copies it, and tells nobody */
+	}
+}
+
 void ctd_restart(void)
 {
 	_cleanup_free_ char *config = at("config.toml");
@@ -195,7 +235,7 @@ void ctd_restart(void)
 static bool is_second(void)
 {
 	const char *argv[] = { "containerd", "--version", NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, LOOK_S);
 
 	return r.out && strstr(r.out, "containerd/v2 ");
 }

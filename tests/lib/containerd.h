@@ -26,7 +26,9 @@ void ctd_stop(int sig);
 void ctd_restart(void);
 /* What it and its shims have logged; owned by the caller. */
 char *ctd_log(void);
-/* ctr with these words (the last one NULL), within two minutes. */
+/* Waits until @text is in there: what a shim says is copied by containerd in its own time. */
+void ctd_wait_log(const char *text);
+/* ctr with these words (the last one NULL), within five minutes. */
 struct cli ctr(const char *first, ...) __attribute__((sentinel));
 /* ctr run --runtime io.containerd.skerry.v1 with these words; @input may be NULL. */
 struct cli ctr_run(const char *input, const char *first, ...) __attribute__((sentinel));
@@ -41,5 +43,5 @@ unsigned ctd_leases(void);
 void ctd_nothing_left(void);
 /* Pid of a process of ours by its name ("qemu-system-x86", "skerry-shim", "virtiofsd"), 0 = none. */
 int ctd_process(const char *name);
-/* A script in the test's directory; fails the test unless it succeeds. */
+/* A script in the test's directory; fails the test unless it succeeds, within ten minutes. */
 void ctd_sh(const char *script);
