@@ -14,7 +14,7 @@
 	CTR "run -d --mount type=bind,src=$PWD/on,dst=/on,options=rbind:rw --fifo-dir $PWD/fifo --runtime " \
 	    "io.containerd.skerry.v1 " CTD_IMAGE " c1 sh -c "
 
-enum { STAGE_S = 60 };
+enum { STAGE_S = 120 };
 
 struct stage {
 	const char *name;
@@ -44,7 +44,8 @@ static const struct stage stages[] = {
 	  .running = true },
 	{ .name = "exec: running",
 	  .before = RUN "'exec sleep 1000'",
-	  .command = CTR "task exec --exec-id e1 c1 sh -c 'echo begun; sleep 1000' | sed -u 'w begun'",
+	  .command = CTR
+	  "task exec --exec-id e1 c1 sh -c 'echo begun; sleep 1000' | { read line && echo $line >begun; cat; }",
 	  .file = "begun",
 	  .running = true },
 	{ .name = "kill",
@@ -97,7 +98,7 @@ static void check_goes_on(const char *stage)
 static void kill_at(const struct stage *s)
 {
 	_cleanup_free_ char *script = xasprintf("cd '%s' && %s", test_tmpdir(), s->command);
-	const char *argv[] = { CLI_SHELL, script, NULL };
+	const char *argv[] = { "setsid", CLI_SHELL, script, NULL };
 	_cleanup_cli_ struct cli removed = {}, gone = {}, again = {};
 	int client;
 
@@ -107,8 +108,9 @@ static void kill_at(const struct stage *s)
 	client = cli_spawn(argv);
 	wait_stage(s);
 	ctd_stop(SIGKILL);
-	(void)kill(client, SIGKILL);
-	(void)cli_wait(client, 20);
+	/* Its children as well: none of them may go on with the next containerd. */
+	(void)kill(-client, SIGKILL);
+	(void)cli_wait(client, 120);
 	ctd_restart();
 	if (s->running)
 		check_goes_on(s->name);
