@@ -18,14 +18,14 @@ static void remove_parent(void)
 	_cleanup_free_ char *script = xasprintf(
 		"find /sys/fs/cgroup -depth -type d -path '*/skerry-crictl-%d*' -exec rmdir {} ';'", (int)getpid());
 
-	(void)cli_wait(cli_spawn((const char *const[]){ CLI_SHELL, script, NULL }), 20);
+	(void)cli_wait(cli_spawn((const char *const[]){ CLI_SHELL, script, NULL }), 120);
 }
 
 /* In the test's directory, where $pod and $main are ids once they are there; every line must succeed. */
 static void sh(const char *script)
 {
 	_cleanup_free_ char *text =
-		xasprintf("crictl() { '%s' -r unix://$PWD/c.sock -i unix://$PWD/c.sock --timeout 100s \"$@\"; }; "
+		xasprintf("crictl() { '%s' -r unix://$PWD/c.sock -i unix://$PWD/c.sock --timeout 300s \"$@\"; }; "
 			  "pod=$(cat pod 2>/dev/null) main=$(cat main 2>/dev/null) group=skerry-crictl-%d; set -ex\n%s",
 			  program, (int)getpid(), script);
 
@@ -45,7 +45,7 @@ static void on_terminal(struct terminal *t, const char *const *words)
 static char *id_of(const char *file)
 {
 	_cleanup_free_ char *path = xasprintf("cat '%s/%s'", test_tmpdir(), file);
-	_cleanup_cli_ struct cli r = cli_argv((const char *const[]){ CLI_SHELL, path, NULL }, NULL, 20);
+	_cleanup_cli_ struct cli r = cli_argv((const char *const[]){ CLI_SHELL, path, NULL }, NULL, 120);
 
 	ASSERT_STATUS(r, 0);
 	return xstrndup(r.out, strcspn(r.out, "\n"));
@@ -116,7 +116,7 @@ static void check_logs(void)
 	sh("echo words | crictl attach -i $main >attached & job=$!\n"
 	   "until crictl logs $main 2>&1 | grep 'heard words'; do sleep 0.2; done\n"
 	   "kill $job 2>/dev/null || true; wait $job || true\n"
-	   "crictl logs $main >out 2>err; grep -x out out; grep -x err err");
+	   "until crictl logs $main >out 2>err && grep -x out out && grep -x err err; do sleep 0.2; done");
 }
 
 /* Its server listens on the pod's own loopback. */
