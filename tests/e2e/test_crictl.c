@@ -115,7 +115,7 @@ static void check_logs(void)
 {
 	sh("echo words | crictl attach -i $main >attached & job=$!\n"
 	   "until crictl logs $main 2>&1 | grep 'heard words'; do sleep 0.2; done\n"
-	   "kill $job 2>/dev/null || true; wait $job || true\n"
+	   "kill $(cat /proc/$job/task/*/children) || true; wait $job || true\n"
 	   "until crictl logs $main >out 2>err && grep -x out out && grep -x err err; do sleep 0.2; done");
 }
 
@@ -128,7 +128,7 @@ static void check_ports(void)
 	   "crictl exec $main md5sum /www/file | cut -c 1-32 >sum; md5sum got | grep \"$(cat sum)\"\n"
 	   /* Where nobody listens. */
 	   "! busybox wget -q -O - http://127.0.0.1:17001/\n"
-	   "kill -INT $job || true; wait $job || true");
+	   "kill $(cat /proc/$job/task/*/children) || true; wait $job || true");
 }
 
 static void check_end(void)
