@@ -141,12 +141,16 @@ static int follow(struct tail *t, const struct machine_info *info, struct error 
 	int r;
 
 	*strrchr(dir, '/') = '\0';
-	monitor = info->monitor_alive ? process_open(&id) : -ESRCH;
-	/* What does not run writes nothing more. */
-	if (monitor < 0)
+	/* What does not run writes nothing more, and what it wrote is printed. */
+	if (!info->monitor_alive)
 		return 0;
+	monitor = process_open(&id);
+	/* It has ended since that look: its last words may have come after what is printed. */
+	if (monitor < 0)
+		return on_change(NULL, -EBADF, 0, t);
 	notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (notify < 0 || inotify_add_watch(notify, dir, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
+	/* One that is deleted at its end may be gone. */
+	if (notify < 0 || (inotify_add_watch(notify, dir, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0 && errno != ENOENT))
 		return error_set_errno(err, errno, "cannot watch '%s'", dir);
 	r = loop_new(&t->loop);
 	if (r >= 0)
@@ -160,8 +164,8 @@ static int follow(struct tail *t, const struct machine_info *info, struct error 
 		r = on_change(changes, notify, 0, t);
 		if (r >= 0)
 			r = loop_run(t->loop);
-		if (r >= 0 && t->fd >= 0)
-			r = print_new(t);
+		if (r >= 0)
+			r = on_change(changes, notify, 0, t);
 	}
 	loop_source_free(changes);
 	t->loop = loop_free(t->loop);
