@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORDS_MAX = 64, OUTPUT_MAX = 4 << 20, DEFAULT_TIMEOUT_S = 120, KILLED_S = 120 };
+enum { WORDS_MAX = 64, OUTPUT_MAX = 4 << 20, DEFAULT_TIMEOUT_S = 300, KILLED_S = 120 };
 
 static char home[128];
 
@@ -541,4 +541,33 @@ void cli_kill(int pid)
 	ASSERT_EQ(kill(pid, SIGKILL), 0);
 	ASSERT_EQ(poll(&p, 1, KILLED_S * 1000), 1);
 	close(pidfd);
+}
+
+void cli_hold_engines(void)
+{
+	char script[1024], search[4096];
+	struct cli r;
+
+	/* They run as users of their own. */
+	snprintf(script, sizeof(script),
+		 "cd '%s' && mkdir engines && chmod 711 . && real=$(command -v qemu-system-x86_64) && "
+		 "printf '#!/bin/sh\\nuntil test -e %%s/go; do sleep 0.05; done\\nexec %%s \"$@\"\\n' "
+		 "\"$PWD/engines\" \"$real\" >engines/qemu-system-x86_64 && chmod 755 engines engines/*",
+		 test_tmpdir());
+	r = cli_argv((const char *const[]){ CLI_SHELL, script, NULL }, NULL, DEFAULT_TIMEOUT_S);
+	ASSERT_STATUS(r, 0);
+	cli_done(&r);
+	snprintf(search, sizeof(search), "PATH=%s/engines:%s", test_tmpdir(), getenv("PATH"));
+	cli_setenv(search);
+}
+
+void cli_let_engines_go(void)
+{
+	char path[200];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/engines/go", test_tmpdir());
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	ASSERT(fd >= 0);
+	close(fd);
 }

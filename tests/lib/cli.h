@@ -31,13 +31,17 @@ int cli_inspect_pid(const char *machine, const char *key);
 /* kill -9, and until the process has really gone. */
 void cli_kill(int pid);
 
+/* Engines that are started from here on do nothing until the other is called. */
+void cli_hold_engines(void);
+void cli_let_engines_go(void);
+
 /* Path of the `skerry` under test: $SKERRY_TEST_BIN. Borrowed. */
 const char *cli_skerry(void);
 
 /* Environment for the commands that follow: "K=V"; "K=" with an empty value removes it. */
 void cli_setenv(const char *assignment);
 
-/* Runs `skerry` with these words (the last one NULL). Default deadline 120 s: CLI_TIMEOUT_S. */
+/* Runs `skerry` with these words (the last one NULL). Default deadline 300 s, which is longer than any of its own: CLI_TIMEOUT_S. */
 struct cli cli(const char *first, ...) __attribute__((sentinel));
 /* Any program, with standard input text (may be NULL). argv is NULL-terminated. */
 struct cli cli_argv(const char *const *argv, const char *input, unsigned timeout_s);

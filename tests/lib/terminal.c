@@ -80,7 +80,7 @@ void terminal_end(struct terminal *s, int status)
 {
 	struct termios after;
 
-	ASSERT_EQ(cli_wait(s->pid, 60), status);
+	ASSERT_EQ(cli_wait(s->pid, 120), status);
 	ASSERT_OK(tcgetattr(s->slave, &after));
 	ASSERT_EQ(after.c_lflag, s->before.c_lflag);
 	ASSERT_EQ(after.c_iflag, s->before.c_iflag);
@@ -99,7 +99,7 @@ void terminal_resize(struct terminal *s, unsigned short rows, unsigned short col
 void terminal_kill(struct terminal *s)
 {
 	ASSERT_OK(kill(s->pid, SIGKILL));
-	(void)cli_wait(s->pid, 60);
+	(void)cli_wait(s->pid, 120);
 	close(s->master);
 	close(s->slave);
 }
