@@ -16,6 +16,7 @@
 #include "guest/system.h"
 
 enum { HOSTS_BYTES_MAX = 1 << 20, HOSTNAME_MAX = 64 };
+static const uint64_t boot_longest_ns = 600 * NS_PER_SEC;
 
 static void note(struct buf *errors, const char *what, int r)
 {
@@ -43,7 +44,8 @@ void settings_kernel(const Skerry__Agent__V1__BootConfig *c, struct buf *errors)
 
 	if (c->random_seed.len > 0)
 		note(errors, "random seed", add_entropy(&c->random_seed));
-	if (c->realtime_ns && (c->realtime_ns > now ? c->realtime_ns - now : now - c->realtime_ns) > NS_PER_SEC)
+	/* A clock that is right is ahead of what was written down before the engine's start, by as long as that and the kernel took. */
+	if (c->realtime_ns && (now + NS_PER_SEC < c->realtime_ns || now > c->realtime_ns + boot_longest_ns))
 		note(errors, "clock", system_set_time(c->realtime_ns));
 	if (n > 0 && sethostname(c->hostname, n < HOSTNAME_MAX ? n : HOSTNAME_MAX) < 0)
 		note(errors, "host name", -errno);
