@@ -63,7 +63,7 @@ static void on_resolve(struct relay *r, uint64_t ticket, bool udp, uint16_t gues
 	j->asked++;
 	ASSERT_OK(rpc_call(j->client.rpc, MONITOR_SERVICE, "Forward", packed,
 			   skerry__monitor__v1__forward_request__pack(&req, packed),
-			   clock_monotonic_ns() + 20 * NS_PER_SEC, on_forward, a, NULL));
+			   clock_monotonic_ns() + 120 * NS_PER_SEC, on_forward, a, NULL));
 }
 
 static void join(struct joined *j, const char *list)
@@ -111,8 +111,9 @@ static int ask(uint16_t port, const char *wanted)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), num;
 
 	ASSERT_EQ(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	ASSERT(send(fd, request, strlen(request), MSG_NOSIGNAL) > 0);
-	while ((n = recv(fd, text + len, sizeof(text) - 1 - len, 0)) > 0)
+	/* Who is refused may hear of it before it has asked. */
+	n = send(fd, request, strlen(request), MSG_NOSIGNAL);
+	while (n > 0 && (n = recv(fd, text + len, sizeof(text) - 1 - len, 0)) > 0)
 		len += (size_t)n;
 	num = n < 0 ? errno : 0;
 	close(fd);
