@@ -325,7 +325,7 @@ TEST(what_is_not_installed_is_told_with_what_installs_it)
 	bare = cli("doctor", NULL);
 	ASSERT_STATUS(bare, 69);
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-		_cleanup_cli_ struct cli r = cli_argv((const char *[]){ "/bin/grep", lines[i], NULL }, bare.out, 20);
+		_cleanup_cli_ struct cli r = cli_argv((const char *[]){ "/bin/grep", lines[i], NULL }, bare.out, 120);
 
 		ASSERT_STATUS(r, 0);
 	}

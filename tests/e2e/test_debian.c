@@ -4,11 +4,16 @@
 
 #include "cli.h"
 
+/* How long it may take until it can be logged in to. */
+#define UP "600"
+
 static void need_debian(void)
 {
 	_cleanup_cli_ struct cli r = {};
 
 	cli_home(true);
+	/* It is emulated, on a host that has other things to do. */
+	cli_setenv("CLI_TIMEOUT_S=700");
 	r = cli("image", "inspect", "debian", NULL);
 	if (r.status != 0)
 		test_skip("the store has no image 'debian'");
@@ -27,14 +32,14 @@ TEST(a_debian_machine_from_creation_to_deletion)
 	need_debian();
 	good(cli("create", "deb", "--image", "debian", "--cpus", "2", NULL));
 	good(cli("start", "deb", NULL));
-	sudo = good(cli("ssh", "deb", "--", "sudo", "apt-get", "--version", NULL));
+	sudo = good(cli("ssh", "--timeout", UP, "deb", "--", "sudo", "apt-get", "--version", NULL));
 	ASSERT_CONTAINS(sudo.out, "apt ");
 	good(cli("ssh", "deb", "--", "echo kept > ~/file; sync", NULL));
 	good(cli("stop", "deb", NULL));
 	status = good(cli("status", "deb", NULL));
 	ASSERT_CONTAINS(status.out, "stopped");
 	good(cli("start", "deb", NULL));
-	again = good(cli("ssh", "deb", "--", "cat", "file", NULL));
+	again = good(cli("ssh", "--timeout", UP, "deb", "--", "cat", "file", NULL));
 	ASSERT_STREQ(again.out, "kept\n");
 	{
 		/* ssh's own failures and statuses are its own. */
@@ -50,7 +55,7 @@ TEST(a_debian_machine_from_creation_to_deletion)
 		snprintf(script, sizeof(script), "mkdir -p '%s/bin' && cd '%s/bin' && cat >ssh && chmod 755 ssh",
 			 test_tmpdir(), test_tmpdir());
 		made = good(cli_argv((const char *[]){ CLI_SHELL, script, NULL },
-				     "#!/bin/sh\necho \"$*\"; grep User \"$2\"\n", 20));
+				     "#!/bin/sh\necho \"$*\"; grep User \"$2\"\n", 120));
 		snprintf(path, sizeof(path), "PATH=%s/bin:%s", test_tmpdir(), getenv("PATH"));
 		cli_setenv(path);
 		root = good(cli("ssh", "-u", "root", "deb", "--", "id", NULL));
@@ -83,11 +88,13 @@ TEST(a_debian_machine_from_creation_to_deletion)
 	"chown -R nobody:nogroup own && chmod 711 .\nmount --bind \"$BUILD\" /mnt\ncat >script && chmod 755 script\n" \
 	"exec setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=-all "                                 \
 	"env -u SKERRY_TEST_STORE -u XDG_RUNTIME_DIR HOME=\"$home\" SKERRY_HOME=\"$home\" \"$PWD/script\"\n"
-#define ITS_LIFE                                                                                                    \
-	"#!/bin/sh\nset -e\nskerry() { /mnt/src/cli/skerry \"$@\"; }\n"                                             \
-	"trap 'skerry delete --force -y m 2>/dev/null || :' EXIT\nid -u\n"                                          \
-	"skerry create m --image debian\nskerry start --wait m\nskerry ssh m -- sudo apt-get --version\n"           \
-	"skerry ssh m -- 'echo kept >file; sync'\nskerry stop m\nskerry start --wait m\nskerry ssh m -- cat file\n" \
+#define ITS_LIFE                                                                                           \
+	"#!/bin/sh\nset -e\nskerry() { /mnt/src/cli/skerry \"$@\"; }\n"                                    \
+	"trap 'skerry delete --force -y m 2>/dev/null || :' EXIT\nid -u\n"                                 \
+	"skerry create m --image debian\nskerry start --wait --timeout " UP " m\nskerry ssh --timeout " UP \
+	" m -- sudo apt-get --version\n"                                                                   \
+	"skerry ssh m -- 'echo kept >file; sync'\nskerry stop m\nskerry start --wait --timeout " UP        \
+	" m\nskerry ssh --timeout " UP " m -- cat file\n"                                                  \
 	"skerry delete --force -y m\ntrap - EXIT\nskerry list --quiet\necho none\n"
 
 TEST(a_debian_machine_of_a_user_who_is_not_root)
@@ -103,7 +110,7 @@ TEST(a_debian_machine_of_a_user_who_is_not_root)
 		 cli_skerry());
 	cli_setenv(build);
 	snprintf(script, sizeof(script), "cd '%s'\n" AS_NOBODY, test_tmpdir());
-	r = good(cli_argv(argv, ITS_LIFE, 600));
+	r = good(cli_argv(argv, ITS_LIFE, 850));
 	ASSERT_CONTAINS(r.out, "65534\n");
 	ASSERT_CONTAINS(r.out, "apt ");
 	ASSERT_CONTAINS(r.out, "kept\nm\nnone\n");
@@ -114,7 +121,7 @@ TEST(run_executes_a_command_in_a_whole_distribution)
 	_cleanup_cli_ struct cli r = {};
 
 	need_debian();
-	r = cli("run", "--rm", "debian", CLI_SHELL, "readlink -f /sbin/init; exit 5", NULL);
+	r = cli("run", "--rm", "--timeout", UP, "debian", CLI_SHELL, "readlink -f /sbin/init; exit 5", NULL);
 	ASSERT_STATUS(r, 5);
 	ASSERT_CONTAINS(r.out, "systemd");
 	ASSERT(cli_processes_gone(120));
@@ -148,7 +155,7 @@ TEST(what_is_done_to_a_new_system_need_not_be_readable_to_others)
 		 "cp " SOURCE_DIR "/images/debian/customize data/images/debian/ && cat >bin/mmdebstrap && "
 		 "chmod 755 bin/mmdebstrap",
 		 test_tmpdir());
-	made = good(cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NOT_MMDEBSTRAP, 60));
+	made = good(cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NOT_MMDEBSTRAP, 120));
 	snprintf(path, sizeof(path), "PATH=%s/bin:%s", test_tmpdir(), getenv("PATH"));
 	cli_setenv(path);
 	snprintf(path, sizeof(path), "SKERRY_DATA_DIR=%s/data", test_tmpdir());
@@ -156,7 +163,7 @@ TEST(what_is_done_to_a_new_system_need_not_be_readable_to_others)
 	build = good(cli("image", "build", "debian", "--packages", "less,git", "--name", "dev", NULL));
 	snprintf(script, sizeof(script), "grep -E '^--include=(.*,)?less,git(,|$)' '%s/bin/mmdebstrap.words'",
 		 test_tmpdir());
-	words = good(cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 60));
+	words = good(cli_argv((const char *[]){ CLI_SHELL, script, NULL }, NULL, 120));
 }
 
 /* Says where it is told to unpack. What it is tried with is mounted, as another user without rights but to read the programs under test. */
@@ -186,7 +193,7 @@ static void unpacks(const char *options, const char *users, const char *own, con
 		 "unset TMPDIR XDG_RUNTIME_DIR\n" WHERE,
 		 test_tmpdir(), cli_skerry(), options, users, own);
 	snprintf(expected, sizeof(expected), "in %s: it is %s\n", where, where);
-	r = cli_argv((const char *[]){ "unshare", "-m", CLI_SHELL, script, NULL }, NULL, 60);
+	r = cli_argv((const char *[]){ "unshare", "-m", CLI_SHELL, script, NULL }, NULL, 120);
 	ASSERT_CONTAINS(r.err, expected);
 }
 

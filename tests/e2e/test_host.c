@@ -114,21 +114,22 @@ TEST(a_published_port_reaches_the_guest)
 	ASSERT(colon != NULL);
 	ASSERT_EQ(sscanf(colon, "127.0.0.1:%d", &number), 1); /* lint: our own output */
 	snprintf(script, sizeof(script),
-		 "for i in $(seq 100); do exec 3<>/dev/tcp/127.0.0.1/%d && printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' "
+		 "while [ $SECONDS -lt 200 ]; do exec 3<>/dev/tcp/127.0.0.1/%d && printf 'GET /hostname "
+		 "HTTP/1.0\\r\\n\\r\\n' "
 		 ">&3 && "
 		 "timeout 20 cat <&3 | grep -x m && exit 0; sleep 0.2; done; exit 1",
 		 number);
-	get = cli_argv((const char *[]){ "bash", "-c", script, NULL }, NULL, 240);
+	get = cli_argv((const char *[]){ "bash", "-c", script, NULL }, NULL, 300);
 	ASSERT_STATUS(get, 0);
 }
 
 /* In a network namespace with the usual rule; containers often have another. Prints the engine's capabilities. */
-#define AS_ROOT_BELOW_1024                                                                                      \
-	"ip link set lo up && echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start || exit 90\n"            \
-	"\"$0\" run -d --name m -p \"$1\":8080 tiny httpd -f -p 8080 -h /etc || exit 91\n"                      \
-	"grep CapEff /proc/$(\"$0\" pid m)/status\n"                                                            \
-	"for i in $(seq 100); do exec 3<>/dev/tcp/127.0.0.1/\"$1\" && printf 'GET /hostname HTTP/1.0\r\n\r\n' " \
-	">&3 && timeout 20 cat <&3 | grep -x m && break; sleep 0.2; done\n"                                     \
+#define AS_ROOT_BELOW_1024                                                                                             \
+	"ip link set lo up && echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start || exit 90\n"                   \
+	"\"$0\" run -d --name m -p \"$1\":8080 tiny httpd -f -p 8080 -h /etc || exit 91\n"                             \
+	"grep CapEff /proc/$(\"$0\" pid m)/status\n"                                                                   \
+	"while [ $SECONDS -lt 200 ]; do exec 3<>/dev/tcp/127.0.0.1/\"$1\" && printf 'GET /hostname HTTP/1.0\r\n\r\n' " \
+	">&3 && timeout 20 cat <&3 | grep -x m && break; sleep 0.2; done\n"                                            \
 	"\"$0\" delete -y --force m"
 
 TEST(root_publishes_a_port_that_is_root_s)
@@ -144,7 +145,7 @@ TEST(root_publishes_a_port_that_is_root_s)
 		_cleanup_cli_ struct cli r =
 			cli_argv((const char *[]){ "unshare", "-n", "bash", "-c", AS_ROOT_BELOW_1024, cli_skerry(),
 						   ports[i], NULL },
-				 NULL, 240);
+				 NULL, 300);
 
 		ASSERT_STATUS(r, 0);
 		ASSERT_CONTAINS(r.out, capabilities[i]);
@@ -229,13 +230,13 @@ TEST(a_panic_is_no_reboot_whatever_the_shape)
 
 		make_shaped("128M", shapes[i]);
 		gone = cli("exec", "m", CLI_SHELL, "echo c >/proc/sysrq-trigger", NULL);
-		wait = cli("wait", "--timeout", "60", "m", NULL);
+		wait = cli("wait", "--timeout", "120", "m", NULL);
 		ASSERT_STATUS(wait, 0);
 		assert_status_says("panic");
 		assert_status_says("failed");
 		inspect = cli("inspect", "m", NULL);
 		ASSERT(!strstr(inspect.out, "\"restarts\": 1"));
-		ASSERT(cli_processes_gone(30));
+		ASSERT(cli_processes_gone(120));
 		rm = cli("delete", "-y", "m", NULL);
 		ASSERT_STATUS(rm, 0);
 	}
@@ -250,7 +251,7 @@ TEST(what_was_written_before_a_stop_outlives_a_guest_that_is_too_slow)
 	ASSERT_STATUS(run, 0);
 	in_guest("head -c 1000000 /dev/urandom >/root/file && sha256sum /root/file >/root/sum");
 	/* In the guest a process is given five seconds. */
-	stop = cli("stop", "--timeout", "3", "m", NULL);
+	stop = cli("stop", "--timeout", "4", "m", NULL);
 	ASSERT_STATUS(stop, 0);
 	inspect = cli("inspect", "m", NULL);
 	ASSERT_CONTAINS(inspect.out, "stopped (quit)");

@@ -76,7 +76,7 @@ static void lose_run(const char *name)
 	cli_kill(engine);
 	ASSERT(cli_processes_gone(120));
 	snprintf(path, sizeof(path), "%s/run/%s", getenv("SKERRY_HOME"), name);
-	gone = cli_argv((const char *[]){ "rm", "-r", path, NULL }, NULL, 60);
+	gone = cli_argv((const char *[]){ "rm", "-r", path, NULL }, NULL, 120);
 	ASSERT_STATUS(gone, 0);
 }
 

@@ -13,16 +13,16 @@ TEST(a_shell_in_a_fresh_machine)
 
 	cli_home(true);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "#", 60);
+	terminal_expect(&s, "#", 120);
 	terminal_type(&s, "stty size; echo sum $((40+2))\n");
-	terminal_expect(&s, "30 90", 60);
-	terminal_expect(&s, "sum 42", 60);
+	terminal_expect(&s, "30 90", 120);
+	terminal_expect(&s, "sum 42", 120);
 	/* Ctrl-C is a key for the guest's terminal. */
 	terminal_type(&s, "sh -c 'echo begun $((1+1)); exec sleep 1000'\n");
-	terminal_expect(&s, "begun 2", 60);
+	terminal_expect(&s, "begun 2", 120);
 	terminal_type(&s, "\003");
 	terminal_type(&s, "echo still $((1+1)) here\n");
-	terminal_expect(&s, "still 2 here", 60);
+	terminal_expect(&s, "still 2 here", 120);
 	terminal_type(&s, "exit 3\n");
 	terminal_end(&s, 3);
 	ASSERT(cli_processes_gone(120));
@@ -38,7 +38,7 @@ TEST(a_terminal_that_hangs_up_or_a_signal_puts_it_back)
 	made = cli("run", "-d", "--name", "web", "tiny", NULL);
 	ASSERT_STATUS(made, 0);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "#", 60);
+	terminal_expect(&s, "#", 120);
 	ASSERT_OK(kill(s.pid, SIGTERM));
 	terminal_end(&s, 125);
 	gone = cli("delete", "--force", "web", NULL);
@@ -54,9 +54,9 @@ TEST(a_machine_that_stays_powers_off_when_its_terminal_hangs_up)
 
 	cli_home(true);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "#", 60);
+	terminal_expect(&s, "#", 120);
 	terminal_type(&s, "echo kept >/root/file; echo written $((1+1))\n");
-	terminal_expect(&s, "written 2", 60);
+	terminal_expect(&s, "written 2", 120);
 	ASSERT_OK(kill(s.pid, SIGHUP));
 	terminal_end(&s, 130);
 	inspect = cli("inspect", "web", NULL);
@@ -99,11 +99,11 @@ TEST(the_console_is_joined_and_left)
 	ASSERT_STATUS(made, 0);
 	terminal_begin(&s, argv);
 	terminal_begin(&second, argv);
-	terminal_expect(&s, "tick", 60);
-	terminal_expect(&second, "tick", 60);
+	terminal_expect(&s, "tick", 120);
+	terminal_expect(&second, "tick", 120);
 	terminal_type(&s, "\035");
 	terminal_end(&s, 0);
-	terminal_expect(&second, "tick", 60);
+	terminal_expect(&second, "tick", 120);
 	terminal_type(&second, "\035");
 	terminal_end(&second, 0);
 	status = cli("status", "web", NULL);
@@ -122,12 +122,12 @@ TEST(delete_asks)
 	made = cli("run", "--name", "web", "tiny", "true", NULL);
 	ASSERT_STATUS(made, 0);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "[y/N]", 60);
+	terminal_expect(&s, "[y/N]", 120);
 	terminal_type(&s, "n\n");
 	terminal_end(&s, 1);
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 1);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "[y/N]", 60);
+	terminal_expect(&s, "[y/N]", 120);
 	terminal_type(&s, "y\n");
 	terminal_end(&s, 0);
 	ASSERT_EQ(cli_entries("machines", NULL, 0), 0);
@@ -154,13 +154,13 @@ TEST(bash_completes_names_beside_directories_of_that_name)
 	ASSERT_EQ(fclose(f), 0);
 	terminal_begin(&s, argv);
 	terminal_type(&s, go);
-	terminal_expect(&s, "ready> ", 20);
+	terminal_expect(&s, "ready> ", 120);
 	terminal_type(&s, "skerry start we\tx\n");
-	terminal_expect(&s, "got:start web x:", 20);
+	terminal_expect(&s, "got:start web x:", 120);
 	terminal_type(&s, "skerry kern\tx\n");
-	terminal_expect(&s, "got:kernel x:", 20);
+	terminal_expect(&s, "got:kernel x:", 120);
 	terminal_type(&s, "skerry create x --ssh-key su\tx\n");
-	terminal_expect(&s, "got:create x --ssh-key sub/x:", 20);
+	terminal_expect(&s, "got:create x --ssh-key sub/x:", 120);
 	terminal_type(&s, "exit 0\n");
 	terminal_end(&s, 0);
 }
@@ -172,7 +172,7 @@ TEST(quitting_at_a_password_leaves_the_echo)
 
 	cli_home(false);
 	terminal_begin(&s, argv);
-	terminal_expect(&s, "assword", 20);
+	terminal_expect(&s, "assword", 120);
 	terminal_type(&s, "\034");
 	terminal_end(&s, 131);
 }

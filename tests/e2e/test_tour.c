@@ -46,7 +46,7 @@ TEST(every_command_of_the_tour_works_as_printed)
 		if (strncmp(line, COMMAND_INDENT, strlen(COMMAND_INDENT)) != 0)
 			continue;
 		line[strcspn(line, "\n")] = '\0';
-		r = cli_argv(argv, NULL, 120);
+		r = cli_argv(argv, NULL, 300);
 		if (r.status != 0)
 			test_fail(__FILE__, __LINE__, "`%s`: status %d\n# out: %s\n# err: %s",
 				  line + strlen(COMMAND_INDENT), r.status, r.out, r.err);
