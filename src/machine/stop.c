@@ -9,7 +9,8 @@
 #include "machine/image_config.h"
 #include "machine/monitor.h"
 
-#define QUIT_GRACE_NS (5 * NS_PER_SEC)
+/* On its way out the engine writes out what it holds of the disks, with whatever else the host is writing: killed in the midst of it, it would lose that. */
+#define QUIT_GRACE_NS (20 * NS_PER_SEC)
 /* What other tools give a process after its signal. */
 #define MAIN_GRACE_NS (10 * NS_PER_SEC)
 /* A guest whose stop outlived its monitor hears of it once more, also where its time is over. */

@@ -11,6 +11,8 @@
 
 #define READY_TIMEOUT_NS   (30 * NS_PER_SEC)
 #define COMMAND_TIMEOUT_NS (10 * NS_PER_SEC)
+/* First it writes out what it holds of the disks, with whatever else the host is writing. */
+#define PAUSE_TIMEOUT_NS (25 * NS_PER_SEC)
 /* Every cluster of the disk is counted once more. */
 #define SNAPSHOT_TIMEOUT_NS (300 * NS_PER_SEC)
 
@@ -251,7 +253,7 @@ static void qemu_quit(struct engine_vm *vm, engine_done_fn done, void *data)
 
 static void qemu_pause(struct engine_vm *vm, engine_done_fn done, void *data)
 {
-	vm_call(vm, "stop", done, data, NULL);
+	vm_command(vm, "stop", NULL, &(struct call){ .done = done, .data = data, .timeout_ns = PAUSE_TIMEOUT_NS });
 }
 
 static void qemu_resume(struct engine_vm *vm, engine_done_fn done, void *data)
