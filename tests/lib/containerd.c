@@ -440,4 +440,6 @@ void ctd_nothing_left(void)
 				  mounted_below(state) ? " and mounts" : "", ctd_leases());
 		(void)usleep(50000); /* lint: processes of others end without telling us */
 	}
+	/* What they had open or mounted goes last. */
+	ASSERT(cli_endings_over(GONE_S));
 }
