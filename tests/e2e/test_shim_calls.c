@@ -16,7 +16,7 @@
 #define CTR          "ctr -a $PWD/c.sock "
 #define PROCESS_TYPE "types.containerd.io/opencontainers/runtime-spec/1/Process"
 
-enum { AT_ONCE = 100 };
+enum { AT_ONCE = 100, WAIT_S = 120 };
 
 static void open_shim(struct shim_peer *p, const char *id)
 {
@@ -185,6 +185,24 @@ TEST(who_asks_during_the_start_is_told_what_came_of_it)
 	finish();
 }
 
+/* What has been started is a shell at first, which has ideas of its own about signals. */
+static void wait_for_sleepers(int n)
+{
+	uint64_t deadline_ns = clock_monotonic_ns() + WAIT_S * NS_PER_SEC;
+
+	for (int i = 0;; i++) {
+		_cleanup_free_ char *exec_id = xasprintf("look%d", i), *expected = xasprintf("%d\n", n);
+		_cleanup_cli_ struct cli r = ctr("task", "exec", "--exec-id", exec_id, "c1", CLI_SHELL,
+						 "cat /proc/[0-9]*/comm 2>/dev/null | grep -cx sleep", NULL);
+
+		if (streq(r.out, expected))
+			return;
+		if (clock_monotonic_ns() > deadline_ns)
+			test_fail(__FILE__, __LINE__, "%d sleepers expected: %s%s", n, r.out, r.err);
+		(void)usleep(100000); /* lint: a process says to nobody what it has become */
+	}
+}
+
 TEST(every_signal_ends_with_its_number)
 {
 	_cleanup_peer_ struct shim_peer p = {};
@@ -196,6 +214,8 @@ TEST(every_signal_ends_with_its_number)
 		if (is_deadly(sig))
 			signals[g.n++] = sig;
 	start_all(&p, &g, sleep_long, NULL);
+	/* And the container's own. */
+	wait_for_sleepers(g.n + 1);
 	for (int i = 0; i < g.n; i++) {
 		char id[] = "c1";
 		Containerd__KillRequest q = CONTAINERD__KILL_REQUEST__INIT;
