@@ -53,7 +53,7 @@ static void start_shim(struct shim_peer *p)
 						"export TTRPC_ADDRESS && cd k1 && eval \"$shim\" -id k1 start",
 						test_tmpdir());
 	const char *argv[] = { CLI_SHELL, script, NULL }, *path;
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 60);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 120);
 
 	ASSERT_STATUS(r, 0);
 	path = after_prefix(r.out, "unix://");
@@ -193,7 +193,8 @@ static void need_loop(void)
 		test_skip("this host's kernel has no loop devices");
 }
 
-#define LOOK "grep ' / ' /proc/mounts; cat /sys/block/vda/ro; echo new >/new && cat /new"
+/* In one stream: of two, the order is not that of the writing. */
+#define LOOK "exec 2>&1; grep ' / ' /proc/mounts; cat /sys/block/vda/ro; echo new >/new && cat /new"
 
 TEST(a_block_device_is_the_guests_disk)
 {
@@ -220,6 +221,7 @@ TEST(a_shim_that_is_terminated_has_its_disks_written_back)
 	_cleanup_free_ char *path = xasprintf("%s/fs", test_tmpdir()), *written = NULL;
 	_cleanup_peer_ struct shim_peer p = {};
 	struct rootfs r = {};
+	int shim;
 
 	ctd_start();
 	make_ext4();
@@ -229,8 +231,10 @@ TEST(a_shim_that_is_terminated_has_its_disks_written_back)
 	start_shim(&p);
 	expect_ok(&p, ask_create(&p, &r), "Create");
 	expect_ok(&p, ask_task(&p, "Start"), "Start");
-	ctd_sh("n=0; until grep -q ready k1.log; do sleep 0.1; n=$((n+1)); test $n -lt 600 || exit 1; done");
-	ASSERT_OK(kill(ctd_process("skerry-shim"), SIGTERM));
+	ctd_sh("until grep -q ready k1.log; do sleep 0.1; done");
+	shim = ctd_process("skerry-shim");
+	ASSERT(shim > 0);
+	ASSERT_OK(kill(shim, SIGTERM));
 	shim_expect_end(&p);
 	ctd_nothing_left();
 	ctd_sh("e2fsck -fn fs");
@@ -269,6 +273,7 @@ TEST(the_hosts_kernel_ends_a_machine_as_it_would_its_container)
 		_cleanup_free_ char *edit =
 			xasprintf("sed -i 's/\"process\":{/&\"oomScoreAdj\":%s,/' k1/config.json", scores[i]);
 		_cleanup_peer_ struct shim_peer p = {};
+		int shim;
 
 		make_bundle("sleep 1000", "");
 		if (i > 0)
@@ -280,9 +285,11 @@ TEST(the_hosts_kernel_ends_a_machine_as_it_would_its_container)
 		check_score("qemu-system-x86", scores[i]);
 		check_score("virtiofsd", scores[i]);
 		/* Who says it twice does not wait for the container. */
-		ASSERT_OK(kill(ctd_process("skerry-shim"), SIGTERM));
+		shim = ctd_process("skerry-shim");
+		ASSERT(shim > 0);
+		ASSERT_OK(kill(shim, SIGTERM));
 		(void)usleep(200000); /* lint: two signals that are not heard as one */
-		(void)kill(ctd_process("skerry-shim"), SIGTERM);
+		(void)kill(shim, SIGTERM);
 		shim_expect_end(&p);
 		ctd_nothing_left();
 	}
@@ -296,7 +303,8 @@ TEST(what_is_being_created_is_no_task_yet)
 	_cleanup_peer_ struct shim_peer p = {};
 	_cleanup_answer_ struct shim_answer state = {};
 	struct rootfs r = {};
-	uint32_t creating, waiting;
+	uint32_t creating, stating, waiting;
+	int shim;
 
 	ctd_start();
 	make_ext4();
@@ -304,8 +312,14 @@ TEST(what_is_being_created_is_no_task_yet)
 	make_bundle("true", ",\"annotations\":{\"io.skerry.network\":\"none\"}");
 	add_mount(&r, "ext4", path, "loop");
 	start_shim(&p);
+	shim = ctd_process("skerry-shim");
+	ASSERT(shim > 0);
+	/* It finds both at once, however late the second is sent. */
+	ASSERT_OK(kill(shim, SIGSTOP));
 	creating = ask_create(&p, &r);
-	state = shim_answer(&p, ask_task(&p, "State"), NULL);
+	stating = ask_task(&p, "State");
+	ASSERT_OK(kill(shim, SIGCONT));
+	state = shim_answer(&p, stating, NULL);
 	ASSERT_EQ(state.code, NOT_FOUND);
 	expect_ok(&p, creating, "Create");
 	expect_ok(&p, ask_task(&p, "State"), "State");
@@ -443,6 +457,7 @@ static void add_layers(struct rootfs *r)
 	"no x\n"
 /* Of what is below, first; then it is written to. */
 #define LAYERS_LOOK                                                         \
+	"exec 2>&1; "                                                       \
 	"cat /of* /top /gone; ls /d; ls /hidden; test -e /x || echo no x; " \
 	"sha256sum </random; "                                              \
 	"grep ' / ' /proc/mounts; "
@@ -488,7 +503,7 @@ TEST(layers_below_an_overlay)
 	check_layers(said, true);
 	ctd_sh("e2fsck -fn rw && debugfs -R 'cat /upper/new' rw 2>/dev/null | grep -q new");
 	/* What was written is there again, now in a machine that gets no disks. */
-	make_bundle("ls -d /new /of* /hidden/*; ls /dev/vd*; cat /of2", POD);
+	make_bundle("exec 2>&1; ls -d /new /of* /hidden/*; ls /dev/vd*; cat /of2", POD);
 	in_pod = run_of(&r);
 	ASSERT_CONTAINS(in_pod, "/new\n/of2\n/of3\n/of4\n/of5\n/of6\n");
 	ASSERT_CONTAINS(in_pod, "of 2\nmore\n");
