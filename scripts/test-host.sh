@@ -70,5 +70,5 @@ done
 qemu-system-x86_64 -M q35 -accel tcg,thread=multi -smp 2 -cpu max -m 1536M \
 	-object memory-backend-memfd,id=m,size=1536M,share=on -numa node,memdev=m \
 	-nodefaults -no-user-config -display none -no-reboot -serial stdio \
-	-kernel "$dir"/boot/vmlinuz-* -initrd "$dir/initrd.img" -append "console=ttyS0 quiet panic=-1" \
+	-kernel "$dir"/boot/vmlinuz-* -initrd "$dir/initrd.img" -append "console=ttyS0 quiet loglevel=1 nowatchdog panic=-1" \
 	-chardev socket,id=f,path="$socket" -device vhost-user-fs-pci,chardev=f,tag=host </dev/null

@@ -16,6 +16,16 @@ await() {
 	done
 }
 
+# await_end PID: it has given back what it had open.
+await_end() {
+	n=0
+	while state=$(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) && [ "$state" != Z ]; do
+		n=$((n + 1))
+		[ $n -lt 3000 ] || exit 1
+		sleep 0.1
+	done
+}
+
 # A manager removes a scope in its own time.
 await_no_scope() {
 	n=0
@@ -94,7 +104,9 @@ await "$XDG_RUNTIME_DIR/systemd/private" "$HOME/systemd.log"
 case $(cgroup monitor_pid) in *.slice/skerry-m-*.scope) echo "the monitor is in a scope" ;; esac
 case $(cgroup engine_pid) in *.scope/skerry-*) echo "the engine is in a cgroup below" ;; esac
 scope=$(cgroup monitor_pid)
-kill -9 "$(recorded monitor_pid)"
+monitor=$(recorded monitor_pid)
+kill -9 "$monitor"
+await_end "$monitor"
 "$skerry" start m
 case $(cgroup monitor_pid) in "$scope") ;; *.slice/skerry-m-*.scope) echo "the next monitor is in another" ;; esac
 "$skerry" kill m

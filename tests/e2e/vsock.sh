@@ -11,6 +11,16 @@ cp -a "$SKERRY_TEST_STORE/images" "$SKERRY_TEST_STORE/kernels" "$SKERRY_HOME/"
 # recorded NAME KEY: a number of its record.
 recorded() { sed -n "s/^ *\"$2\": \([0-9]*\),*\$/\1/p" "$SKERRY_HOME/run/$1/state.json"; }
 
+# await_end PID: it has given back what it had open.
+await_end() {
+	n=0
+	while state=$(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) && [ "$state" != Z ]; do
+		n=$((n + 1))
+		[ $n -lt 3000 ] || exit 1
+		sleep 0.1
+	done
+}
+
 "$skerry" doctor | grep '^vsock'
 "$skerry" create first --image tiny --memory 96M
 mkdir "$SKERRY_HOME/machines/second"
@@ -31,7 +41,9 @@ find /sys/fs/cgroup -name 'skerry-*' -exec cat {}/cgroup.procs \; | grep -x "$(r
 [ "$(recorded first vsock_cid)" != "$(recorded second vsock_cid)" ] && echo "another address for the second"
 "$skerry" kill second
 
-kill -9 "$(recorded first monitor_pid)"
+monitor=$(recorded first monitor_pid)
+kill -9 "$monitor"
+await_end "$monitor"
 "$skerry" exec first echo "hello to a new monitor"
 "$skerry" stop first
 [ ! -e "$SKERRY_HOME/run/first" ] && [ -z "$(find /sys/fs/cgroup -name 'skerry-*')" ] && echo "stopped"
