@@ -58,7 +58,7 @@ static void release(struct shim *s)
 	for (struct container *k = s->containers; k; k = k->next)
 		if (k->root || runs(k))
 			container_release(k);
-	s->ending_deadline_ns = now + s->limits.ending_ns;
+	s->ending_deadline_ns = now + s->limits.write_back_ns;
 	s->ending_timer = loop_source_free(s->ending_timer);
 	if (loop_add_timer(s->loop, &s->ending_timer, now, on_release_tick, s) < 0)
 		shim_shut_down(s);

@@ -29,6 +29,7 @@ static const struct shim_limits limits = {
 	.kill_shared_ns = 60 * NS_PER_SEC,
 	.silent_ns = 30 * NS_PER_SEC,
 	.ending_ns = 5 * NS_PER_SEC,
+	.write_back_ns = 20 * NS_PER_SEC,
 };
 
 struct container *shim_find(struct shim *s, const char *id)

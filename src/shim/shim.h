@@ -107,7 +107,8 @@ struct shim_limits {
 		kill_ns; /* from a SIGKILL to the end of a container's first process, when it has the machine to itself */
 	uint64_t kill_shared_ns; /* and when others are in it, or of a process that joined */
 	uint64_t silent_ns;      /* from a process's end to the ends of its streams, as long as nothing comes */
-	uint64_t ending_ns;      /* for the containers to end in when the shim was told to, and again for their disks */
+	uint64_t ending_ns;      /* for the containers to end in when the shim was told to */
+	uint64_t write_back_ns;  /* and then for their disks */
 };
 
 struct shim {

@@ -21,6 +21,9 @@
 
 /* What the engine of a pod takes beside the guest's memory is in a cgroup that has little more than the limits (deploy/kubernetes). */
 #define TRANSLATIONS_BYTES (UINT64_C(32) << 20)
+/* What is killed gives back its memory first, which on a busy host takes a while. */
+#define KILLED_NS (10 * NS_PER_SEC)
+#define SHARE_NS  (2 * NS_PER_SEC)
 
 static int record_step(struct vm *vm, const char *label, struct error *err)
 {
@@ -456,9 +459,19 @@ static int end_child(int pidfd)
 	if (pidfd < 0)
 		return -EBADF;
 	(void)pidfd_kill(pidfd, SIGKILL);
-	(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + 2 * NS_PER_SEC);
+	(void)pidfd_wait_exit(pidfd, clock_monotonic_ns() + KILLED_NS);
 	(void)pidfd_reap(pidfd, NULL);
 	return safe_close(pidfd);
+}
+
+/* virtiofsd ends with its engine. QEMU's is two processes, and ours is the one that waits for the other: killed, it would leave that one, and with it what
+ * is mounted for the guest, until after our own end. */
+static int end_share(struct vm *vm)
+{
+	vm->share_fd = safe_close(vm->share_fd);
+	if (vm->share_pidfd >= 0)
+		(void)pidfd_wait_exit(vm->share_pidfd, clock_monotonic_ns() + SHARE_NS);
+	return end_child(vm->share_pidfd);
 }
 
 struct vm *vm_free(struct vm *vm)
@@ -475,13 +488,12 @@ struct vm *vm_free(struct vm *vm)
 	if (vm->control)
 		vm->engine->vm_free(vm->control);
 	end_child(vm->engine_pidfd);
-	end_child(vm->share_pidfd);
+	end_share(vm);
 	end_child(vm->helper_pidfd);
 	console_free(vm->console);
 	network_release(&vm->network);
 	engine_plan_done(&vm->plan);
 	kernel_meta_done(&vm->kernel);
-	safe_close(vm->share_fd);
 	engine_log_free(vm->log_watch);
 	safe_close(vm->log_fd);
 	safe_close(vm->dir_fd);
