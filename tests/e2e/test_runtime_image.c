@@ -8,7 +8,7 @@
 
 #define INVENTORY SOURCE_DIR "/deploy/ansible/skerry_inventory.py"
 
-enum { RUNTIME_BYTES_MAX = 150 * 1000 * 1000 };
+enum { RUNTIME_BYTES_MAX = 150 * 1000 * 1000, TOOL_S = 300 };
 
 /* A script in a container of the image's, as @user. Docker's root may do a few things more than everybody. */
 static char *inside(const char *user, const char *script)
@@ -127,7 +127,7 @@ TEST(skerry_vm_runs_as_a_number_on_a_file_system_that_cannot_be_written_to)
 static struct json *inventory(const char *option, const char *name)
 {
 	const char *argv[] = { INVENTORY, option, name, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 60);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, TOOL_S);
 	struct json *j = NULL;
 
 	ASSERT_STATUS(r, 0);
@@ -155,7 +155,7 @@ static bool have(const char *program)
 {
 	_cleanup_free_ char *script = xasprintf("command -v %s", program);
 	const char *argv[] = { CLI_SHELL, script, NULL };
-	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, 20);
+	_cleanup_cli_ struct cli r = cli_argv(argv, NULL, TOOL_S);
 
 	return r.status == 0;
 }
@@ -213,7 +213,7 @@ TEST(an_inventory_without_docker_is_one_line)
 		_cleanup_cli_ struct cli r = {};
 
 		cli_setenv(env);
-		r = cli_argv(argv, NULL, 60);
+		r = cli_argv(argv, NULL, TOOL_S);
 		ASSERT_STATUS(r, 1);
 		ASSERT_CONTAINS(r.err, addresses[i]);
 		ASSERT(!strchr(r.err, '\n')[1]);
@@ -233,12 +233,12 @@ TEST(compose_reads_its_files_and_nobodys_keys_are_in_them)
 
 		/* Keys are asked for. */
 		cli_setenv("SSH_KEYS_PATH=");
-		r = cli_argv(argv, NULL, 60);
+		r = cli_argv(argv, NULL, TOOL_S);
 		ASSERT(r.status != 0);
 		ASSERT_CONTAINS(r.err, "SSH_KEYS_PATH");
 		cli_done(&r);
 		cli_setenv("SSH_KEYS_PATH=/keys.pub");
-		r = cli_argv(argv, NULL, 60);
+		r = cli_argv(argv, NULL, TOOL_S);
 		ASSERT_STATUS(r, 0);
 		ASSERT_CONTAINS(r.out, "file: /keys.pub");
 		ASSERT_CONTAINS(r.out, "stop_grace_period: 1m");

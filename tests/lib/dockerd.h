@@ -18,7 +18,7 @@ void dockerd_restart(void);
 void dockerd_image(const char *name);
 /* A file of that directory: "tiny.qcow2", a base disk. Owned by the caller; skips the test like dockerd_image(). */
 char *dockerd_runtime_file(const char *name);
-/* docker with these words (the last one NULL), within two minutes. */
+/* docker with these words (the last one NULL), within ten minutes. */
 struct cli docker(const char *first, ...) __attribute__((sentinel));
 /* A script in the test's directory; fails the test unless it succeeds. */
 void dockerd_sh(const char *script);
