@@ -18,6 +18,62 @@ void challenge_done(struct challenge *c)
 	*c = (struct challenge){};
 }
 
+/* ---- scopes ---- */
+
+/* The first @n bytes of @list hold the @m bytes at @word, between separators. */
+static bool lists(const char *list, size_t n, const char *word, size_t m)
+{
+	for (const char *p = list, *end = list + n; p <= end;) {
+		size_t len = strcspn(p, ", ");
+
+		if (len > (size_t)(end - p))
+			len = (size_t)(end - p);
+		if (len == m && memcmp(p, word, m) == 0)
+			return true;
+		p += len + 1;
+	}
+	return false;
+}
+
+/* How much of one scope is "TYPE:NAME:"; a name may have colons of its own. */
+static size_t resource_bytes(const char *word, size_t n)
+{
+	const char *colon = memrchr(word, ':', n);
+
+	return colon ? (size_t)(colon - word) + 1 : 0;
+}
+
+static bool allows(const char *scope, const char *resource, size_t n, const char *action, size_t m)
+{
+	for (const char *p = scope; *p;) {
+		size_t len = strcspn(p, " "), of = resource_bytes(p, len);
+
+		if (of == n && memcmp(p, resource, n) == 0 && lists(p + of, len - of, action, m))
+			return true;
+		p += len + (p[len] == ' ');
+	}
+	return false;
+}
+
+bool scope_covers(const char *scope, const char *wanted)
+{
+	for (const char *p = wanted; *p;) {
+		size_t len = strcspn(p, " "), of = resource_bytes(p, len);
+
+		for (size_t at = of; len && at <= len;) {
+			size_t m = strcspn(p + at, ", ");
+
+			if (!allows(scope, p, of, p + at, m))
+				return false;
+			at += m + 1;
+		}
+		p += len + (p[len] == ' ');
+	}
+	return true;
+}
+
+/* ---- challenges ---- */
+
 /* Nothing that a request or a terminal could be made to misread. */
 static bool is_printable(const char *s)
 {

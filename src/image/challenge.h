@@ -2,6 +2,8 @@
  * token authentication specification. Comes from outside: lengths are bounded, what is malformed is passed over. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/memory.h"
 
 enum challenge_scheme { CHALLENGE_NONE, CHALLENGE_BASIC, CHALLENGE_BEARER };
@@ -18,3 +20,6 @@ struct challenge {
  * header gave; a better one replaces it. A Bearer challenge without a realm is none. */
 void challenge_add(const char *value, struct challenge *ret);
 void challenge_done(struct challenge *c);
+/* Whether @scope names all that @wanted does: words "TYPE:NAME:ACTION,ACTION" that spaces keep apart. Registries list them, and their actions, in any
+ * order, and in another one the next time. Grammar: the distribution project's token scope documentation. */
+bool scope_covers(const char *scope, const char *wanted);

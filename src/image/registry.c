@@ -172,11 +172,11 @@ static int not_allowed(const struct registry *r, const char *what, const char *w
 			  r->host);
 }
 
-/* The token that was got for this very scope is not good for it: another one would not be either. */
+/* The token that was got for this scope is not good for it: another one would not be either. */
 static bool is_final(const struct registry *r, const struct challenge *c)
 {
 	return c->error && streq(c->error, "insufficient_scope") && r->n_tokens && r->challenge.scope && c->scope &&
-	       streq(r->challenge.scope, c->scope);
+	       scope_covers(r->challenge.scope, c->scope);
 }
 
 static int fetch_token(struct registry *r, struct error *err)

@@ -87,3 +87,35 @@ TEST(a_header_without_end_is_passed_over)
 	challenge_add(value, &c);
 	ASSERT_EQ(c.scheme, CHALLENGE_NONE);
 }
+
+TEST(a_scope_is_compared_by_what_it_allows)
+{
+	static const char both[] = "repository:a/b:pull,push";
+	static const struct {
+		const char *scope, *wanted;
+		bool covers;
+	} cases[] = {
+		{ both, both, true },
+		{ both, "repository:a/b:push,pull", true },
+		{ both, "repository:a/b:push", true },
+		{ "repository:a/b:pull", both, false },
+		{ "repository:x:pull repository:a/b:push,pull", "repository:a/b:pull,push repository:x:pull", true },
+		{ "repository:a/b:pull repository:a/b:push", both, true },
+		{ both, "repository:a/c:pull", false },
+		{ both, "repository:a/b:pul", false },
+		{ both, "repository:a/b:pull,delete", false },
+		{ "repository:host:5000/a:pull", "repository:host:5000/a:pull", true },
+		{ "repository:host:5000/a:pull", "repository:host:5001/a:pull", false },
+		{ "registry:catalog:*", "registry:catalog:*", true },
+		{ "word", "word", true },
+		{ "word", "other", false },
+		{ "  a:b:c ", "a:b:c", true },
+		{ "a:b:c", "  ", true },
+		{ "", "a:b:c", false },
+		{ "a:b:", "a:b:", true },
+		{ "a:b:c", "a:b:", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		ASSERT_EQ(scope_covers(cases[i].scope, cases[i].wanted), cases[i].covers);
+}
