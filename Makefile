@@ -69,7 +69,7 @@ asan: build-asan/build.ninja
 
 build-asan/build.ninja:
 	rm -rf build-asan/meson-private
-	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false $(WERROR) $(MESON_ARGS)
+	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 $(MESON_ARGS)
 
 clean:
 	rm -rf build build-asan build-faults build-clang build-fuzz
