@@ -301,7 +301,7 @@ TEST(what_is_being_created_is_no_task_yet)
 	enum { NOT_FOUND = 5 };
 	_cleanup_free_ char *path = xasprintf("%s/fs", test_tmpdir());
 	_cleanup_peer_ struct shim_peer p = {};
-	_cleanup_answer_ struct shim_answer state = {};
+	_cleanup_answer_ struct shim_answer before = {}, state = {};
 	struct rootfs r = {};
 	uint32_t creating, stating, waiting;
 	int shim;
@@ -312,6 +312,9 @@ TEST(what_is_being_created_is_no_task_yet)
 	make_bundle("true", ",\"annotations\":{\"io.skerry.network\":\"none\"}");
 	add_mount(&r, "ext4", path, "loop");
 	start_shim(&p);
+	/* By the time that it answers it has its name. */
+	before = shim_answer(&p, ask_task(&p, "State"), NULL);
+	ASSERT_EQ(before.code, NOT_FOUND);
 	shim = ctd_process("skerry-shim");
 	ASSERT(shim > 0);
 	/* It finds both at once, however late the second is sent. */
