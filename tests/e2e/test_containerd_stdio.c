@@ -51,20 +51,7 @@ TEST(a_terminal_has_a_size_that_follows_and_keys)
 
 	ctd_start();
 	on_terminal(&t, words);
-	terminal_expect(&t, "#", SECONDS);
-	terminal_type(&t, "until stty size | grep '30 90'; do :; done; echo sum $((40+2))\n");
-	terminal_expect(&t, "\n30 90", SECONDS);
-	terminal_expect(&t, "sum 42", SECONDS);
-	terminal_resize(&t, 41, 132);
-	terminal_type(&t, "until stty size | grep '41 132'; do :; done; echo sum $((41+2))\n");
-	terminal_expect(&t, "\n41 132", SECONDS);
-	terminal_expect(&t, "sum 43", SECONDS);
-	/* Ctrl-C is a key for the container's terminal, and ends what is in its foreground only. */
-	terminal_type(&t, "sh -c 'echo begun $((1+1)); exec sleep 1000'\n");
-	terminal_expect(&t, "begun 2", SECONDS);
-	terminal_type(&t, "\003");
-	terminal_type(&t, "echo ended $?\n");
-	terminal_expect(&t, "ended 130", SECONDS);
+	terminal_try_shell(&t, SECONDS);
 	terminal_type(&t, "exit 3\n");
 	terminal_end(&t, 3);
 	ctd_nothing_left();

@@ -136,7 +136,7 @@ TEST(delete_asks)
 /* What readline makes of what is offered shows in a shell only. */
 TEST(bash_completes_names_beside_directories_of_that_name)
 {
-	static const char stub[] =
+	static const char program[] =
 		"skerry() { if [ \"$1\" = __complete ]; then echo web; else echo \"got:$*:\"; fi; }\n";
 	_cleanup_free_ char *go =
 		xasprintf("cd %s; mkdir -p web kernel sub; . ./script; PS1='rea''dy> '\n", test_tmpdir());
@@ -150,7 +150,7 @@ TEST(bash_completes_names_beside_directories_of_that_name)
 	ASSERT_STATUS(made, 0);
 	f = fopen(script, "we");
 	ASSERT(f);
-	fprintf(f, "%s%s", stub, made.out);
+	fprintf(f, "%s%s", program, made.out);
 	ASSERT_EQ(fclose(f), 0);
 	terminal_begin(&s, argv);
 	terminal_type(&s, go);

@@ -76,6 +76,23 @@ void terminal_type(struct terminal *s, const char *text)
 	ASSERT_EQ(write(s->master, text, strlen(text)), (long long)strlen(text));
 }
 
+void terminal_try_shell(struct terminal *s, unsigned timeout_s)
+{
+	terminal_expect(s, "#", timeout_s);
+	terminal_type(s, "until stty size | grep '30 90'; do :; done; echo sum $((40+2))\n");
+	terminal_expect(s, "\n30 90", timeout_s);
+	terminal_expect(s, "sum 42", timeout_s);
+	terminal_resize(s, 41, 132);
+	terminal_type(s, "until stty size | grep '41 132'; do :; done; echo sum $((41+2))\n");
+	terminal_expect(s, "\n41 132", timeout_s);
+	terminal_expect(s, "sum 43", timeout_s);
+	terminal_type(s, "sh -c 'echo begun $((1+1)); exec sleep 1000'\n");
+	terminal_expect(s, "begun 2", timeout_s);
+	terminal_type(s, "\003");
+	terminal_type(s, "echo ended $?\n");
+	terminal_expect(s, "ended 130", timeout_s);
+}
+
 void terminal_end(struct terminal *s, int status)
 {
 	struct termios after;
