@@ -188,6 +188,14 @@ TEST(a_burst_fits_through_an_engine_that_has_room_for_one)
 	tear_down(&b);
 }
 
+/* A connection from outside, seen from both of its ends. */
+static void meet(int listen_fd, int *ret_client, int *ret_guest)
+{
+	*ret_client = dial(80);
+	*ret_guest = accept(listen_fd, NULL, NULL);
+	ASSERT_OK(*ret_guest);
+}
+
 static void half_closing_peers(int listen_fd)
 {
 	int client = dial(80), guest = accept(listen_fd, NULL, NULL);
@@ -203,8 +211,7 @@ static void half_closing_peers(int listen_fd)
 	hears_end(client);
 	close(client);
 	/* The guest does, before it has said anything, and still hears. */
-	client = dial(80);
-	guest = accept(listen_fd, NULL, NULL);
+	meet(listen_fd, &client, &guest);
 	ASSERT_EQ(shutdown(guest, SHUT_WR), 0);
 	hears_end(client);
 	say(client, "later");
@@ -213,8 +220,7 @@ static void half_closing_peers(int listen_fd)
 	hears_end(guest);
 	close(guest);
 	/* The guest does, after it has. */
-	client = dial(80);
-	guest = accept(listen_fd, NULL, NULL);
+	meet(listen_fd, &client, &guest);
 	say(guest, "all of it");
 	ASSERT_EQ(shutdown(guest, SHUT_WR), 0);
 	hears(client, "all of it");
@@ -264,24 +270,21 @@ static void resetting_peers(int listen_fd)
 		close(client);
 	}
 	/* In the middle. */
-	client = dial(80);
-	guest = accept(listen_fd, NULL, NULL);
+	meet(listen_fd, &client, &guest);
 	say(guest, "some");
 	hears(client, "some");
 	reset_close(guest);
 	is_reset(client);
 	close(client);
 	/* The client resets. */
-	client = dial(80);
-	guest = accept(listen_fd, NULL, NULL);
+	meet(listen_fd, &client, &guest);
 	say(client, "some");
 	hears(guest, "some");
 	reset_close(client);
 	is_reset(guest);
 	close(guest);
 	/* It had ended its half before. */
-	client = dial(80);
-	guest = accept(listen_fd, NULL, NULL);
+	meet(listen_fd, &client, &guest);
 	say(client, "some");
 	ASSERT_EQ(shutdown(client, SHUT_WR), 0);
 	hears(guest, "some");

@@ -206,6 +206,15 @@ static void assert_wait(struct scene *s, const char *session, uint32_t status)
 	ASSERT_EQ(r->status, status);
 }
 
+/* A container, and "e1", which is on its way into it. Returns who leads it there. */
+static pid_t begin_with_one_that_joins(struct scene *s)
+{
+	begin(s);
+	(void)add_container(s);
+	ASSERT_OK(join(s, "e1", 1, NULL));
+	return s->t->jobs->pid;
+}
+
 /* ---- Processes that ended before crun did ---- */
 
 TEST(the_latest_end_is_known_however_many_there_were)
@@ -213,10 +222,7 @@ TEST(the_latest_end_is_known_however_many_there_were)
 	struct scene s;
 	pid_t crun, left;
 
-	begin(&s);
-	(void)add_container(&s);
-	ASSERT_OK(join(&s, "e1", 1, NULL));
-	crun = s.t->jobs->pid;
+	crun = begin_with_one_that_joins(&s);
 	strangers_end(&s);
 	left = child(false);
 	reap_one(&s, left);
@@ -233,10 +239,7 @@ TEST(an_end_that_is_not_known_any_more_is_an_end)
 	struct scene s;
 	pid_t crun, left;
 
-	begin(&s);
-	(void)add_container(&s);
-	ASSERT_OK(join(&s, "e1", 1, NULL));
-	crun = s.t->jobs->pid;
+	crun = begin_with_one_that_joins(&s);
 	left = child(false);
 	reap_one(&s, left);
 	strangers_end(&s);
@@ -252,10 +255,7 @@ TEST(ends_of_those_that_are_known_take_no_room)
 	struct scene s;
 	pid_t crun, left;
 
-	begin(&s);
-	(void)add_container(&s);
-	ASSERT_OK(join(&s, "e1", 1, NULL));
-	crun = s.t->jobs->pid;
+	crun = begin_with_one_that_joins(&s);
 	left = child(true);
 	crun_leaves(left);
 	reap_one(&s, crun);
